@@ -1,0 +1,1 @@
+//! Queue, hash store and state store in one SQLite file.

@@ -1,0 +1,1 @@
+//! PostgreSQL as host and as target.

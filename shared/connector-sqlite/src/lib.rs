@@ -1,0 +1,1 @@
+//! SQLite as host and as target.

@@ -1,0 +1,1 @@
+//! The use-cases: import, publish, clean-up, verify, written against the ports.

@@ -1,0 +1,1 @@
+//! Documents as JSON, losing nothing.

@@ -1,0 +1,1 @@
+//! From a host record to a target document.

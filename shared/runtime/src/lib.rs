@@ -1,0 +1,1 @@
+//! Configuration, registry, wiring, telemetry, signals; the only crate that knows all.

@@ -1,0 +1,1 @@
+//! Fakes, faults, conformance suites and the convergence simulation.

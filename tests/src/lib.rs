@@ -1,0 +1,1 @@
+//! Tests of the whole: real services as processes, real stores.
