@@ -1,1 +1,3 @@
 //! Configuration, registry, wiring, telemetry, signals; the only crate that knows all.
+
+pub mod config;

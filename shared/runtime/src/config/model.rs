@@ -1,0 +1,232 @@
+//! The configuration as the rest of the program sees it: plain values that have been checked.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use secrecy::SecretString;
+
+pub use super::limits::Limits;
+
+/// A configuration without mistakes: every name that is referred to exists, every value is in its range.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where the queue, the hash store and the state store are.
+    pub backplane: Backplane,
+    /// The stores that are followed, by name.
+    pub hosts: BTreeMap<String, Store>,
+    /// The stores that are kept in step, by name.
+    pub targets: BTreeMap<String, Store>,
+    /// The pipelines, in the order of the file.
+    pub pipelines: Vec<Pipeline>,
+    /// The limits of whatever is no pipeline's own.
+    pub limits: Limits,
+    /// How the process logs.
+    pub log: Log,
+}
+
+/// Where the queue, the hash store and the state store are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Backplane {
+    /// In one SQLite file.
+    Embedded {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// A store that can be a host, a target, or both.
+#[derive(Clone, Debug)]
+pub enum Store {
+    /// A PostgreSQL database.
+    Postgres {
+        /// The connection url, with its password.
+        url: SecretString,
+        /// Connections at the same time.
+        connections: u32,
+    },
+    /// A SQLite database.
+    Sqlite {
+        /// The database file.
+        path: PathBuf,
+    },
+}
+
+/// The name of a table, collection or container, with the schemas it is in; never empty.
+pub type Namespace = Vec<String>;
+
+/// One way from a host's namespace to a target's.
+#[derive(Clone, Debug)]
+pub struct Pipeline {
+    /// Its id, which begins the names of everything it owns.
+    pub id: String,
+    /// The name of its host.
+    pub host: String,
+    /// The namespace it reads.
+    pub from: Namespace,
+    /// The columns that identify a record; the host's primary key when absent.
+    pub key: Option<Vec<String>>,
+    /// Related tables that are read with each record, in the order of the file.
+    pub include: Vec<Relation>,
+    /// The name of its target.
+    pub target: String,
+    /// The namespace it writes.
+    pub into: Namespace,
+    /// Whether a missing target namespace is created.
+    pub create: bool,
+    /// A jq condition; records for which it is false are not in the target.
+    pub when: Option<String>,
+    /// What a target document consists of.
+    pub fields: Fields,
+    /// The target column that holds the version, for conditional writes.
+    pub version_field: Option<String>,
+    /// When imports start; only on demand when absent.
+    pub schedule: Option<Schedule>,
+    /// What happens to a target record whose host record is gone.
+    pub delete: Delete,
+    /// The limits, those of the file with the pipeline's own over them.
+    pub limits: Limits,
+}
+
+/// A related table, read in the same query as the record it belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Relation {
+    /// The field of the record that it becomes.
+    pub name: String,
+    /// The related table.
+    pub from: Namespace,
+    /// What joins it: pairs of its own column and the parent's.
+    pub on: Vec<(String, String)>,
+    /// How many of its rows belong to one parent.
+    pub arity: Arity,
+    /// Which of its columns are read.
+    pub columns: Columns,
+    /// The columns that order its rows; only with [`Arity::Many`].
+    pub order_by: Vec<String>,
+    /// Tables related to it in turn.
+    pub include: Vec<Relation>,
+}
+
+/// How many rows of a related table belong to one parent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arity {
+    /// At most one: it becomes an object, or null.
+    One,
+    /// Any number: they become an array.
+    Many,
+}
+
+/// A choice of columns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Columns {
+    /// All that the table has.
+    All,
+    /// These, in this order; at least one.
+    Only(Vec<String>),
+}
+
+/// What a target document consists of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fields {
+    /// The host's columns under their own names.
+    Same(Columns),
+    /// Target fields, each with where its value comes from, in the order of the file.
+    Mapped(Vec<(String, Source)>),
+}
+
+/// Where the value of a target field comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A column of the host, or what it holds further down.
+    Column {
+        /// The column, then the way into its object or the included table.
+        path: Vec<String>,
+        /// The kind it is converted to.
+        cast: Option<Kind>,
+        /// What stands in for NULL or an absent value.
+        default: Option<Literal>,
+    },
+    /// An object of fields of its own.
+    Object(Vec<(String, Source)>),
+    /// The same value in every document.
+    Const(Literal),
+    /// The result of a jq program on the host record.
+    Jq {
+        /// The program.
+        program: String,
+        /// The kind of its result.
+        kind: Kind,
+    },
+}
+
+/// A kind of value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Kind {
+    Bool,
+    I64,
+    U64,
+    Decimal,
+    F64,
+    String,
+    Bytes,
+    Uuid,
+    Date,
+    Time,
+    Timestamp,
+    Json,
+}
+
+/// A value written in the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Literal {
+    /// Nothing.
+    Null,
+    /// A truth value.
+    Bool(bool),
+    /// A number by the grammar of JSON, with the digits it was written with.
+    Number(String),
+    /// Text.
+    String(String),
+    /// A list.
+    Array(Vec<Literal>),
+    /// A map, in the order of the file.
+    Object(Vec<(String, Literal)>),
+}
+
+/// When imports start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Schedule {
+    /// A cron expression of six fields, seconds first; it has been parsed once and is valid.
+    pub cron: String,
+    /// The time zone it is meant in.
+    pub timezone: chrono_tz::Tz,
+}
+
+/// What happens to a target record whose host record is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delete {
+    /// It is deleted.
+    Hard,
+    /// It stays.
+    Never,
+}
+
+/// How the process logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// What a line looks like.
+    pub format: LogFormat,
+    /// The least severe level that is logged.
+    pub level: tracing::Level,
+}
+
+/// What a line of the log looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Pretty on a terminal, JSON elsewhere.
+    Auto,
+    /// For people.
+    Pretty,
+    /// One JSON object per line.
+    Json,
+}

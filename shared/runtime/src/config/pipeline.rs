@@ -1,0 +1,133 @@
+//! `pipelines`: the way of one namespace, and the checks inside one pipeline.
+
+use std::str::FromStr;
+
+use chrono_tz::{TZ_VARIANTS, Tz};
+use croner::parser::{CronParser, Seconds, Year};
+
+use super::body::Body;
+use super::collection::{DottedPath, Names, WithNode, complete};
+use super::fields::{Fields as Keys, Section, section};
+use super::limits::LimitsPatch;
+use super::mapping::mapping;
+use super::model::{Delete, Fields, Limits, Namespace, Pipeline, Schedule};
+use super::node::Node;
+use super::relation::{ColumnChoice, include};
+use super::scalar::{Flag, Text, Word};
+
+/// A pipeline as far as it could be read. The parts that other pipelines and stores are checked against are kept apart,
+/// so that a mistake elsewhere in the pipeline does not hide what is wrong with them.
+pub(super) struct Draft {
+    pub host: Option<(String, Node)>,
+    pub from: Option<(Namespace, Node)>,
+    pub target: Option<(String, Node)>,
+    pub into: Option<(Namespace, Node)>,
+    pub limits: Option<(LimitsPatch, Node)>,
+    /// The whole, still without its id and with the default limits; `None` after any mistake.
+    pub pipeline: Option<Pipeline>,
+}
+
+impl Section for Draft {
+    const NAME: &'static str = "pipeline";
+    const ABOUT: &'static str = "one way from a host's namespace to a target's";
+
+    fn read(keys: &mut Keys<'_, '_>) -> Option<Self> {
+        let host = keys.required("host", "the name of a host", WithNode(Text("the name of a host")));
+        let about = "the table, collection or container that is read";
+        let from = keys.required("from", about, WithNode(DottedPath("a namespace")));
+        let key = keys.optional("key", "the columns that identify a record; else the primary key", Names("a column"));
+        let include = include(keys);
+        let target = keys.required("target", "the name of a target", WithNode(Text("the name of a target")));
+        let about = "the table, collection or container that is written";
+        let into = keys.required("into", about, WithNode(DottedPath("a namespace")));
+        let create = keys.defaulted("create", "whether a missing target namespace is created", Flag, "false");
+        let about = "a jq condition; records for which it is false are not in the target";
+        let when = keys.optional("when", about, Text("a jq condition"));
+        let columns = keys.optional("columns", "host columns kept under their own names, '*' for all", ColumnChoice);
+        let mapping = keys.optional("mapping", "target fields, each with where its value comes from", mapping());
+        let one = keys.exactly_one(&["columns", "mapping"]);
+        let about = "the target column that holds the version, for conditional writes";
+        let version_field = keys.optional("version_field", about, Text("a column of the target"));
+        let schedule = schedule(keys);
+        let deletes = Word(&[("hard", Delete::Hard), ("never", Delete::Never)]);
+        let about = "what happens to a target record whose host record is gone";
+        let delete = keys.defaulted("delete", about, deletes, "hard");
+        let about = "limits of this pipeline, over those of the file";
+        let limits = keys.optional("limits", about, WithNode(section::<LimitsPatch>()));
+
+        let checked = keys.check(|reading, node| {
+            let body = Body { columns: columns.as_ref()?.as_ref(), mapping: mapping.as_ref()?.as_deref() };
+            let key = key.as_ref().and_then(|key| key.as_deref());
+            let keyed = body.takes_over_key(reading, node, key);
+            let pathed = include.as_ref().and_then(|include| body.paths_lead_somewhere(reading, node, include));
+            let field = version_field.as_ref().and_then(|field| field.as_deref());
+            let versioned = body.leaves_version_alone(reading, node, field);
+            keyed.and(pathed).and(versioned)
+        });
+        let pipeline = || {
+            checked.and(one)?;
+            Some(Pipeline {
+                id: String::new(),
+                host: host.clone()?.0,
+                from: from.clone()?.0,
+                key: key?,
+                include: include?,
+                target: target.clone()?.0,
+                into: into.clone()?.0,
+                create: create?,
+                when: when?,
+                fields: match mapping? {
+                    Some(mapping) => Fields::Mapped(complete(mapping)?),
+                    None => Fields::Same(columns??),
+                },
+                version_field: version_field?,
+                schedule: schedule?,
+                delete: delete?,
+                limits: Limits::default(),
+            })
+        };
+        let pipeline = pipeline();
+        Some(Self { host, from, target, into, limits: limits.flatten(), pipeline })
+    }
+}
+
+#[expect(clippy::option_option, reason = "refused, absent, and read are three things")]
+fn schedule(keys: &mut Keys<'_, '_>) -> Option<Option<Schedule>> {
+    let about = "when imports start: six cron fields, seconds first";
+    let cron = keys.optional("schedule", about, WithNode(Text("six cron fields")));
+    let about = "the time zone of the schedule, as Europe/Berlin";
+    let timezone = keys.optional("timezone", about, WithNode(Text("a time zone")));
+    keys.check(|reading, node| {
+        let zone = timezone.and_then(|timezone| match &timezone {
+            None => Some(Tz::UTC),
+            Some((name, written)) => Tz::from_str(name).ok().or_else(|| {
+                let known = TZ_VARIANTS.iter().map(|zone| zone.name());
+                reading.refuse_word(written, name, "a time zone of the IANA database", known)
+            }),
+        });
+        match (cron?, node.get("timezone")) {
+            (Some((cron, written)), _) => match sensible(&cron) {
+                Ok(()) => Some(Some(Schedule { cron, timezone: zone? })),
+                Err(reason) => {
+                    let found = format!("{} ({reason})", written.shown());
+                    reading.refuse_at(&written.spot, found, "six cron fields: second minute hour day month weekday")
+                }
+            },
+            (None, Some(zone)) if !zone.is_null() => {
+                reading.refuse_at(&zone.spot, "a time zone without a schedule", "`schedule` beside it")
+            }
+            (None, _) => Some(None),
+        }
+    })
+}
+
+/// Whether the expression has its six fields and means something; the parser alone would add missing fields.
+fn sensible(cron: &str) -> Result<(), String> {
+    match cron.split_whitespace().count() {
+        6 => {
+            let parser = CronParser::builder().seconds(Seconds::Required).year(Year::Disallowed).build();
+            parser.parse(cron).map(|_| ()).map_err(|error| error.to_string())
+        }
+        fields => Err(format!("number of fields: {fields}")),
+    }
+}

@@ -1,0 +1,127 @@
+//! What a configuration without mistakes becomes.
+
+use std::path::PathBuf;
+
+use super::super::{Arity, Backplane, Columns, Delete, Fields, Kind, Limits, Literal, LogFormat, Source, Store, load};
+use super::{EXAMPLE, ORDERS, STORES, accepted, pipeline, read};
+
+fn column(path: &[&str]) -> Source {
+    Source::Column { path: path.iter().map(ToString::to_string).collect(), cast: None, default: None }
+}
+
+#[test]
+fn the_documented_example_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("search");
+    std::fs::write(&file, "postgres://writer:pw@search/search\n").unwrap();
+    let variables = [("SHOP_PASSWORD", "s3cret"), ("FIDES__TARGETS__SEARCH__URL_FILE", file.to_str().unwrap())];
+    let config = read(EXAMPLE, &variables).unwrap_or_else(|errors| panic!("{errors}"));
+
+    assert_eq!(config.backplane, Backplane::Embedded { path: "/etc/fides/state.fides".into() });
+    assert!(matches!(&config.hosts["old"], Store::Sqlite { path } if path == &PathBuf::from("/etc/fides/shop.sqlite")));
+    assert_eq!(config.log.format, LogFormat::Auto);
+    let [orders, customers] = &config.pipelines[..] else { panic!("{:?}", config.pipelines) };
+    assert_eq!((orders.id.as_str(), orders.host.as_str(), orders.target.as_str()), ("orders", "shop", "search"));
+    assert_eq!(orders.from, ["public", "orders"]);
+    assert_eq!(orders.key.as_deref(), Some(&["id".to_owned()][..]));
+    assert_eq!((orders.create, orders.delete), (true, Delete::Hard));
+    assert_eq!(orders.when.as_deref(), Some(".total > 0"));
+    assert_eq!(orders.version_field.as_deref(), Some("fides_version"));
+    let schedule = orders.schedule.as_ref().unwrap();
+    assert_eq!((schedule.cron.as_str(), schedule.timezone), ("0 */5 * * * *", chrono_tz::Europe::Berlin));
+    assert_eq!(orders.limits, Limits { lanes: 8, ..Limits::default() });
+
+    let [customer, lines] = &orders.include[..] else { panic!("{:?}", orders.include) };
+    assert_eq!((customer.name.as_str(), customer.arity), ("customer", Arity::One));
+    assert_eq!(customer.on, [("id".to_owned(), "customer_id".to_owned())]);
+    assert_eq!((lines.order_by.as_slice(), &lines.columns), (&["line_no".to_owned()][..], &Columns::All));
+    assert_eq!(lines.include[0].name, "product");
+
+    let Fields::Mapped(mapping) = &orders.fields else { panic!("{:?}", orders.fields) };
+    let source = |name: &str| &mapping.iter().find(|(field, _)| field == name).unwrap().1;
+    assert_eq!(source("id"), &column(&["id"]));
+    assert_eq!(source("customer"), &column(&["customer", "name"]));
+    assert_eq!(
+        source("place"),
+        &Source::Object(vec![("lat".into(), column(&["lat"])), ("lon".into(), column(&["lon"]))])
+    );
+    let price = Source::Column {
+        path: vec!["price".into()],
+        cast: Some(Kind::Decimal),
+        default: Some(Literal::String("0".into())),
+    };
+    assert_eq!(source("price"), &price);
+    assert_eq!(source("source"), &Source::Const(Literal::String("shop".into())));
+    assert_eq!(source("label"), &Source::Jq { program: ".name + \"!\"".into(), kind: Kind::String });
+
+    assert_eq!(customers.fields, Fields::Same(Columns::All));
+    assert_eq!((customers.key.as_ref(), customers.create, customers.schedule.as_ref()), (None, false, None));
+    assert_eq!(customers.limits, Limits::default());
+}
+
+#[test]
+fn what_is_absent_has_its_default() {
+    let config = accepted(&format!("{STORES}pipelines:\n{ORDERS}"));
+    assert_eq!(config.backplane, Backplane::Embedded { path: "/etc/fides/state.fides".into() });
+    assert_eq!(config.limits, Limits::default());
+    assert_eq!(config.log.level, tracing::Level::INFO);
+    assert!(matches!(config.hosts["old"], Store::Postgres { connections: 4, .. }));
+}
+
+#[test]
+fn the_limits_of_a_pipeline_lie_over_those_of_the_file() {
+    let text = format!("limits: {{ lanes: 2, gather_ms_max: 5 }}\n{}", pipeline("limits: { lanes: 3 }"));
+    let config = accepted(&text);
+    assert_eq!(config.limits, Limits { lanes: 2, gather_ms_max: 5, ..Limits::default() });
+    assert_eq!(config.pipelines[0].limits, Limits { lanes: 3, gather_ms_max: 5, ..Limits::default() });
+}
+
+#[test]
+fn constants_keep_their_digits_and_their_type() {
+    let text = pipeline(
+        "mapping:\n  a: { const: 12345678901234567890.10 }\n  b: { const: '007' }\n  c: { const: null }\n  d: { const: [true, 1e5, {x: no}] }\n  e: { const: 2024-01-31 }",
+    );
+    let Fields::Mapped(mapping) = accepted(&text).pipelines.remove(0).fields else { panic!() };
+    let number = |text: &str| Literal::Number(text.into());
+    let string = |text: &str| Literal::String(text.into());
+    let expected = [
+        number("12345678901234567890.10"),
+        string("007"),
+        Literal::Null,
+        Literal::Array(vec![Literal::Bool(true), number("1e5"), Literal::Object(vec![("x".into(), string("no"))])]),
+        string("2024-01-31"),
+    ];
+    let found: Vec<_> = mapping.into_iter().map(|(_, source)| source).collect();
+    assert_eq!(found, expected.map(Source::Const));
+}
+
+#[test]
+fn a_name_with_dots_is_given_as_a_list() {
+    let config = accepted(&pipeline("from: [main, a.b]\nmapping: { x: [odd.column, inside] }"));
+    assert_eq!(config.pipelines[0].from, ["main", "a.b"]);
+    assert_eq!(config.pipelines[0].fields, Fields::Mapped(vec![("x".into(), column(&["odd.column", "inside"]))]));
+}
+
+#[test]
+fn an_alias_stands_for_its_anchor() {
+    let config = accepted(&pipeline("mapping: { a: &price { from: price, cast: decimal }, b: *price }"));
+    let Fields::Mapped(mapping) = &config.pipelines[0].fields else { panic!() };
+    assert_eq!(mapping[0].1, mapping[1].1);
+}
+
+#[test]
+fn a_file_is_loaded_from_its_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("fides.yaml");
+    std::fs::write(&path, format!("{STORES}pipelines:\n{ORDERS}")).unwrap();
+    let config = load(&path).unwrap();
+    assert!(matches!(&config.hosts["shop"], Store::Sqlite { path } if path == &folder.path().join("shop.sqlite")));
+
+    let message = load(&folder.path().join("none.yaml")).unwrap_err().to_string();
+    assert!(message.contains("none.yaml\n    found a file that cannot be read (No such file"), "{message}");
+}
+
+#[test]
+fn a_file_from_another_editor() {
+    accepted(&format!("\u{feff}{STORES}pipelines:\n{ORDERS}").replace('\n', "\r\n"));
+}

@@ -1,0 +1,106 @@
+//! The JSON Schema of the file.
+
+use serde_json::Value;
+
+use super::super::{Limits, json_schema};
+use super::EXAMPLE;
+
+/// The schema that a reference leads to.
+fn resolved<'s>(root: &'s Value, schema: &'s Value) -> &'s Value {
+    match schema["$ref"].as_str() {
+        Some(path) => root.pointer(path.trim_start_matches('#')).unwrap_or_else(|| panic!("{path} leads nowhere")),
+        None => schema,
+    }
+}
+
+/// Whether a value fits a schema, by the few words of JSON Schema that this one uses.
+fn fits(root: &Value, schema: &Value, value: &Value) -> bool {
+    let schema = resolved(root, schema);
+    let any = |word: &str| schema[word].as_array().is_none_or(|forms| forms.iter().any(|form| fits(root, form, value)));
+    let is_type = match schema["type"].as_str() {
+        Some("object") => value.is_object(),
+        Some("array") => value.is_array(),
+        Some("string") => value.is_string(),
+        Some("boolean") => value.is_boolean(),
+        Some("integer") => value.is_u64(),
+        Some("number") => value.is_number(),
+        Some(other) => panic!("{other}"),
+        None => true,
+    };
+    let keys = value.as_object().into_iter().flatten();
+    is_type
+        && any("anyOf")
+        && any("oneOf")
+        && schema["enum"].as_array().is_none_or(|words| words.contains(value))
+        && schema.get("const").is_none_or(|only| only == value)
+        && schema["required"].as_array().into_iter().flatten().all(|key| value.get(key.as_str().unwrap()).is_some())
+        && value
+            .as_array()
+            .into_iter()
+            .flatten()
+            .all(|item| schema.get("items").is_none_or(|form| fits(root, form, item)))
+        && keys.into_iter().all(|(key, value)| {
+            let form = schema["properties"].get(key).or(schema.get("additionalProperties"));
+            form.is_none_or(|form| *form != Value::Bool(false) && fits(root, form, value))
+        })
+}
+
+#[test]
+fn the_documented_example_fits() {
+    let schema = json_schema();
+    let example: Value = serde_saphyr::from_str(EXAMPLE).unwrap();
+    for (key, form) in resolved(&schema, &schema)["properties"].as_object().unwrap() {
+        assert!(example.get(key).is_none_or(|value| fits(&schema, form, value)), "{key}");
+    }
+    assert!(fits(&schema, &schema, &example));
+
+    let mut wrong = example;
+    wrong["pipelines"]["orders"]["mapping"]["price"]["cst"] = "decimal".into();
+    assert!(!fits(&schema, &schema, &wrong));
+}
+
+#[test]
+fn every_key_is_described() {
+    let schema = json_schema();
+    assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
+    for (name, section) in schema["$defs"].as_object().unwrap() {
+        assert_eq!(section["additionalProperties"], false, "{name}");
+        for (key, form) in section["properties"].as_object().unwrap() {
+            assert!(form["description"].as_str().is_some_and(|about| !about.is_empty()), "{name}.{key}");
+        }
+    }
+}
+
+#[test]
+fn the_keys_are_those_that_are_read() {
+    let schema = json_schema();
+    let listed = |path: &str, text: &str| {
+        let message = super::refused(text);
+        let keys = message.split("one of the keys ").nth(1).unwrap().lines().next().unwrap();
+        let keys: Vec<_> = keys.split("; did").next().unwrap().split(", ").collect();
+        let properties = schema.pointer(path).unwrap().as_object().unwrap();
+        assert_eq!(keys, properties.keys().collect::<Vec<_>>());
+    };
+    listed("/$defs/configuration/properties", &format!("{}zzz: 1", super::pipeline("")));
+    listed("/$defs/pipeline/properties", &super::pipeline("zzz: 1"));
+    listed("/$defs/limits/properties", &super::pipeline("limits: { zzz: 1 }"));
+    listed(
+        "/$defs/relation/properties",
+        &super::pipeline("include: { c: { from: c, on: { a: b }, as: one, zzz: 1 } }"),
+    );
+    listed("/$defs/column/properties", &super::pipeline("mapping: { c: { from: c, zzz: 1 } }"));
+}
+
+#[test]
+fn the_limits_are_all_there() {
+    let schema = json_schema();
+    let limits = schema["$defs"]["limits"]["properties"].as_object().unwrap();
+    let debug = format!("{:?}", Limits::default());
+    for name in limits.keys() {
+        assert!(debug.contains(&format!("{name}: ")), "{name}");
+    }
+    assert_eq!(limits.len(), debug.matches(": ").count());
+    assert_eq!(limits["lanes"]["description"], "Lanes of the pipeline: the unit of order and of parallel publishing.");
+    assert_eq!((&limits["lanes"]["default"], &limits["delete_ratio_max"]["default"]), (&4.into(), &0.1.into()));
+    assert_eq!(limits["rate_records_per_second"].get("default"), None);
+}
