@@ -1,0 +1,20 @@
+//! The ports: what the use-cases ask of the world. Every call is a batch; every failure is a [`crate::Fault`] whose kind
+//! the adapter chose (L9). All ports are used as `Arc<dyn …>`.
+
+mod backplane;
+mod dead_letters;
+mod hash_store;
+mod host;
+mod mapper;
+mod queue;
+mod state_store;
+mod target;
+
+pub use backplane::Backplane;
+pub use dead_letters::{DeadLetter, DeadLetters};
+pub use hash_store::{BucketInfo, HashStore};
+pub use host::{Host, Lineage, Snapshot};
+pub use mapper::{Mapped, Mapper};
+pub use queue::{Consumer, Delivery, Queue};
+pub use state_store::{Entry, Expect, Lease, StateStore};
+pub use target::{Fencing, Outcome, Sink, Target, Write};
