@@ -150,10 +150,7 @@ impl Value<'_> {
 
     /// The same value, owning its text.
     pub fn into_owned(self) -> Value<'static> {
-        fn own<'b, T: ?Sized + ToOwned>(value: Cow<'_, T>) -> Cow<'b, T>
-        where
-            T: 'b,
-        {
+        fn own<'b, T: ?Sized + ToOwned + 'b>(value: Cow<'_, T>) -> Cow<'b, T> {
             Cow::Owned(value.into_owned())
         }
         match self {

@@ -51,7 +51,7 @@ mod tests {
     use super::*;
     use crate::{Fingerprint, PageBuilder, RowCodec, Value, Version, encode_value};
     use proptest::prelude::*;
-    use std::collections::BTreeMap;
+    use std::collections::BTreeSet;
     use std::sync::Arc;
 
     proptest! {
@@ -86,9 +86,9 @@ mod tests {
                 rows.iter().filter(|(id, value)| marks.get(id) != Some(&Some(**value))).map(|(&id, _)| id).collect();
             prop_assert_eq!(&changed, &expected);
             prop_assert_eq!(result.unchanged, rows.len() - expected.len());
-            let unmet: BTreeMap<Key, ()> = result.unmet.into_iter().map(|(key, _)| (key, ())).collect();
-            let expected: BTreeMap<Key, ()> = marks.iter()
-                .filter(|(id, value)| value.is_some() && !rows.contains_key(id)).map(|(&id, _)| (key(id), ())).collect();
+            let unmet: BTreeSet<Key> = result.unmet.into_iter().map(|(key, _)| key).collect();
+            let expected: BTreeSet<Key> = marks.iter()
+                .filter(|(id, value)| value.is_some() && !rows.contains_key(id)).map(|(&id, _)| key(id)).collect();
             prop_assert_eq!(unmet, expected);
         }
     }
