@@ -54,9 +54,9 @@ impl fmt::Display for Lane {
     }
 }
 
-/// Names one fence (L7): one marker per lane carries it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-pub struct FenceId(pub String);
+/// Numbers the fences of a pipeline (L7): one marker per lane carries it; a later fence has a greater number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+pub struct FenceId(pub u64);
 
 /// Who made a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,7 +109,7 @@ impl Message {
         match self {
             Message::Fence(FenceId(id)) => {
                 out.push(FENCE);
-                put_bytes(&mut out, id.as_bytes());
+                put_varint(&mut out, *id);
             }
             Message::Changes(batch) => {
                 out.push(CHANGES);
@@ -128,7 +128,7 @@ impl Message {
                 .advise("upgrade this service; the message waits in its lane"));
         }
         let message = match reader.u8()? {
-            FENCE => Message::Fence(FenceId(reader.str()?.to_owned())),
+            FENCE => Message::Fence(FenceId(reader.varint()?)),
             CHANGES => Message::Changes(decode_batch(&mut reader, bytes)?),
             _ => return Err(reader.corrupt()),
         };
