@@ -1,1 +1,31 @@
-//! The use-cases: import, publish, clean-up, verify, written against the ports.
+//! Floor 1: the use-cases, written against the ports of [`fides_core::port`]. The embedded and the distributed mode run
+//! this same code.
+//!
+//! Data flows one way: [`import`] compares the host with the marks and publishes what changed; [`publishing`] consumes
+//! lanes, writes the target and advances the marks; [`sweep`] turns proven absences into deletions; [`inspect`] reads
+//! both sides and tells people.
+
+pub mod dead;
+pub mod import;
+pub mod inspect;
+pub mod publishing;
+
+mod epoch;
+mod fence;
+mod persisted;
+mod pipeline;
+mod progress;
+mod publisher;
+mod record;
+mod refresh;
+mod spool;
+mod sweep;
+
+pub use epoch::establish;
+pub use fence::{raise as raise_fence, settled as fence_settled, wait_settled as wait_for_fence};
+pub use pipeline::{DeletePolicy, Pipeline};
+pub use progress::{Counts, Progress};
+pub use publisher::publish;
+pub use record::{Mapping, change_of};
+pub use refresh::refresh;
+pub use sweep::{SweepReport, sweep};

@@ -1,0 +1,71 @@
+//! The epoch of a pipeline's versions (DESIGN §5, L11).
+
+use fides_core::Fault;
+use fides_core::port::{Expect, Lineage};
+use serde::{Deserialize, Serialize};
+
+use crate::{Pipeline, persisted};
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Epoch {
+    epoch: u32,
+    lineage: Lineage,
+    incarnation: String,
+}
+
+fn key(pipeline: &Pipeline) -> String {
+    format!("epoch/{}", pipeline.id)
+}
+
+/// Makes sure that the pipeline's epoch belongs to this host's lineage and this incarnation of the hash store, and
+/// raises it where it does not: positions may have gone backward. Every import begins with this. Returns whether it was
+/// raised.
+pub async fn establish(pipeline: &Pipeline) -> Result<bool, Fault> {
+    let state = &*pipeline.backplane.state;
+    let lineage = pipeline.host.lineage().await?;
+    let incarnation = incarnation(pipeline).await?;
+    let key = key(pipeline);
+    let stored = persisted::load::<Epoch>(state, &key).await?;
+    if stored.as_ref().is_some_and(|(epoch, _)| epoch.lineage == lineage && epoch.incarnation == incarnation) {
+        return Ok(false);
+    }
+    let seconds = u32::try_from(state.now_ms().await? / 1_000).unwrap_or(u32::MAX);
+    let (last, expect) = match stored {
+        Some((stored, revision)) => {
+            tracing::warn!(pipeline = %pipeline.id, from = stored.lineage.0, to = lineage.0,
+                "the order of versions has a new authority: the epoch rises");
+            (stored.epoch, Expect::Revision(revision))
+        }
+        None => (0, Expect::Absent),
+    };
+    let raised = Epoch { epoch: seconds.max(last.saturating_add(1)), lineage, incarnation };
+    persisted::store(state, &key, &raised, expect).await?.ok_or_else(|| persisted::lost_race(&key))?;
+    Ok(true)
+}
+
+/// The hash store's sentinel (L11); a store without one is new and gets one.
+async fn incarnation(pipeline: &Pipeline) -> Result<String, Fault> {
+    let hashes = &*pipeline.backplane.hashes;
+    if let Some(name) = hashes.incarnation().await? {
+        return Ok(name);
+    }
+    let name = format!("{:x}-{:x}", pipeline.backplane.state.now_ms().await?, fastrand::u64(..));
+    hashes.create_incarnation(&name).await?;
+    // Another process may have named it at the same moment; the store keeps one name.
+    Ok(hashes.incarnation().await?.unwrap_or(name))
+}
+
+/// The epoch that [`establish`] stored.
+pub(crate) async fn current(pipeline: &Pipeline) -> Result<u32, Fault> {
+    let stored = persisted::load::<Epoch>(&*pipeline.backplane.state, &key(pipeline)).await?;
+    stored.map(|(stored, _)| stored.epoch).ok_or_else(|| {
+        Fault::unavailable(format!("pipeline {} has no epoch yet", pipeline.id)).advise("start an import first")
+    })
+}
+
+/// Whether the hash store is the one that the epoch was established with.
+pub(crate) async fn is_current(pipeline: &Pipeline) -> Result<bool, Fault> {
+    let stored = persisted::load::<Epoch>(&*pipeline.backplane.state, &key(pipeline)).await?;
+    let incarnation = pipeline.backplane.hashes.incarnation().await?;
+    Ok(stored.is_some_and(|(stored, _)| Some(stored.incarnation) == incarnation))
+}

@@ -1,0 +1,14 @@
+//! Import: read the host, compare with the marks, publish what changed.
+//!
+//! A run is durable: its ranges, a cursor per range and its counts are in the state store, and a crash repeats at most
+//! the pages that were in flight.
+
+mod compare;
+mod range;
+mod run;
+mod snapshots;
+
+pub use compare::{Work, work_of};
+pub use run::{Mode, Report, import};
+
+pub(crate) use run::latest;

@@ -1,0 +1,211 @@
+//! One round of a lane: admit, apply, mark. Settling is the caller's, and comes last (L2).
+
+use std::time::Duration;
+
+use fides_core::decide::{Disposition, admit, disposition};
+use fides_core::port::{Backplane, DeadLetter, Outcome, Write};
+use fides_core::{Change, Fault, FaultKind, Held, Key, Lane, Mark, Op, Origin, Shape};
+
+use super::gather::Gathered;
+use crate::{Pipeline, Progress, dead, epoch, record, refresh};
+
+/// A change that another one may unblock (a unique or foreign-key violation) is tried this often before it is dead.
+const DEFERRED_ATTEMPTS_MAX: u32 = 5;
+/// Wait before a deferred change is tried again: other lanes work meanwhile. Doubled each time.
+const DEFERRED_BASE_MS: u64 = 50;
+
+pub(super) struct Round<'a> {
+    pub(super) pipeline: &'a Pipeline,
+    pub(super) progress: &'a Progress,
+    pub(super) lane: &'a Lane,
+    pub(super) token: u64,
+}
+
+/// What is known of each change after applying.
+#[derive(Default)]
+struct Settlement {
+    marks: Vec<(Key, Mark)>,
+    letters: Vec<DeadLetter>,
+    revived: Vec<Key>,
+    distrusted: Vec<Key>,
+    pause: Option<Fault>,
+}
+
+impl Round<'_> {
+    /// Works through what was gathered. `Ok`: every change is written, stale or a durable dead letter, and marked.
+    /// `Err`: something is not; the deliveries must return to the lane.
+    pub(super) async fn run(&self, gathered: &Gathered) -> Result<(), Fault> {
+        let Some(shape) = &gathered.shape else { return Ok(()) };
+        let pipeline = self.pipeline;
+        let hashes = &*pipeline.backplane.hashes;
+        let keys: Vec<Key> = gathered.changes.iter().map(|change| change.key.clone()).collect();
+        let marks = hashes.get(&pipeline.id, &keys).await?;
+        let admitted = admit(&gathered.changes, &marks);
+        Progress::add(&self.progress.stale, gathered.changes.len() - admitted.len());
+        let admitted = self.without_orphans(&gathered.changes, &marks, admitted).await?;
+
+        let mut settlement = Settlement::default();
+        let mut batch: Vec<Change> = Vec::with_capacity(admitted.len());
+        let mut known: Vec<Option<Mark>> = Vec::with_capacity(admitted.len());
+        for at in admitted {
+            let change = &gathered.changes[at];
+            if let Op::Reject { reason, record } = &change.op {
+                let fault = Fault::permanent(reason.clone());
+                settlement.bury(change, &fault, record.clone(), 1, gathered.trace.as_deref());
+            } else {
+                known.push(marks[at]);
+                batch.push(change.clone());
+            }
+        }
+        self.apply(shape, &mut batch, &known, gathered.trace.as_deref(), &mut settlement).await;
+        self.record(settlement).await
+    }
+
+    /// L11: without a mark, a change of an older epoch may be older than what the target holds: its key is refreshed
+    /// from the host instead.
+    async fn without_orphans(
+        &self,
+        changes: &[Change],
+        marks: &[Option<Mark>],
+        admitted: Vec<usize>,
+    ) -> Result<Vec<usize>, Fault> {
+        if admitted.iter().all(|&at| marks[at].is_some()) {
+            return Ok(admitted);
+        }
+        let epoch = epoch::current(self.pipeline).await?;
+        let is_orphan = |at: usize| marks[at].is_none() && changes[at].version.epoch < epoch;
+        let (orphans, admitted): (Vec<usize>, Vec<usize>) = admitted.into_iter().partition(|&at| is_orphan(at));
+        if !orphans.is_empty() {
+            let keys: Vec<Key> = orphans.iter().map(|&at| changes[at].key.clone()).collect();
+            refresh(self.pipeline, &keys, Origin::Repair, false).await?;
+        }
+        Ok(admitted)
+    }
+
+    /// Applies the batch, and what was deferred again behind the others.
+    async fn apply(
+        &self,
+        shape: &Shape,
+        batch: &mut Vec<Change>,
+        known: &[Option<Mark>],
+        trace: Option<&str>,
+        settlement: &mut Settlement,
+    ) {
+        let mut known = known.to_vec();
+        let write = Write { sink: &self.pipeline.sink, shape, lane: self.lane, token: self.token };
+        for attempt in 1..=DEFERRED_ATTEMPTS_MAX {
+            if batch.is_empty() {
+                return;
+            }
+            let outcomes = self.pipeline.target.apply(&write, batch).await;
+            let mut deferred = Vec::new();
+            for ((change, mark), outcome) in batch.drain(..).zip(known.drain(..)).zip(outcomes) {
+                let was_dead = dead::is_dead(mark.as_ref());
+                match outcome {
+                    Outcome::Applied => {
+                        Progress::add(&self.progress.written, 1);
+                        settlement.applied(&change, was_dead);
+                    }
+                    Outcome::Stale => settlement.stale(&change, was_dead),
+                    Outcome::Unknown(fault) => {
+                        settlement.distrusted.push(change.key);
+                        settlement.pause.get_or_insert(fault);
+                    }
+                    Outcome::Failed(fault) => match disposition(fault.kind, u32::MAX, &self.pipeline.limits) {
+                        Disposition::Defer if attempt < DEFERRED_ATTEMPTS_MAX => deferred.push((change, mark)),
+                        Disposition::Defer | Disposition::Dead => {
+                            let body = record::bounded(document(shape, &change));
+                            settlement.bury(&change, &fault, body, attempt, trace);
+                        }
+                        _ => {
+                            settlement.pause.get_or_insert(fault);
+                        }
+                    },
+                }
+            }
+            if settlement.pause.is_some() {
+                // What was deferred returns with its delivery.
+                return;
+            }
+            (*batch, known) = deferred.into_iter().unzip();
+            if !batch.is_empty() {
+                let wait = DEFERRED_BASE_MS << (attempt - 1);
+                tokio::time::sleep(Duration::from_millis(wait)).await;
+            }
+        }
+    }
+
+    /// Makes durable what is known. Dead letters before their marks, marks before anything is settled (L2).
+    async fn record(&self, settlement: Settlement) -> Result<(), Fault> {
+        let Backplane { hashes, dead, state, .. } = &self.pipeline.backplane;
+        let id = &self.pipeline.id;
+        if !settlement.letters.is_empty() {
+            let now_ms = state.now_ms().await?;
+            let mut letters = settlement.letters;
+            for letter in &mut letters {
+                (letter.first_ms, letter.last_ms) = (now_ms, now_ms);
+                tracing::warn!(pipeline = %id, key = %letter.key, reason = letter.reason, "dead letter");
+            }
+            dead.put(id, &letters).await?;
+            Progress::add(&self.progress.dead, letters.len());
+        }
+        if !settlement.revived.is_empty() {
+            dead.remove(id, &settlement.revived).await?;
+        }
+        if !settlement.marks.is_empty() {
+            hashes.advance(id, &settlement.marks).await?;
+        }
+        if !settlement.distrusted.is_empty() {
+            // L5: nobody knows what the target holds now; an import must send these again, whatever they equal.
+            hashes.distrust(id, &settlement.distrusted).await?;
+        }
+        settlement.pause.map_or(Ok(()), Err)
+    }
+}
+
+impl Settlement {
+    fn applied(&mut self, change: &Change, was_dead: bool) {
+        let held = if matches!(change.op, Op::Upsert(_)) { Held::Present } else { Held::Absent };
+        self.marks.push((change.key.clone(), Mark { version: change.version, fingerprint: change.fingerprint, held }));
+        if was_dead {
+            self.revived.push(change.key.clone());
+        }
+    }
+
+    /// The target holds something newer than our mark knew: the mark takes the version, and no fingerprint, so that the
+    /// next import sends the record again.
+    fn stale(&mut self, change: &Change, was_dead: bool) {
+        let mark = Mark { version: change.version, fingerprint: None, held: Held::Present };
+        self.marks.push((change.key.clone(), mark));
+        if was_dead {
+            self.revived.push(change.key.clone());
+        }
+    }
+
+    fn bury(&mut self, change: &Change, fault: &Fault, record: String, attempts: u32, trace: Option<&str>) {
+        debug_assert!(matches!(fault.kind, FaultKind::Permanent | FaultKind::Deferred));
+        self.letters.push(DeadLetter {
+            key: change.key.clone(),
+            reason: fault.to_string(),
+            record,
+            attempts,
+            first_ms: 0,
+            last_ms: 0,
+            trace: trace.map(ToOwned::to_owned),
+        });
+        let mark = Mark { version: change.version, fingerprint: change.fingerprint, held: Held::Dead };
+        self.marks.push((change.key.clone(), mark));
+    }
+}
+
+/// The document of a change as JSON, for people.
+fn document(shape: &Shape, change: &Change) -> String {
+    match &change.op {
+        Op::Upsert(document) => match fides_core::decode_row(document) {
+            Ok(values) => fides_format::document_to_json(shape, &values),
+            Err(fault) => fault.to_string(),
+        },
+        Op::Delete => String::from("(deletion)"),
+        Op::Reject { record, .. } => record.clone(),
+    }
+}

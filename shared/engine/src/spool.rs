@@ -1,0 +1,63 @@
+//! Candidates for deletion, kept on disk until the whole listing is judged: one entry per page that missed any.
+
+use fides_core::port::Expect;
+use fides_core::{Fault, Key, PipelineId};
+
+use crate::{Pipeline, persisted};
+
+/// Entries read at a time.
+const LIST_MAX: usize = 64;
+
+fn prefix(pipeline: &PipelineId) -> String {
+    format!("candidates/{pipeline}/")
+}
+
+/// Spools the candidates of one page. Named by the first key, so that a repeated page replaces its entry.
+pub(crate) async fn put(pipeline: &Pipeline, run: &str, keys: &[Key]) -> Result<(), Fault> {
+    let Some(first) = keys.first() else { return Ok(()) };
+    let name = first.as_bytes().iter().fold(String::new(), |name, byte| name + &format!("{byte:02x}"));
+    let entry = format!("{}{run}/{name}", prefix(&pipeline.id));
+    let bytes: Vec<&[u8]> = keys.iter().map(Key::as_bytes).collect();
+    persisted::store(&*pipeline.backplane.state, &entry, &bytes, Expect::Any).await?;
+    Ok(())
+}
+
+/// The next spooled entry after `after`: its name and its keys.
+pub(crate) async fn next(
+    pipeline: &Pipeline,
+    run: &str,
+    after: Option<&str>,
+) -> Result<Option<(String, Vec<Key>)>, Fault> {
+    let prefix = format!("{}{run}/", prefix(&pipeline.id));
+    let listed = pipeline.backplane.state.list(&prefix, after, 1).await?;
+    let Some((entry, stored)) = listed.into_iter().next() else { return Ok(None) };
+    let keys: Vec<Vec<u8>> = persisted::decode(&entry, &stored.value)?;
+    Ok(Some((entry, keys.into_iter().map(Key::from_bytes).collect())))
+}
+
+/// How many candidates a run has spooled.
+pub(crate) async fn count(pipeline: &Pipeline, run: &str) -> Result<u64, Fault> {
+    let mut count = 0;
+    let mut after: Option<String> = None;
+    while let Some((entry, keys)) = next(pipeline, run, after.as_deref()).await? {
+        count += keys.len() as u64;
+        after = Some(entry);
+    }
+    Ok(count)
+}
+
+/// Forgets the candidates of every other run.
+pub(crate) async fn clear_others(pipeline: &Pipeline, run: &str) -> Result<(), Fault> {
+    let keep = format!("{}{run}/", prefix(&pipeline.id));
+    let mut after: Option<String> = None;
+    loop {
+        let listed = pipeline.backplane.state.list(&prefix(&pipeline.id), after.as_deref(), LIST_MAX).await?;
+        let Some((last, _)) = listed.last() else { return Ok(()) };
+        after = Some(last.clone());
+        for (entry, _) in listed {
+            if !entry.starts_with(&keep) {
+                pipeline.backplane.state.remove(&entry).await?;
+            }
+        }
+    }
+}

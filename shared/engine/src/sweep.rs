@@ -1,0 +1,114 @@
+//! Deletions (L8): a listing that missed a record is never evidence enough. Every candidate is judged together with all
+//! others, fetched again from the host, and its deletion carries the version of the snapshot that saw the absence.
+
+use std::collections::BTreeMap;
+
+use fides_core::decide::{Evidence, Verdict, may_delete};
+use fides_core::port::Expect;
+use fides_core::{Change, Fault, Key, Op, Origin};
+use serde::{Deserialize, Serialize};
+
+use crate::{DeletePolicy, Pipeline, Progress, persisted, publisher, spool};
+
+const HOUR_MS: u64 = 3_600_000;
+const WINDOW_HOURS: u64 = 24;
+
+/// What became of the candidates of one run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SweepReport {
+    /// Records that the listing did not meet.
+    pub candidates: u64,
+    /// Of those, proven absent, and their deletion published.
+    pub deleted: u64,
+    /// Why nothing was deleted, if that was refused. An alert.
+    pub refused: Option<String>,
+}
+
+/// Judges and publishes the deletions of a run's candidates. Repeating it after a crash is harmless.
+pub async fn sweep(
+    pipeline: &Pipeline,
+    run: &str,
+    host_records: u64,
+    listing_complete: bool,
+    progress: &Progress,
+) -> Result<SweepReport, Fault> {
+    let candidates = spool::count(pipeline, run).await?;
+    let mut report = SweepReport { candidates, ..SweepReport::default() };
+    if candidates == 0 || pipeline.delete == DeletePolicy::Never {
+        return Ok(report);
+    }
+    let verdict = judge(pipeline, candidates, host_records, listing_complete).await?;
+    if let Verdict::Refused(why) = verdict {
+        tracing::error!(pipeline = %pipeline.id, run, candidates, why, "clean-up refused: nothing was deleted");
+        report.refused = Some(why);
+        return Ok(report);
+    }
+    let mut after: Option<String> = None;
+    while let Some((entry, keys)) = spool::next(pipeline, run, after.as_deref()).await? {
+        let deleted = delete_absent(pipeline, &keys).await?;
+        remember(pipeline, deleted).await?;
+        pipeline.backplane.state.remove(&entry).await?;
+        progress.count(&crate::Counts { published: deleted, deletions: deleted, ..crate::Counts::default() });
+        report.deleted += deleted;
+        after = Some(entry);
+    }
+    Ok(report)
+}
+
+/// Asks [`may_delete`] with everything that is known.
+pub(crate) async fn judge(
+    pipeline: &Pipeline,
+    candidates: u64,
+    host_records: u64,
+    listing_complete: bool,
+) -> Result<Verdict, Fault> {
+    let (held_records, _) = pipeline.backplane.hashes.size(&pipeline.id).await?;
+    let deleted_lately = lately(pipeline).await?.values().sum();
+    let evidence = Evidence { listing_complete, host_records, held_records, candidates, deleted_lately, approved: 0 };
+    Ok(may_delete(&evidence, &pipeline.limits))
+}
+
+/// Fetches candidates again and publishes a deletion for each that is still absent, labelled with the version of the
+/// snapshot that saw it (L8). A candidate whose mark is at or above that version is dropped by `admit`.
+pub(crate) async fn delete_absent(pipeline: &Pipeline, keys: &[Key]) -> Result<u64, Fault> {
+    let snapshot = pipeline.open_host().await?;
+    let mut deleted = 0;
+    for portion in keys.chunks(pipeline.limits.batch_records_max.max(1)) {
+        let found = snapshot.fetch(portion).await?;
+        let absent = portion.iter().filter(|key| found.find(key.as_bytes()).is_none());
+        let changes: Vec<Change> = absent
+            .map(|key| Change {
+                key: key.clone(),
+                version: found.version,
+                fingerprint: None,
+                op: Op::Delete,
+                forced: false,
+            })
+            .collect();
+        deleted += changes.len() as u64;
+        publisher::publish(pipeline, pipeline.shape(), Origin::Cleanup, changes).await?;
+    }
+    Ok(deleted)
+}
+
+fn key(pipeline: &Pipeline) -> String {
+    format!("deletions/{}", pipeline.id)
+}
+
+/// Deletions of all sources in the last 24 hours, by hour.
+async fn lately(pipeline: &Pipeline) -> Result<BTreeMap<u64, u64>, Fault> {
+    let state = &*pipeline.backplane.state;
+    let hour = state.now_ms().await? / HOUR_MS;
+    let mut hours = persisted::load::<BTreeMap<u64, u64>>(state, &key(pipeline)).await?.unwrap_or_default().0;
+    hours.retain(|&then, _| then + WINDOW_HOURS > hour);
+    Ok(hours)
+}
+
+async fn remember(pipeline: &Pipeline, deleted: u64) -> Result<(), Fault> {
+    let state = &*pipeline.backplane.state;
+    let hour = state.now_ms().await? / HOUR_MS;
+    let mut hours = lately(pipeline).await?;
+    *hours.entry(hour).or_default() += deleted;
+    persisted::store(state, &key(pipeline), &hours, Expect::Any).await?;
+    Ok(())
+}
