@@ -1,0 +1,140 @@
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use fides_core::port::{Backplane, Host};
+use fides_core::{Fault, PipelineId};
+use fides_engine::Pipeline;
+use fides_guard::{TracingMeter, guard_host, guard_target};
+
+use crate::config::{self, Config};
+use crate::finding::{Finding, StartError};
+use crate::{convert, registry, wire};
+
+/// Whether this process runs pipelines or only looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Owns the state file: another process that wants to own it is refused.
+    Own,
+    /// Reads beside a running sync.
+    Read,
+}
+
+/// Wired pipelines.
+pub struct App {
+    /// In the order of the configuration.
+    pub pipelines: Vec<Pipeline>,
+    /// When each pipeline imports.
+    pub(crate) schedules: HashMap<PipelineId, config::Schedule>,
+    /// Whether a pipeline creates its target namespace.
+    pub(crate) create: HashMap<PipelineId, bool>,
+}
+
+impl std::fmt::Debug for App {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.pipelines.iter().map(|pipeline| &pipeline.id)).finish()
+    }
+}
+
+impl App {
+    /// Opens the backplane and wires the pipelines named in `only` (all of them when it is empty). With [`Access::Own`]
+    /// the targets are prepared too: created where `create: true`, otherwise checked.
+    pub async fn open(config: &Config, access: Access, only: &[String]) -> Result<App, StartError> {
+        let chosen = choose(config, only)?;
+        let backplane = backplane(config, access).await.map_err(|fault| Finding::fault("backplane", &fault))?;
+        let mut app = App { pipelines: Vec::new(), schedules: HashMap::new(), create: HashMap::new() };
+        let mut findings = Vec::new();
+        let mut hosts: HashMap<&str, Arc<dyn Host>> = HashMap::new();
+        for pipeline in chosen {
+            match build(config, pipeline, &mut hosts, &backplane).await {
+                Ok(built) => app.add(pipeline, built),
+                Err(found) => findings.extend(found),
+            }
+        }
+        if access == Access::Own && findings.is_empty() {
+            findings.extend(app.prepare().await);
+        }
+        if findings.is_empty() { Ok(app) } else { Err(StartError { findings }) }
+    }
+
+    /// The pipeline of that name.
+    pub fn pipeline(&self, id: &str) -> Option<&Pipeline> {
+        self.pipelines.iter().find(|pipeline| pipeline.id.as_str() == id)
+    }
+
+    fn add(&mut self, configured: &config::Pipeline, built: Pipeline) {
+        if let Some(schedule) = &configured.schedule {
+            self.schedules.insert(built.id.clone(), schedule.clone());
+        }
+        self.create.insert(built.id.clone(), configured.create);
+        self.pipelines.push(built);
+    }
+
+    async fn prepare(&self) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        for pipeline in &self.pipelines {
+            let create = self.create.get(&pipeline.id).copied().unwrap_or_default();
+            if let Err(fault) = pipeline.target.prepare(&pipeline.sink, pipeline.shape(), create).await {
+                findings.push(Finding::fault(format!("pipelines.{}.into", pipeline.id), &fault));
+            }
+        }
+        findings
+    }
+}
+
+/// The pipelines to work with.
+fn choose<'a>(config: &'a Config, only: &[String]) -> Result<Vec<&'a config::Pipeline>, StartError> {
+    let known: Vec<&str> = config.pipelines.iter().map(|pipeline| pipeline.id.as_str()).collect();
+    let unknown: Vec<Finding> = only
+        .iter()
+        .filter(|id| !known.contains(&id.as_str()))
+        .map(|id| Finding::error("pipelines", format!("there is no pipeline {id:?}; there are {}", known.join(", "))))
+        .collect();
+    if !unknown.is_empty() {
+        return Err(StartError { findings: unknown });
+    }
+    Ok(config.pipelines.iter().filter(|pipeline| only.is_empty() || only.contains(&pipeline.id)).collect())
+}
+
+async fn backplane(config: &Config, access: Access) -> Result<Backplane, Fault> {
+    let limits = convert::limits(&config.limits);
+    match (&config.backplane, access) {
+        (config::Backplane::Embedded { path }, Access::Own) => {
+            Ok(fides_backplane_embedded::open(path, &limits).await?.backplane())
+        }
+        (config::Backplane::Embedded { path }, Access::Read) => {
+            Ok(fides_backplane_embedded::open_read_only(path).await?.backplane())
+        }
+    }
+}
+
+async fn build<'a>(
+    config: &'a Config,
+    pipeline: &'a config::Pipeline,
+    hosts: &mut HashMap<&'a str, Arc<dyn Host>>,
+    backplane: &Backplane,
+) -> Result<Pipeline, Vec<Finding>> {
+    let limits = convert::limits(&pipeline.limits);
+    let missing = |section: &str, name: &str| vec![Finding::error(format!("{section}.{name}"), "is not configured")];
+    let fault = |section: &str, name: &str| {
+        let path = format!("{section}.{name}");
+        move |fault: Fault| vec![Finding::fault(path, &fault)]
+    };
+    let meter = Arc::new(TracingMeter);
+    let host = if let Some(host) = hosts.get(pipeline.host.as_str()) {
+        host.clone()
+    } else {
+        let store = config.hosts.get(&pipeline.host).ok_or_else(|| missing("hosts", &pipeline.host))?;
+        let host = registry::host(store).await.map_err(fault("hosts", &pipeline.host))?;
+        let host = guard_host(host, &limits, meter.clone());
+        hosts.insert(&pipeline.host, host.clone());
+        host
+    };
+    let mapped = wire::map(pipeline, &*host).await?;
+    for warning in &mapped.warnings {
+        tracing::warn!(path = warning.path, "{}", warning.message);
+    }
+    let store = config.targets.get(&pipeline.target).ok_or_else(|| missing("targets", &pipeline.target))?;
+    let target = registry::target(store, &limits).await.map_err(fault("targets", &pipeline.target))?;
+    let target = guard_target(target, &limits, meter);
+    Ok(wire::assemble(pipeline, mapped, host, target, backplane.clone()))
+}

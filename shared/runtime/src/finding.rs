@@ -1,0 +1,100 @@
+use std::fmt;
+
+use fides_core::{Fault, FaultKind};
+use serde::Serialize;
+
+use crate::config;
+
+/// Something that a user should mend (an error) or know (a warning), with its place in the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// Whether it stops the pipeline.
+    pub severity: Severity,
+    /// Place in the configuration: `pipelines.orders.from`.
+    pub path: String,
+    /// What was found, and what was expected.
+    pub message: String,
+    /// What can be done.
+    pub advice: Option<String>,
+    /// Whether waiting may mend it: something cannot be reached.
+    #[serde(skip)]
+    pub unavailable: bool,
+}
+
+/// How bad a [`Finding`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// It stops the pipeline.
+    Error,
+    /// It is worth knowing.
+    Warning,
+}
+
+impl Finding {
+    /// An error from a fault at a place.
+    pub(crate) fn fault(path: impl Into<String>, fault: &Fault) -> Self {
+        let unavailable = !matches!(fault.kind, FaultKind::Permanent | FaultKind::Deferred);
+        let message = match &fault.source {
+            Some(source) => format!("{}: {source}", fault.what),
+            None => fault.what.clone(),
+        };
+        Self { severity: Severity::Error, path: path.into(), message, advice: fault.advice.clone(), unavailable }
+    }
+
+    /// An error.
+    pub(crate) fn error(path: impl Into<String>, message: impl Into<String>) -> Self {
+        let (severity, path, message) = (Severity::Error, path.into(), message.into());
+        Self { severity, path, message, advice: None, unavailable: false }
+    }
+
+    /// A warning.
+    pub(crate) fn warning(path: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { severity: Severity::Warning, ..Self::error(path, message) }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let severity = if self.severity == Severity::Error { "error" } else { "warning" };
+        write!(f, "{severity}: {}\n    {}", self.path, self.message)?;
+        if let Some(advice) = &self.advice {
+            write!(f, "\n    {advice}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Why the pipelines could not be started: everything that is wrong, at once.
+#[derive(Clone, Debug)]
+pub struct StartError {
+    /// Every problem.
+    pub findings: Vec<Finding>,
+}
+
+impl StartError {
+    /// 69 when waiting may mend it all (something cannot be reached), else 64: the configuration does not fit the stores.
+    pub fn exit_code(&self) -> u8 {
+        if self.findings.iter().all(|finding| finding.unavailable) { 69 } else { config::EXIT_CODE }
+    }
+}
+
+impl From<Finding> for StartError {
+    fn from(finding: Finding) -> Self {
+        Self { findings: vec![finding] }
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, finding) in self.findings.iter().enumerate() {
+            if at > 0 {
+                f.write_str("\n")?;
+            }
+            write!(f, "{finding}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for StartError {}

@@ -1,0 +1,39 @@
+//! The connectors: one line each for a host and a target. Adding one touches its own folder and this file.
+
+use std::sync::Arc;
+
+use fides_core::port::{Host, Target};
+use fides_core::{Fault, Limits};
+use secrecy::ExposeSecret;
+
+use crate::config::Store;
+
+/// Opens a store as a host.
+pub(crate) async fn host(store: &Store) -> Result<Arc<dyn Host>, Fault> {
+    match store {
+        #[cfg(feature = "sqlite")]
+        Store::Sqlite { path } => fides_connector_sqlite::host(path).await,
+        #[cfg(feature = "postgres")]
+        Store::Postgres { url, connections } => fides_connector_postgres::host(url.expose_secret(), *connections).await,
+        #[allow(unreachable_patterns)]
+        _ => Err(not_built()),
+    }
+}
+
+/// Opens a store as a target.
+pub(crate) async fn target(store: &Store, limits: &Limits) -> Result<Arc<dyn Target>, Fault> {
+    match store {
+        #[cfg(feature = "sqlite")]
+        Store::Sqlite { path } => fides_connector_sqlite::target(path).await,
+        #[cfg(feature = "postgres")]
+        Store::Postgres { url, connections } => {
+            fides_connector_postgres::target(url.expose_secret(), *connections, limits.write_timeout_ms_max).await
+        }
+        #[allow(unreachable_patterns)]
+        _ => Err(not_built()),
+    }
+}
+
+fn not_built() -> Fault {
+    Fault::permanent("this kind of store is not part of this build").advise("build with its Cargo feature")
+}
