@@ -43,7 +43,7 @@ fn document(compiled: &Compiled, values: &[Value<'_>]) -> Vec<u8> {
 
 /// A source of any shape that compiles.
 fn source() -> impl Strategy<Value = Source> {
-    let names: Vec<_> = table().columns.into_iter().map(|column| column.name).collect();
+    let names: Vec<_> = table().columns.into_iter().map(|column| column.name).filter(|name| name != "id").collect();
     let kind = proptest::sample::select(&Kind::ALL[..]);
     let taken = (proptest::sample::select(names), proptest::option::of(kind.clone()));
     let taken = taken.prop_map(|(name, cast)| Source::Column { path: vec![name], cast, default: None });
@@ -82,7 +82,7 @@ proptest! {
         let named: Vec<_> = named.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
         let mut out = Vec::new();
         match compiled.mapper.map(&record(&compiled, &named), &mut out) {
-            Ok(_) => prop_assert_eq!(decode_row(&out).map(|row| row.len()).unwrap_or(0), 2),
+            Ok(_) => prop_assert_eq!(decode_row(&out).map_or(0, |row| row.len()), 2),
             Err(_) => prop_assert!(out.is_empty()),
         }
     }
