@@ -55,7 +55,9 @@ impl Program {
     }
 
     /// The one output of the program; none when it gives nothing. Everything else is a Permanent fault that names the
-    /// program. Bounded in steps and in stack; not in memory, which a program that multiplies texts can exhaust.
+    /// program. Bounded in steps and in stack. Not in memory, nor in how deep the values nest that it makes on its way
+    /// (`"x" * 1e9`, a list in a list a million times): the configuration is trusted that far. Calculating with a decimal
+    /// makes it a float, as jq does; passing it on does not.
     pub fn run(&self, input: &Input) -> Result<Option<Value<'static>>, Fault> {
         let meter = Meter::start();
         let run = Run { terms: &self.filter.lut, meter: &meter };

@@ -164,3 +164,19 @@ fn deep_and_long_programs_do_not_exhaust_the_stack() {
     let _ = run(&long, Kind::Json, &[]);
     assert_eq!(mistakes(&spec(vec![("x", program(&" ".repeat(20_000), Kind::Json))])).len(), 1);
 }
+
+#[test]
+fn one_program_serves_threads_at_once() {
+    let mapping = compiled(&spec(vec![("x", program("[range(.i64)] | add", Kind::I64))]));
+    std::thread::scope(|scope| {
+        for total in 1..5i64 {
+            let mapping = &mapping;
+            scope.spawn(move || {
+                let mut out = Vec::new();
+                let values = record(mapping, &[("i64", Value::I64(total))]);
+                mapping.mapper.map(&values, &mut out).expect("a document");
+                assert_eq!(decode_row(&out).expect("a row")[1], Value::I64(total * (total - 1) / 2));
+            });
+        }
+    });
+}
