@@ -65,10 +65,9 @@ fn value(literal: &config::Literal) -> Value<'static> {
     match literal {
         config::Literal::Null => Value::Null,
         config::Literal::Bool(value) => Value::Bool(*value),
-        config::Literal::Number(digits) => match digits.parse() {
-            Ok(number) => Value::I64(number),
-            Err(_) => Value::Decimal(Cow::Owned(digits.clone())),
-        },
+        // The grammar of JSON numbers was checked when the file was read; whatever else it were would stay text.
+        config::Literal::Number(digits) => fides_format::parse_json(digits)
+            .map_or_else(|_| Value::String(Cow::Owned(digits.clone())), Value::into_owned),
         config::Literal::String(text) => Value::String(Cow::Owned(text.clone())),
         config::Literal::Array(items) => Value::Array(items.iter().map(value).collect()),
         config::Literal::Object(fields) => {

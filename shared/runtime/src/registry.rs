@@ -4,17 +4,17 @@ use std::sync::Arc;
 
 use fides_core::port::{Host, Target};
 use fides_core::{Fault, Limits};
-use secrecy::ExposeSecret;
 
 use crate::config::Store;
+
+/// A writer, and readers beside it.
+const SQLITE_CONNECTIONS: u32 = 4;
 
 /// Opens a store as a host.
 pub(crate) async fn host(store: &Store) -> Result<Arc<dyn Host>, Fault> {
     match store {
         #[cfg(feature = "sqlite")]
-        Store::Sqlite { path } => fides_connector_sqlite::host(path).await,
-        #[cfg(feature = "postgres")]
-        Store::Postgres { url, connections } => fides_connector_postgres::host(url.expose_secret(), *connections).await,
+        Store::Sqlite { path } => fides_connector_sqlite::host(path, SQLITE_CONNECTIONS).await,
         #[allow(unreachable_patterns)]
         _ => Err(not_built()),
     }
@@ -24,11 +24,7 @@ pub(crate) async fn host(store: &Store) -> Result<Arc<dyn Host>, Fault> {
 pub(crate) async fn target(store: &Store, limits: &Limits) -> Result<Arc<dyn Target>, Fault> {
     match store {
         #[cfg(feature = "sqlite")]
-        Store::Sqlite { path } => fides_connector_sqlite::target(path).await,
-        #[cfg(feature = "postgres")]
-        Store::Postgres { url, connections } => {
-            fides_connector_postgres::target(url.expose_secret(), *connections, limits.write_timeout_ms_max).await
-        }
+        Store::Sqlite { path } => fides_connector_sqlite::target(path, SQLITE_CONNECTIONS).await,
         #[allow(unreachable_patterns)]
         _ => Err(not_built()),
     }

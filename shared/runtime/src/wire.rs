@@ -35,23 +35,15 @@ pub(crate) async fn map(pipeline: &config::Pipeline, host: &dyn Host) -> Result<
         return Err(findings);
     }
     let warnings = table.warnings.iter().map(|warning| Finding::warning(place("key"), warning)).collect();
-    let spec = mapping::Spec {
-        fields: convert::fields(&pipeline.fields),
-        when: pipeline.when.clone(),
-        key: key.clone(),
-        includes: includes.clone(),
-    };
-    let compiled = mapping::compile(&spec, &table).map_err(|errors| {
-        errors.iter().map(|error| Finding::error(place(&error.path), error.to_string())).collect::<Vec<_>>()
+    let spec = mapping::Spec { fields: convert::fields(&pipeline.fields), when: pipeline.when.clone(), key };
+    let compiled = mapping::compile(&spec, &table, &includes).map_err(|errors| {
+        let finding = |error: &mapping::MappingError| Finding {
+            advice: error.nearest.as_ref().map(|near| format!("did you mean {near:?}?")),
+            ..Finding::error(place(&error.place), format!("found {}, expected {}", error.found, error.expected))
+        };
+        errors.iter().map(finding).collect::<Vec<_>>()
     })?;
-    let selection = Selection {
-        namespace: from,
-        key,
-        columns: compiled.columns,
-        includes,
-        seed: compiled.mapper.revision(),
-        page_records_max: pipeline.limits.page_records_max,
-    };
+    let selection = compiled.selection(from, pipeline.limits.page_records_max);
     Ok(Mapped { selection, mapper: compiled.mapper, warnings })
 }
 
