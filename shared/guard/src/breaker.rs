@@ -256,20 +256,27 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_call_from_before_it_opened_decides_nothing() {
-        let breaker = breaker();
-        let gate = Arc::new(Semaphore::new(0));
-        let (old, held) = (Arc::clone(&breaker), Arc::clone(&gate));
-        let early = tokio::spawn(async move {
-            let work = async {
+        let held = |breaker: &Arc<Breaker>, answer: Result<(), Fault>| {
+            let (breaker, gate) = (Arc::clone(breaker), Arc::new(Semaphore::new(0)));
+            let held = Arc::clone(&gate);
+            let work = async move {
                 let _closed = held.acquire().await;
-                Ok::<_, Fault>(())
+                answer
             };
-            old.call(CALL, work).await
-        });
+            (gate, tokio::spawn(async move { breaker.call(CALL, work).await }))
+        };
+        let breaker = breaker();
+        let (early_gate, early) = held(&breaker, Ok(()));
         tokio::task::yield_now().await;
         sick(&breaker, 3).await;
-        gate.close();
+        tokio::time::advance(Duration::from_secs(5)).await;
+        let (probe_gate, probe) = held(&breaker, Err(Fault::transient("scripted")));
+        tokio::task::yield_now().await;
+        early_gate.close();
         early.await.unwrap().unwrap();
+        assert!(refused(&with(&breaker, Ok(())).await));
+        probe_gate.close();
+        probe.await.unwrap().unwrap_err();
         assert!(refused(&with(&breaker, Ok(())).await));
     }
 }

@@ -124,3 +124,29 @@ impl Reply for Vec<Outcome> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn health_is_about_the_connection_not_about_records() {
+        let after = Duration::from_millis(7);
+        let failed = |kind| Outcome::Failed(Fault::new(kind, "scripted"));
+        let transient = || failed(FaultKind::Transient);
+        let throttled = || failed(FaultKind::Throttled { after });
+        let cases = [
+            (vec![], Health::Well),
+            (vec![failed(FaultKind::Permanent), failed(FaultKind::Deferred)], Health::Well),
+            (vec![Outcome::Applied, transient()], Health::Well),
+            (vec![transient(), Outcome::Stale], Health::Well),
+            (vec![transient(), transient()], Health::Sick),
+            (vec![Outcome::Applied, failed(FaultKind::Unavailable)], Health::Sick),
+            (vec![Outcome::Applied, Outcome::Unknown(Fault::transient("scripted"))], Health::Sick),
+            (vec![Outcome::Applied, throttled(), transient()], Health::Throttled(after)),
+        ];
+        for (outcomes, health) in cases {
+            assert_eq!(outcomes.health(), health, "{outcomes:?}");
+        }
+    }
+}
