@@ -15,14 +15,14 @@ pub enum Act {
     Pass,
     /// It fails and did nothing.
     Reject(FaultKind),
-    /// It fails although it was done, perhaps in part. An apply says Unknown.
+    /// It fails although it was done: a publish perhaps in part, an apply perhaps not, saying Unknown.
     FailAfter(FaultKind),
     /// Some of an apply's changes fail, the others are written; any other call is rejected.
     Partial(FaultKind),
     /// It takes that long, and then is done.
     Slow(Duration),
-    /// The other side does it after that long, even if the caller has given up or crashed meanwhile: a late write (L6).
-    /// Longer than the server's own deadline is a planted bug.
+    /// The target writes after that long, even if the caller has given up or crashed meanwhile: a late write (L6). A
+    /// delay above the server's own deadline is a planted bug. Any other call is slow.
     Late(Duration),
     /// It waits for the gate.
     Hold(Gate),
@@ -181,6 +181,7 @@ impl Faults {
         let act = self.draw(operation);
         match &act {
             Act::Slow(delay) => tokio::time::sleep(*delay).await,
+            Act::Late(delay) if operation != "target.apply" => tokio::time::sleep(*delay).await,
             Act::Hold(gate) => gate.pass().await,
             _ => {}
         }
