@@ -11,23 +11,36 @@ struct Epoch {
     epoch: u32,
     lineage: Lineage,
     incarnation: String,
+    /// The target must be compared too before this epoch can be trusted; cleared by the run that did it.
+    #[serde(default)]
+    compare_target: bool,
 }
 
 fn key(pipeline: &Pipeline) -> String {
     format!("epoch/{}", pipeline.id)
 }
 
+/// What [`establish`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Raised {
+    /// The epoch is the one that was stored.
+    No,
+    /// The pipeline had no epoch: it is new, or everything about it was lost.
+    First,
+    /// Marks may be missing, or positions may have gone backward: the listing of the target must be compared too.
+    Again,
+}
+
 /// Makes sure that the pipeline's epoch belongs to this host's lineage and this incarnation of the hash store, and
-/// raises it where it does not: positions may have gone backward. Every import begins with this. Returns whether it was
-/// raised.
-pub async fn establish(pipeline: &Pipeline) -> Result<bool, Fault> {
+/// raises it where it does not: positions may have gone backward. Every import begins with this.
+pub async fn establish(pipeline: &Pipeline) -> Result<Raised, Fault> {
     let state = &*pipeline.backplane.state;
     let lineage = pipeline.host.lineage().await?;
     let incarnation = incarnation(pipeline).await?;
     let key = key(pipeline);
     let stored = persisted::load::<Epoch>(state, &key).await?;
     if stored.as_ref().is_some_and(|(epoch, _)| epoch.lineage == lineage && epoch.incarnation == incarnation) {
-        return Ok(false);
+        return Ok(Raised::No);
     }
     let seconds = u32::try_from(state.now_ms().await? / 1_000).unwrap_or(u32::MAX);
     let (last, expect) = match stored {
@@ -38,9 +51,10 @@ pub async fn establish(pipeline: &Pipeline) -> Result<bool, Fault> {
         }
         None => (0, Expect::Absent),
     };
-    let raised = Epoch { epoch: seconds.max(last.saturating_add(1)), lineage, incarnation };
+    let epoch = seconds.max(last.saturating_add(1));
+    let raised = Epoch { epoch, lineage, incarnation, compare_target: last > 0 };
     persisted::store(state, &key, &raised, expect).await?.ok_or_else(|| persisted::lost_race(&key))?;
-    Ok(true)
+    Ok(if last == 0 { Raised::First } else { Raised::Again })
 }
 
 /// The hash store's sentinel (L11); a store without one is new and gets one.
@@ -56,11 +70,29 @@ async fn incarnation(pipeline: &Pipeline) -> Result<String, Fault> {
 }
 
 /// The epoch that [`establish`] stored.
-pub(crate) async fn current(pipeline: &Pipeline) -> Result<u32, Fault> {
+pub async fn current(pipeline: &Pipeline) -> Result<u32, Fault> {
     let stored = persisted::load::<Epoch>(&*pipeline.backplane.state, &key(pipeline)).await?;
     stored.map(|(stored, _)| stored.epoch).ok_or_else(|| {
         Fault::unavailable(format!("pipeline {} has no epoch yet", pipeline.id)).advise("start an import first")
     })
+}
+
+/// Whether the target must be compared too: the epoch was raised again and no run has done it since.
+pub(crate) async fn must_compare_target(pipeline: &Pipeline) -> Result<bool, Fault> {
+    let stored = persisted::load::<Epoch>(&*pipeline.backplane.state, &key(pipeline)).await?;
+    Ok(stored.is_some_and(|(stored, _)| stored.compare_target))
+}
+
+/// Says that the target was compared.
+pub(crate) async fn target_compared(pipeline: &Pipeline) -> Result<(), Fault> {
+    let key = key(pipeline);
+    let state = &*pipeline.backplane.state;
+    let Some((stored, revision)) = persisted::load::<Epoch>(state, &key).await? else { return Ok(()) };
+    let compared = Epoch { compare_target: false, ..stored };
+    persisted::store(state, &key, &compared, Expect::Revision(revision))
+        .await?
+        .ok_or_else(|| persisted::lost_race(&key))?;
+    Ok(())
 }
 
 /// Whether the hash store is the one that the epoch was established with.

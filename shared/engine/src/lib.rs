@@ -11,6 +11,7 @@ pub mod inspect;
 pub mod publishing;
 
 mod epoch;
+mod extras;
 mod fence;
 mod persisted;
 mod pipeline;
@@ -21,7 +22,7 @@ mod refresh;
 mod spool;
 mod sweep;
 
-pub use epoch::establish;
+pub use epoch::{Raised, current as current_epoch, establish};
 pub use fence::{raise as raise_fence, settled as fence_settled, wait_settled as wait_for_fence};
 pub use pipeline::{DeletePolicy, Pipeline};
 pub use progress::{Counts, Progress};

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use fides_core::port::{Backplane, Host};
 use fides_core::{Fault, PipelineId};
 use fides_engine::Pipeline;
+use fides_guard::{TracingMeter, guard_host, guard_target};
 
 use crate::config::{self, Config};
 use crate::finding::{Finding, StartError};
@@ -118,11 +119,13 @@ async fn build<'a>(
         let path = format!("{section}.{name}");
         move |fault: Fault| vec![Finding::fault(path, &fault)]
     };
+    let meter = Arc::new(TracingMeter);
     let host = if let Some(host) = hosts.get(pipeline.host.as_str()) {
         host.clone()
     } else {
         let store = config.hosts.get(&pipeline.host).ok_or_else(|| missing("hosts", &pipeline.host))?;
         let host = registry::host(store).await.map_err(fault("hosts", &pipeline.host))?;
+        let host = guard_host(&format!("host {}", pipeline.host), host, &limits, meter.clone());
         hosts.insert(&pipeline.host, host.clone());
         host
     };
@@ -132,5 +135,6 @@ async fn build<'a>(
     }
     let store = config.targets.get(&pipeline.target).ok_or_else(|| missing("targets", &pipeline.target))?;
     let target = registry::target(store, &limits).await.map_err(fault("targets", &pipeline.target))?;
+    let target = guard_target(&format!("target {}", pipeline.target), target, &limits, meter);
     Ok(wire::assemble(pipeline, mapped, host, target, backplane.clone()))
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::range::{RangeReader, RangeState};
 use super::snapshots::Snapshots;
-use crate::{Counts, Pipeline, Progress, SweepReport, epoch, fence, persisted, spool, sweep};
+use crate::{Counts, Pipeline, Progress, SweepReport, epoch, extras, fence, persisted, spool, sweep};
 
 /// Entries read from the state store at a time.
 const LIST_MAX: usize = 256;
@@ -105,8 +105,16 @@ pub async fn import(pipeline: &Pipeline, mode: Mode, progress: &Progress) -> Res
     }
     let listing_complete = finished.len() == run.ranges && finished.iter().all(|(_, range)| range.complete);
 
+    let compare_target = epoch::must_compare_target(pipeline).await?;
+    if compare_target {
+        progress.enter("comparing the target, because marks may be missing");
+        extras::spool_extras(pipeline, &run.id).await?;
+    }
     progress.enter("deleting what is gone");
     let swept = sweep::sweep(pipeline, &run.id, counts.read, listing_complete, progress).await?;
+    if compare_target {
+        epoch::target_compared(pipeline).await?;
+    }
     counts.published += swept.deleted;
     counts.deletions += swept.deleted;
     run.counts = counts;

@@ -5,7 +5,7 @@ mod key_text;
 mod plan;
 mod status;
 mod verify;
-mod walk;
+pub(crate) mod walk;
 
 pub use explain::{Explanation, explain};
 pub use key_text::parse_key;

@@ -7,7 +7,7 @@ use fides_core::port::Snapshot;
 use fides_core::{Fault, Key, KeyRange, Page};
 
 /// One side of the walk.
-pub(super) struct Side {
+pub(crate) struct Side {
     snapshot: Arc<dyn Snapshot>,
     range: KeyRange,
     page: Option<Page>,
@@ -15,10 +15,10 @@ pub(super) struct Side {
 }
 
 /// A record of one side.
-pub(super) type Found<'a> = (&'a Page, usize);
+pub(crate) type Found<'a> = (&'a Page, usize);
 
 impl Side {
-    pub(super) fn new(snapshot: Arc<dyn Snapshot>, range: &KeyRange) -> Self {
+    pub(crate) fn new(snapshot: Arc<dyn Snapshot>, range: &KeyRange) -> Self {
         Self { snapshot, range: range.clone(), page: None, at: 0 }
     }
 
@@ -42,7 +42,7 @@ impl Side {
 }
 
 /// Walks both sides in key order and shows every key with what each side has under it. Holds one page of each.
-pub(super) async fn merge(
+pub(crate) async fn merge(
     left: &mut Side,
     right: &mut Side,
     mut see: impl FnMut(Option<Found<'_>>, Option<Found<'_>>),

@@ -161,8 +161,8 @@ fn columns() -> Vec<Column> {
     ]
 }
 
-/// The row of `id` with the columns of a selection.
-fn row(selection: &Selection, id: i64, v: i64) -> Result<Vec<u8>, Fault> {
+/// The raw row of `id` with the columns of a selection, as a scan and an event both have it.
+pub fn raw_row(selection: &Selection, id: i64, v: i64) -> Result<Vec<u8>, Fault> {
     let mut bytes = Vec::new();
     for column in &selection.columns {
         let value = match column.name.as_str() {
@@ -209,7 +209,8 @@ impl Host for FakeHost {
             Order::Fides => drawn,
         };
         let rows = state.rows.iter().filter(|_| !state.answers_empty);
-        let rows = rows.map(|(&id, &v)| Ok((Self::key(id), row(selection, id, v)?))).collect::<Result<_, Fault>>()?;
+        let rows =
+            rows.map(|(&id, &v)| Ok((Self::key(id), raw_row(selection, id, v)?))).collect::<Result<_, Fault>>()?;
         Ok(Arc::new(Frozen::new(version, selection, rows)))
     }
 }

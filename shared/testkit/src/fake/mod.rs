@@ -19,7 +19,7 @@ mod target;
 pub use backplane::Disk;
 pub use faults::{Act, Faults, Gate, Rates};
 pub use faulty::Faulty;
-pub use host::{Commit, FakeHost, Logged, Order};
+pub use host::{Commit, FakeHost, Logged, Order, raw_row};
 pub use mapper::FakeMapper;
 pub use target::{FakeTarget, Written};
 
