@@ -1,3 +1,4 @@
 //! Fakes, faults, conformance suites and the convergence simulation.
 
 pub mod fake;
+pub mod simulation;

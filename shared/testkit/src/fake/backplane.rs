@@ -3,7 +3,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
 use fides_core::port::{Backplane, DeadLetter};
-use fides_core::{Fault, Key, Lane, PipelineId};
+use fides_core::{Fault, Key, Lane, Mark, PipelineId};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -135,6 +135,18 @@ impl Disk {
         let mut state = lock(&self.0.state);
         state.store = Arc::default();
         state.past.clear();
+    }
+
+    /// Plants a bug: puts marks whatever version is stored (L4).
+    pub fn overwrite_marks(&self, pipeline: &PipelineId, marks: &[(Key, Mark)]) {
+        let mut state = lock(&self.0.state);
+        let store = Arc::make_mut(&mut state.store);
+        let held = store.marks.entry(pipeline.clone()).or_default();
+        for (key, mark) in marks {
+            held.touch(key, self.0.bucket_marks_max, |held| {
+                held.insert(key.clone(), *mark);
+            });
+        }
     }
 
     /// Messages in all lanes, unsettled ones included.

@@ -50,7 +50,7 @@ impl Marks {
     }
 
     /// Changes the mark of one key; counts a write and drops the summary, whether the mark changed or not.
-    fn touch(&mut self, key: &Key, marks_max: usize, change: impl FnOnce(&mut BTreeMap<Key, Mark>)) {
+    pub fn touch(&mut self, key: &Key, marks_max: usize, change: impl FnOnce(&mut BTreeMap<Key, Mark>)) {
         let lower = self.bucket(key.as_bytes()).0.clone();
         let bucket = self.0.entry(lower).or_default();
         bucket.writes += 1;

@@ -1,0 +1,286 @@
+//! Bugs, each put before a port of the real engine, each a law that is broken.
+
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use fides_core::bucket::Digest;
+use fides_core::port::{
+    Backplane, BucketInfo, Consumer, Delivery, Entry, Expect, Fencing, HashStore, Host, Lease, Outcome, Queue, Sink,
+    Snapshot, StateStore, Target, Write,
+};
+use fides_core::{
+    Change, Envelope, Fault, Key, KeyRange, Lane, Mark, Namespace, PipelineId, Selection, Shape, Table, Version,
+};
+
+use super::world::World;
+use crate::fake::FakeHost;
+
+/// A bug that the simulation must find, or (the last ones) a loss that it must survive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Planted {
+    /// L2: deliveries are settled when they come, before anything is applied.
+    SettledFirst,
+    /// L4: a mark is overwritten by whoever comes last.
+    MarksGoBackward,
+    /// L5: the writer leaves out a change whose fingerprint equals the mark.
+    EqualWritesSkipped,
+    /// §5: two changes of one row in one transaction have the same version.
+    SequenceIgnored,
+    /// L7: imports compare before the previous fence has settled.
+    FenceNotAwaited,
+    /// §9: a summary is stored although a record is published.
+    SummaryStoredTooEarly,
+    /// L6: a displaced consumer's late write lands.
+    LateWriteNotFenced,
+    /// L11: the store lost its last writes, and nobody knows.
+    LostLastUnnoticed,
+    /// Not a bug: the store lost its last writes, and its sentinel says so.
+    LostLastNoticed,
+    /// Not a bug: the store lost everything, its sentinel too.
+    LostEverything,
+}
+
+impl Planted {
+    pub(super) fn plant(
+        self,
+        world: &World,
+        pipeline: &PipelineId,
+        selection: &Selection,
+        mut backplane: Backplane,
+        mut target: Arc<dyn Target>,
+    ) -> (Backplane, Arc<dyn Target>) {
+        match self {
+            Planted::SettledFirst => backplane.queue = Arc::new(SettlesFirst(backplane.queue)),
+            Planted::FenceNotAwaited => backplane.state = Arc::new(LyingFences(backplane.state)),
+            Planted::MarksGoBackward => {
+                backplane.hashes =
+                    Arc::new(BadHashes { hashes: backplane.hashes, bug: HashBug::Overwrites(world.disk.clone()) });
+            }
+            Planted::SummaryStoredTooEarly => {
+                let bug = HashBug::SummarisesEarly {
+                    host: world.host.clone(),
+                    selection: selection.clone(),
+                    seen: Mutex::default(),
+                };
+                backplane.hashes = Arc::new(BadHashes { hashes: backplane.hashes, bug });
+            }
+            Planted::EqualWritesSkipped => {
+                let (hashes, pipeline) = (backplane.hashes.clone(), pipeline.clone());
+                target = Arc::new(SkipsEqual { target, hashes, pipeline });
+            }
+            _ => {}
+        }
+        (backplane, target)
+    }
+}
+
+struct SettlesFirst(Arc<dyn Queue>);
+
+#[async_trait]
+impl Queue for SettlesFirst {
+    async fn publish(&self, envelopes: &[Envelope]) -> Result<(), Fault> {
+        self.0.publish(envelopes).await
+    }
+
+    async fn consume(&self, lane: &Lane) -> Result<Box<dyn Consumer>, Fault> {
+        Ok(Box::new(SettlingConsumer(self.0.consume(lane).await?)))
+    }
+
+    async fn depth(&self, lane: &Lane) -> Result<u64, Fault> {
+        self.0.depth(lane).await
+    }
+}
+
+struct SettlingConsumer(Box<dyn Consumer>);
+
+#[async_trait]
+impl Consumer for SettlingConsumer {
+    async fn next(&mut self) -> Result<Delivery, Fault> {
+        let delivery = self.0.next().await?;
+        self.0.settle(&[delivery.tag]).await?;
+        Ok(delivery)
+    }
+
+    async fn settle(&mut self, _tags: &[u64]) -> Result<(), Fault> {
+        Ok(())
+    }
+}
+
+struct LyingFences(Arc<dyn StateStore>);
+
+#[async_trait]
+impl StateStore for LyingFences {
+    async fn get(&self, key: &str) -> Result<Option<Entry>, Fault> {
+        if key.starts_with("fence/") {
+            return Ok(Some(Entry { revision: 1, value: u64::MAX.to_string().into_bytes() }));
+        }
+        self.0.get(key).await
+    }
+
+    async fn put(&self, key: &str, value: &[u8], expect: Expect) -> Result<Option<u64>, Fault> {
+        self.0.put(key, value, expect).await
+    }
+
+    async fn remove(&self, key: &str) -> Result<(), Fault> {
+        self.0.remove(key).await
+    }
+
+    async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<(String, Entry)>, Fault> {
+        self.0.list(prefix, after, limit).await
+    }
+
+    async fn lease(&self, key: &str, holder: &str, ttl_ms: u64) -> Result<Option<Lease>, Fault> {
+        self.0.lease(key, holder, ttl_ms).await
+    }
+
+    async fn release(&self, key: &str, holder: &str) -> Result<(), Fault> {
+        self.0.release(key, holder).await
+    }
+
+    async fn next_position(&self, pipeline: &PipelineId) -> Result<u64, Fault> {
+        self.0.next_position(pipeline).await
+    }
+
+    async fn now_ms(&self) -> Result<u64, Fault> {
+        self.0.now_ms().await
+    }
+}
+
+enum HashBug {
+    Overwrites(crate::fake::Disk),
+    SummarisesEarly { host: FakeHost, selection: Selection, seen: Mutex<Vec<BucketInfo>> },
+}
+
+struct BadHashes {
+    hashes: Arc<dyn HashStore>,
+    bug: HashBug,
+}
+
+impl BadHashes {
+    /// Summaries of the host as it is now for every bucket of the last comparison, changed or not.
+    async fn early(&self, host: &FakeHost, selection: &Selection, seen: Vec<BucketInfo>) -> Vec<(BucketInfo, u128)> {
+        let Ok(snapshot) = host.snapshot(selection, Version::default()).await else { return Vec::new() };
+        let mut summaries = Vec::new();
+        for bucket in seen {
+            let mut digest = Digest::default();
+            let mut after: Option<Key> = None;
+            while let Ok(page) = snapshot.scan(&bucket.range, after.as_ref()).await {
+                for at in 0..page.len() {
+                    digest.add(page.keys.get(at), page.fingerprints[at]);
+                }
+                after.clone_from(&page.next);
+                if page.next.is_none() {
+                    break;
+                }
+            }
+            summaries.push((bucket, digest.finish()));
+        }
+        summaries
+    }
+}
+
+#[async_trait]
+impl HashStore for BadHashes {
+    async fn get(&self, pipeline: &PipelineId, keys: &[Key]) -> Result<Vec<Option<Mark>>, Fault> {
+        self.hashes.get(pipeline, keys).await
+    }
+
+    async fn range(&self, pipeline: &PipelineId, range: &KeyRange) -> Result<Vec<(Key, Mark)>, Fault> {
+        self.hashes.range(pipeline, range).await
+    }
+
+    async fn buckets(&self, pipeline: &PipelineId, range: &KeyRange) -> Result<Vec<BucketInfo>, Fault> {
+        let buckets = self.hashes.buckets(pipeline, range).await?;
+        if let HashBug::SummarisesEarly { seen, .. } = &self.bug
+            && let Ok(mut seen) = seen.lock()
+        {
+            seen.clone_from(&buckets);
+        }
+        Ok(buckets)
+    }
+
+    async fn advance(&self, pipeline: &PipelineId, marks: &[(Key, Mark)]) -> Result<(), Fault> {
+        match &self.bug {
+            HashBug::Overwrites(disk) => {
+                // The call still meets the weather; only then the marks are overwritten.
+                self.hashes.advance(pipeline, marks).await?;
+                disk.overwrite_marks(pipeline, marks);
+                Ok(())
+            }
+            HashBug::SummarisesEarly { .. } => self.hashes.advance(pipeline, marks).await,
+        }
+    }
+
+    async fn distrust(&self, pipeline: &PipelineId, keys: &[Key]) -> Result<(), Fault> {
+        self.hashes.distrust(pipeline, keys).await
+    }
+
+    async fn summarise(&self, pipeline: &PipelineId, summaries: &[(BucketInfo, u128)]) -> Result<(), Fault> {
+        match &self.bug {
+            HashBug::SummarisesEarly { host, selection, seen } => {
+                let seen = seen.lock().map(|seen| seen.clone()).unwrap_or_default();
+                let early = self.early(host, selection, seen).await;
+                self.hashes.summarise(pipeline, &early).await
+            }
+            HashBug::Overwrites(_) => self.hashes.summarise(pipeline, summaries).await,
+        }
+    }
+
+    async fn size(&self, pipeline: &PipelineId) -> Result<(u64, u64), Fault> {
+        self.hashes.size(pipeline).await
+    }
+
+    async fn incarnation(&self) -> Result<Option<String>, Fault> {
+        self.hashes.incarnation().await
+    }
+
+    async fn create_incarnation(&self, name: &str) -> Result<(), Fault> {
+        self.hashes.create_incarnation(name).await
+    }
+}
+
+struct SkipsEqual {
+    target: Arc<dyn Target>,
+    hashes: Arc<dyn HashStore>,
+    pipeline: PipelineId,
+}
+
+#[async_trait]
+impl Target for SkipsEqual {
+    fn fencing(&self) -> Fencing {
+        self.target.fencing()
+    }
+
+    async fn describe(&self, namespace: &Namespace) -> Result<Option<Table>, Fault> {
+        self.target.describe(namespace).await
+    }
+
+    async fn prepare(&self, sink: &Sink, shape: &Shape, create: bool) -> Result<(), Fault> {
+        self.target.prepare(sink, shape, create).await
+    }
+
+    async fn claim(&self, sink: &Sink, lane: &Lane, token: u64) -> Result<(), Fault> {
+        self.target.claim(sink, lane, token).await
+    }
+
+    async fn apply(&self, write: &Write<'_>, changes: &[Change]) -> Vec<Outcome> {
+        let keys: Vec<Key> = changes.iter().map(|change| change.key.clone()).collect();
+        let marks = self.hashes.get(&self.pipeline, &keys).await.unwrap_or_else(|_| vec![None; keys.len()]);
+        let equal = |(change, mark): (&Change, &Option<Mark>)| {
+            change.fingerprint.is_some() && mark.is_some_and(|mark| mark.fingerprint == change.fingerprint)
+        };
+        let skipped: Vec<bool> = changes.iter().zip(&marks).map(equal).collect();
+        let rest = changes.iter().zip(&skipped).filter(|(_, skipped)| !**skipped);
+        let rest: Vec<Change> = rest.map(|(change, _)| change.clone()).collect();
+        let mut outcomes = self.target.apply(write, &rest).await.into_iter();
+        let missing = || Outcome::Unknown(Fault::transient("an outcome is missing"));
+        skipped
+            .into_iter()
+            .map(|skipped| if skipped { Outcome::Applied } else { outcomes.next().unwrap_or_else(missing) })
+            .collect()
+    }
+
+    async fn snapshot(&self, sink: &Sink, selection: &Selection) -> Result<Arc<dyn Snapshot>, Fault> {
+        self.target.snapshot(sink, selection).await
+    }
+}

@@ -1,0 +1,344 @@
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use fides_core::port::{Host, Mapper, Sink, Target};
+use fides_core::{Column, Key, Limits, Namespace, PipelineId, Selection};
+use fides_engine::import::{Mode, import};
+use fides_engine::publishing::consume_lanes;
+use fides_engine::{DeletePolicy, Pipeline, Progress, establish};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::events::follow;
+use super::planted::Planted;
+use crate::fake::{Disk, FakeHost, FakeMapper, FakeTarget, Faults, Faulty, Order, Rates};
+
+/// Keys that the writer changes; few, so that changes meet.
+const KEYS: i64 = 24;
+/// Values that it writes; few, so that records return to what they were (A, B, A).
+const VALUES: i64 = 3;
+/// A row that always exists: an empty host is a refusal of its own.
+const ANCHOR: i64 = 1_000;
+/// Transactions of the writer.
+const COMMITS: usize = 40;
+/// Longest wait between two of them, in milliseconds of the paused clock.
+const COMMIT_WAIT_MS: u64 = 120;
+/// The lanes must be empty this long after the weather has calmed down.
+const PATIENCE: Duration = Duration::from_secs(3_600);
+/// How often conditions of the world are looked at.
+const LOOK: Duration = Duration::from_millis(7);
+
+/// What a simulation does.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// Decides everything.
+    pub seed: u64,
+    /// Who orders the host's states; with [`Order::Host`] its log is followed too.
+    pub order: Order,
+    /// A bug to be found.
+    pub planted: Option<Planted>,
+}
+
+/// What a simulation came to.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// Crashes of processes.
+    pub crashes: u64,
+    /// Writes that reached the target.
+    pub writes: usize,
+    /// Records that imports did not send.
+    pub unchanged: u64,
+    /// Of those, passed by a summary.
+    pub summarised: u64,
+    /// Why it did not converge: what differs, or what was waited for in vain.
+    pub failure: Option<String>,
+}
+
+pub(super) struct World {
+    pub(super) host: FakeHost,
+    pub(super) target: FakeTarget,
+    pub(super) disk: Disk,
+    pub(super) plan: Plan,
+    rng: Cell<u64>,
+    stormy: Cell<bool>,
+    /// When the writer stopped, on the state store's clock.
+    quiet_ms: Cell<Option<u64>>,
+    /// An import that began after that has finished.
+    imported: Cell<bool>,
+    /// Position of the host's log up to which everything is published.
+    pub(super) followed_to: Cell<u64>,
+    crashes: Cell<u64>,
+    unchanged: Cell<u64>,
+    summarised: Cell<u64>,
+}
+
+/// Runs one simulation to its end.
+pub fn simulate(plan: Plan) -> Report {
+    // The engine's jitter draws from the thread's generator.
+    fastrand::seed(plan.seed);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    match runtime {
+        Ok(runtime) => runtime.block_on(tokio::task::LocalSet::new().run_until(run(plan))),
+        Err(error) => Report { failure: Some(format!("no runtime: {error}")), ..Report::default() },
+    }
+}
+
+async fn run(plan: Plan) -> Report {
+    let world = Rc::new(World {
+        host: FakeHost::new(plan.order),
+        target: FakeTarget::new(),
+        disk: Disk::with(6, 4, 8),
+        plan,
+        rng: Cell::new(plan.seed),
+        stormy: Cell::new(true),
+        quiet_ms: Cell::new(None),
+        imported: Cell::new(false),
+        followed_to: Cell::new(0),
+        crashes: Cell::new(0),
+        unchanged: Cell::new(0),
+        summarised: Cell::new(0),
+    });
+    world.host.commit(&[(ANCHOR, Some(1))]);
+    if plan.planted == Some(Planted::LateWriteNotFenced) {
+        world.target.stop_fencing();
+    }
+    let stop = CancellationToken::new();
+    let processes: Vec<_> =
+        (0..2u64).map(|index| tokio::task::spawn_local(live(world.clone(), index, stop.clone()))).collect();
+    let failure = world.story().await;
+    stop.cancel();
+    for process in processes {
+        process.abort();
+    }
+    Report {
+        crashes: world.crashes.get(),
+        writes: world.target.history().len(),
+        unchanged: world.unchanged.get(),
+        summarised: world.summarised.get(),
+        failure,
+    }
+}
+
+impl World {
+    fn draw(&self, below: u64) -> u64 {
+        let mut rng = fastrand::Rng::with_seed(self.rng.get());
+        self.rng.set(rng.u64(..));
+        rng.u64(0..below.max(1))
+    }
+
+    /// The writer's story: change the host, stop, wait for one more import, calm the weather, wait until all is settled.
+    async fn story(&self) -> Option<String> {
+        for at in 0..COMMITS {
+            sleep(Duration::from_millis(self.draw(COMMIT_WAIT_MS))).await;
+            self.commit();
+            if at == COMMITS / 2 {
+                self.lose();
+            }
+        }
+        let state = self.disk.open().state;
+        self.quiet_ms.set(state.now_ms().await.ok());
+        if self.until(|| self.imported.get()).await.is_err() {
+            return Some("no import that began after the last change came to its end".into());
+        }
+        self.stormy.set(false);
+        let settled = || self.disk.queued() == 0 && self.followed();
+        if self.until(settled).await.is_err() {
+            return Some(format!("{} messages were never settled", self.disk.queued()));
+        }
+        // A write that was given up may still be on its way.
+        sleep(Duration::from_secs(5)).await;
+        self.compare()
+    }
+
+    /// Waits for a condition of the world, for so long on the paused clock that nothing can still be coming.
+    async fn until(&self, condition: impl Fn() -> bool) -> Result<(), tokio::time::error::Elapsed> {
+        timeout(PATIENCE, async {
+            while !condition() {
+                sleep(LOOK).await;
+            }
+        })
+        .await
+    }
+
+    fn commit(&self) {
+        let changes: Vec<(i64, Option<i64>)> = (0..=self.draw(4))
+            .map(|_| {
+                let value = self.draw(VALUES as u64 + 1) as i64;
+                (self.draw(KEYS as u64) as i64, (value < VALUES).then_some(value))
+            })
+            .collect();
+        // Twice in one transaction: only the sequence tells which is newer (DESIGN §5).
+        let again = changes
+            .first()
+            .filter(|_| self.draw(3) == 0)
+            .map(|(key, value)| (*key, value.map_or(Some(0), |value| Some((value + 1) % VALUES))));
+        self.host.commit(&changes.into_iter().chain(again).collect::<Vec<_>>());
+    }
+
+    /// Loses what the plan says that the stores lose (L11).
+    fn lose(&self) {
+        match self.plan.planted {
+            Some(Planted::LostLastUnnoticed) => {
+                self.disk.lose_last(8, false);
+            }
+            Some(Planted::LostLastNoticed) => {
+                self.disk.lose_last(8, true);
+            }
+            Some(Planted::LostEverything) => self.disk.lose_everything(),
+            _ => {}
+        }
+    }
+
+    fn compare(&self) -> Option<String> {
+        let mapper = FakeMapper::new(1);
+        let expected: BTreeMap<Key, Bytes> = self
+            .host
+            .rows()
+            .into_iter()
+            .filter_map(|(id, v)| mapper.document(id, v).map(|document| (FakeHost::key(id), Bytes::from(document))))
+            .collect();
+        let mut found = self.target.documents(&namespace());
+        if self.plan.planted == Some(Planted::LostEverything) {
+            // Nothing tells these from records of somebody else; `verify` reports them as extra.
+            found.retain(|key, _| expected.contains_key(key));
+        }
+        let differs = |key: &&Key| expected.get(*key) != found.get(*key);
+        let keys: Vec<String> = expected.keys().chain(found.keys()).filter(differs).map(ToString::to_string).collect();
+        (!keys.is_empty()).then(|| format!("the target differs from the host in keys {}", keys.join(", ")))
+    }
+
+    fn followed(&self) -> bool {
+        self.plan.order == Order::Fides || self.followed_to.get() >= self.host.position()
+    }
+
+    fn rates(&self) -> Rates {
+        if !self.stormy.get() {
+            return Rates::default();
+        }
+        Rates {
+            transient: 0.01,
+            throttled: 0.005,
+            unavailable: 0.01,
+            fail_after: 0.02,
+            partial: 0.01,
+            slow: 0.05,
+            late: if self.plan.planted == Some(Planted::LateWriteNotFenced) { 0.05 } else { 0.01 },
+            crash: 0.004,
+            delay_ms_max: 400,
+        }
+    }
+}
+
+/// One process: started again whenever it crashes.
+async fn live(world: Rc<World>, index: u64, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        let faults = Faults::new(world.draw(u64::MAX), world.rates());
+        let holder = format!("process-{index}-{}", world.draw(u64::MAX));
+        let weather = async {
+            // Calm weather reaches processes that live.
+            while world.stormy.get() {
+                sleep(LOOK).await;
+            }
+            faults.set_rates(Rates::default());
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = work(&world, &faults, &holder, index == 0, &stop) => {}
+            () = faults.crashed() => world.crashes.set(world.crashes.get() + 1),
+            () = weather => {}
+        }
+        sleep(Duration::from_millis(world.draw(300))).await;
+    }
+}
+
+async fn work(world: &World, faults: &Faults, holder: &str, imports: bool, stop: &CancellationToken) {
+    let pipeline = pipeline(world, faults);
+    let progress = Arc::new(Progress::default());
+    let prepared = pipeline.target.prepare(&pipeline.sink, pipeline.shape(), true).await;
+    if prepared.is_err() || establish(&pipeline).await.is_err() {
+        return;
+    }
+    let importer = async {
+        while imports && !world.imported.get() {
+            if let Ok(report) = import(&pipeline, Mode::Delta, &progress).await {
+                let started_ms: u64 = report.run.split('-').next().and_then(|ms| ms.parse().ok()).unwrap_or(0);
+                // A run that began before the last change may have passed it by.
+                world.imported.set(world.quiet_ms.get().is_some_and(|quiet_ms| started_ms > quiet_ms));
+            }
+            world.unchanged.set(world.unchanged.get().max(Progress::get(&progress.unchanged)));
+            world.summarised.set(world.summarised.get().max(Progress::get(&progress.summarised)));
+            sleep(Duration::from_millis(world.draw(200))).await;
+        }
+        std::future::pending::<()>().await;
+    };
+    let follower = async {
+        if imports && world.plan.order == Order::Host {
+            follow(world, &pipeline).await;
+        }
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = consume_lanes(&pipeline, &progress, holder, stop) => {}
+        () = importer => {}
+        () = follower => {}
+    }
+}
+
+pub(super) fn namespace() -> Namespace {
+    Namespace(vec!["copy".into()])
+}
+
+/// The pipeline of one process, with the weather, and the planted bug if there is one, before its ports.
+fn pipeline(world: &World, faults: &Faults) -> Pipeline {
+    let mapper = Arc::new(FakeMapper::new(1));
+    let selection = FakeHost::selection(mapper.revision(), 4);
+    let id = PipelineId::new("sim");
+    let backplane = faults.around(&world.disk.open());
+    let host: Arc<dyn Host> = Arc::new(Faulty::new(Arc::new(world.host.clone()) as Arc<dyn Host>, faults));
+    let target: Arc<dyn Target> = Arc::new(Faulty::new(Arc::new(world.target.clone()) as Arc<dyn Target>, faults));
+    let (backplane, target) = match world.plan.planted {
+        Some(planted) => planted.plant(world, &id, &selection, backplane, target),
+        None => (backplane, target),
+    };
+    let shape = mapper.shape();
+    let column = |field: &fides_core::Field| Column {
+        name: field.name.clone(),
+        kind: field.kind,
+        native: String::new(),
+        nullable: true,
+    };
+    let target_selection = Selection {
+        namespace: namespace(),
+        key: vec!["id".into()],
+        columns: shape.fields.iter().map(column).collect(),
+        includes: Vec::new(),
+        seed: 0,
+        page_records_max: 4,
+    };
+    let sink = Sink { pipeline: id.clone(), namespace: namespace(), version_field: None };
+    let delete = DeletePolicy::Hard;
+    Pipeline { id, host, target, mapper, selection, sink, target_selection, limits: limits(), delete, backplane }
+}
+
+fn limits() -> Limits {
+    Limits {
+        lanes: 2,
+        page_records_max: 4,
+        batch_records_max: 2,
+        apply_records_max: 5,
+        gather_ms_max: 5,
+        lane_depth_batches_max: 6,
+        host_partitions: 2,
+        snapshot_age_ms_max: 50,
+        retry_base_ms: 5,
+        retry_cap_ms: 50,
+        // Shorter than the longest delay, so that lanes change hands while their owner still lives.
+        lease_ms: 250,
+        delete_ratio_max: 1e9,
+        ..Limits::default()
+    }
+}

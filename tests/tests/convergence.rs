@@ -1,0 +1,135 @@
+//! The seeded convergence simulation, and the bugs that it must find. A failure prints its seed; run one seed again with
+//! `FIDES_SEED=n cargo test -p fides-tests --test convergence`.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use fides_testkit::fake::Order;
+use fides_testkit::simulation::{Plan, Planted, Report, simulate};
+
+/// Seeds of the honest runs, per order of versions.
+const SEEDS: u64 = 600;
+/// A planted bug must be found within so many seeds.
+const SEEDS_TO_FIND: u64 = 600;
+
+fn seeds() -> std::ops::Range<u64> {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    match number("FIDES_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("FIDES_SEEDS").unwrap_or(SEEDS),
+    }
+}
+
+/// Runs seeds on two threads until one fails; that seed and its report.
+fn first_failure(
+    seeds: std::ops::Range<u64>,
+    order: Order,
+    planted: Option<Planted>,
+) -> (Vec<Report>, Option<(u64, Report)>) {
+    let next = AtomicU64::new(seeds.start);
+    let failed = AtomicU64::new(u64::MAX);
+    let reports = std::thread::scope(|scope| {
+        let worker = || {
+            let mut reports = Vec::new();
+            loop {
+                let seed = next.fetch_add(1, Ordering::Relaxed);
+                if seed >= seeds.end || failed.load(Ordering::Relaxed) < seed {
+                    return reports;
+                }
+                let report = simulate(Plan { seed, order, planted });
+                if report.failure.is_some() {
+                    failed.fetch_min(seed, Ordering::Relaxed);
+                }
+                reports.push((seed, report));
+            }
+        };
+        let threads = [scope.spawn(worker), scope.spawn(worker)];
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+    });
+    let failure = reports.iter().filter(|(_, report)| report.failure.is_some()).min_by_key(|(seed, _)| *seed).cloned();
+    (reports.into_iter().map(|(_, report)| report).collect(), failure)
+}
+
+fn converges(order: Order, planted: Option<Planted>) {
+    let (reports, failure) = first_failure(seeds(), order, planted);
+    if let Some((seed, report)) = failure {
+        panic!("seed {seed} ({order:?}, {planted:?}): {}", report.failure.unwrap_or_default());
+    }
+    // The weather really struck, and the short cuts were really taken.
+    let sum = |of: fn(&Report) -> u64| reports.iter().map(of).sum::<u64>();
+    let (crashes, unchanged, summarised) =
+        (sum(|report| report.crashes), sum(|report| report.unchanged), sum(|report| report.summarised));
+    println!(
+        "{order:?} {planted:?}: {} seeds, {crashes} crashes, {unchanged} unchanged, {summarised} by summary",
+        reports.len()
+    );
+    if seeds().count() > 1 {
+        assert!(crashes > reports.len() as u64 / 2, "only {crashes} crashes in {} runs", reports.len());
+        assert!(unchanged > 0 && summarised > 0, "{unchanged} unchanged, {summarised} by summary");
+    }
+}
+
+fn finds(order: Order, planted: Planted) {
+    let (reports, failure) = first_failure(0..SEEDS_TO_FIND, order, Some(planted));
+    let Some((seed, report)) = failure else { panic!("{planted:?} was not found in {} seeds", reports.len()) };
+    println!("{planted:?}: found with seed {seed}: {}", report.failure.unwrap_or_default());
+}
+
+#[test]
+fn converges_with_drawn_versions() {
+    converges(Order::Fides, None);
+}
+
+#[test]
+fn converges_with_the_versions_of_a_log() {
+    converges(Order::Host, None);
+}
+
+#[test]
+fn converges_after_a_loss_that_was_noticed() {
+    converges(Order::Fides, Some(Planted::LostLastNoticed));
+}
+
+#[test]
+fn converges_after_everything_was_lost() {
+    converges(Order::Fides, Some(Planted::LostEverything));
+}
+
+#[test]
+fn finds_settling_before_applying() {
+    finds(Order::Fides, Planted::SettledFirst);
+}
+
+#[test]
+fn finds_marks_that_go_backward() {
+    finds(Order::Fides, Planted::MarksGoBackward);
+}
+
+#[test]
+fn finds_skipped_equal_writes() {
+    finds(Order::Fides, Planted::EqualWritesSkipped);
+}
+
+#[test]
+fn finds_an_ignored_sequence() {
+    finds(Order::Host, Planted::SequenceIgnored);
+}
+
+#[test]
+fn finds_an_import_before_its_fence() {
+    finds(Order::Fides, Planted::FenceNotAwaited);
+}
+
+#[test]
+fn finds_a_summary_that_is_stored_too_early() {
+    finds(Order::Fides, Planted::SummaryStoredTooEarly);
+}
+
+#[test]
+fn finds_a_late_write() {
+    finds(Order::Fides, Planted::LateWriteNotFenced);
+}
+
+#[test]
+fn finds_an_unnoticed_loss() {
+    finds(Order::Fides, Planted::LostLastUnnoticed);
+}
