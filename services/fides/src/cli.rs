@@ -89,7 +89,7 @@ impl Global {
 
     /// Logs as the configuration says, or at the level that was asked for.
     pub fn log(&self, config: &Config) {
-        let mut log = config.log.clone();
+        let mut log = config.log;
         if let Some(level) = self.log_level {
             log.level = level.into();
         }

@@ -47,7 +47,9 @@ impl Failure {
         let Some(what) = &self.what else { return };
         let mut text = format!("{} {what}\n", console::style("fides:").red().bold().for_stderr());
         if let Some(advice) = &self.advice {
-            text.push_str(&format!("       {advice}\n"));
+            text.push_str("       ");
+            text.push_str(advice);
+            text.push('\n');
         }
         // Without stderr nobody can be told; the exit status still says it.
         let _ = std::io::stderr().write_all(text.as_bytes());

@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::cli::Global;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::present;
+use crate::present::{self, Text};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -35,7 +35,7 @@ pub async fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
     if args.json {
         present::json(&findings)?;
     } else {
-        present::out(&told(&findings, args.connect, config.pipelines.len()))?;
+        present::out(told(&findings, args.connect, config.pipelines.len()))?;
     }
     Ok(exit(&findings))
 }
@@ -50,17 +50,17 @@ fn exit(findings: &[Finding]) -> Exit {
     }
 }
 
-fn told(findings: &[Finding], connect: bool, pipelines: usize) -> String {
-    let mut text = String::new();
+fn told(findings: &[Finding], connect: bool, pipelines: usize) -> Text {
+    let mut text = Text::default();
     for finding in findings {
-        text.push_str(&format!("{finding}\n"));
+        text.line(finding);
     }
     if exit(findings) == Exit::Ok {
         let pipelines = present::count(pipelines as u64, "pipeline");
-        text.push_str(&if connect {
-            format!("The configuration is right, and both sides of {pipelines} are there.\n")
+        text.line(if connect {
+            format!("The configuration is right, and both sides of {pipelines} are there.")
         } else {
-            format!("The configuration is right: {pipelines}. Ask the hosts and targets too with --connect.\n")
+            format!("The configuration is right: {pipelines}. Ask the hosts and targets too with --connect.")
         });
     }
     text

@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::cli::Global;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::present::{self, Table};
+use crate::present::{self, Table, Text};
 use crate::stop::Stop;
 
 /// Letters read from the state file at a time.
@@ -83,8 +83,8 @@ pub async fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
             let (_app, pipeline) = open(global, &chosen.which, Access::Own).await?;
             let keys = keys(letters(&pipeline, chosen).await?);
             dead::drop_letters(&pipeline, &keys).await?;
-            told(&chosen.which, json!({ "dropped": keys.len() }), || {
-                format!("{} dropped.\n", present::count(keys.len() as u64, "dead letter"))
+            told(&chosen.which, &json!({ "dropped": keys.len() }), || {
+                Text::of(format_args!("{} dropped.", present::count(keys.len() as u64, "dead letter")))
             })?;
             Ok(Exit::Ok)
         }
@@ -150,19 +150,19 @@ async fn replay(app: &App, pipeline: &Pipeline, which: &Which, keys: &[Key], sto
     }
     let remaining = pipeline.backplane.dead.count(&pipeline.id).await?;
     let result = json!({ "published": published, "before": before, "remaining": remaining });
-    told(which, result, || {
+    told(which, &result, || {
         let letters = present::count(remaining, "dead letter");
-        format!("{} sent again; {letters} remain.\n", present::count(published, "record"))
+        Text::of(format_args!("{} sent again; {letters} remain.", present::count(published, "record")))
     })?;
     Ok(if remaining == 0 { Exit::Ok } else { Exit::DeadLetters })
 }
 
-fn told(which: &Which, value: serde_json::Value, text: impl FnOnce() -> String) -> Result<(), Failure> {
-    if which.json { present::json(&value) } else { present::out(&text()) }
+fn told(which: &Which, value: &serde_json::Value, text: impl FnOnce() -> Text) -> Result<(), Failure> {
+    if which.json { present::json(value) } else { present::out(text()) }
 }
 
 fn list(which: &Which, letters: &[DeadLetter]) -> Result<Exit, Failure> {
-    told(which, letters.iter().map(as_json).collect(), || {
+    told(which, &letters.iter().map(as_json).collect(), || {
         let mut table = Table::new(&["key", "reason", "first", "last", "attempts"], 4);
         for letter in letters {
             table.row([
@@ -173,22 +173,28 @@ fn list(which: &Which, letters: &[DeadLetter]) -> Result<Exit, Failure> {
                 present::number(u64::from(letter.attempts)),
             ]);
         }
-        let summary = present::count(letters.len() as u64, "dead letter");
-        if letters.is_empty() { format!("{summary}.\n") } else { format!("{table}\n{summary}.\n") }
+        let mut text = Text::default();
+        if !letters.is_empty() {
+            text.line(table);
+        }
+        text.line(format_args!("{}.", present::count(letters.len() as u64, "dead letter")));
+        text
     })?;
     Ok(Exit::Ok)
 }
 
 fn show(which: &Which, letters: &[DeadLetter]) -> Result<Exit, Failure> {
-    told(which, letters.iter().map(as_json).collect(), || {
-        let mut text = String::new();
+    told(which, &letters.iter().map(as_json).collect(), || {
+        let mut text = Text::default();
         for letter in letters {
             let DeadLetter { key, reason, record, attempts, first_ms, last_ms, trace } = letter;
             let (first, last) = (present::instant(*first_ms), present::instant(*last_ms));
-            text.push_str(&format!("{}\n  reason    {reason}\n  record    {record}\n", present::strong(key)));
-            text.push_str(&format!("  attempts  {attempts}, from {first} to {last}\n"));
+            text.line(present::strong(key));
+            text.line(format_args!("  reason    {reason}"));
+            text.line(format_args!("  record    {record}"));
+            text.line(format_args!("  attempts  {attempts}, from {first} to {last}"));
             if let Some(trace) = trace {
-                text.push_str(&format!("  trace     {trace}\n"));
+                text.line(format_args!("  trace     {trace}"));
             }
         }
         text

@@ -5,7 +5,7 @@ use fides_runtime::Access;
 use crate::cli::Global;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::present;
+use crate::present::{self, Text};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -34,14 +34,15 @@ pub async fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
     if args.json {
         present::json(&story)?;
     } else {
-        present::out(&told(&args.pipeline, &story))?;
+        present::out(told(&args.pipeline, &story))?;
     }
     Ok(Exit::Ok)
 }
 
-fn told(pipeline: &str, story: &Explanation) -> String {
-    let mut text = format!("{} {}: {}\n", pipeline, story.key, present::strong(&story.verdict));
-    let mut line = |label: &str, value: &str| text.push_str(&format!("  {label:<9} {value}\n"));
+fn told(pipeline: &str, story: &Explanation) -> Text {
+    let mut text = Text::default();
+    text.line(format_args!("{pipeline} {}: {}", story.key, present::strong(&story.verdict)));
+    let mut line = |label: &str, value: &str| text.line(format_args!("  {label:<9} {value}"));
     line("host", story.host.as_deref().unwrap_or("no such record"));
     let document = story.document.as_deref().or(story.unmapped.as_deref());
     line("document", document.unwrap_or("none: there is no record"));

@@ -7,7 +7,7 @@ use fides_runtime::Access;
 use crate::cli::Global;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::present::{self, Display, Table, number};
+use crate::present::{self, Display, Table, Text, number};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -40,12 +40,12 @@ pub async fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
     if args.json {
         present::json(&planned)?;
     } else {
-        present::out(&told(&args.pipeline, &planned))?;
+        present::out(told(&args.pipeline, &planned))?;
     }
     Ok(Exit::Ok)
 }
 
-fn told(pipeline: &str, plan: &Plan) -> String {
+fn told(pipeline: &str, plan: &Plan) -> Text {
     let mut table = Table::new(&["pipeline", "read", "unchanged", "create", "change", "delete", "reject"], 1);
     table.row([
         pipeline.to_owned(),
@@ -56,22 +56,22 @@ fn told(pipeline: &str, plan: &Plan) -> String {
         number(plan.delete),
         number(plan.reject),
     ]);
-    let mut text = format!("{table}\n");
+    let mut text = Text::default();
+    text.line(table);
     for sample in &plan.samples {
-        text.push_str(&told_sample(sample));
+        tell_sample(&mut text, sample);
     }
-    text.push_str("Nothing was written.\n");
+    text.line("Nothing was written.");
     text
 }
 
-fn told_sample(sample: &Sample) -> String {
-    let mut text = format!("{} {}\n", present::strong(sample.action), sample.key);
+fn tell_sample(text: &mut Text, sample: &Sample) {
+    text.line(format_args!("{} {}", present::strong(sample.action), sample.key));
     if let Some(before) = &sample.before {
-        text.push_str(&format!("  before  {before}\n"));
+        text.line(format_args!("  before  {before}"));
     }
     if let Some(after) = &sample.after {
         let label = if sample.action == "reject" { "because" } else { "after  " };
-        text.push_str(&format!("  {label} {after}\n"));
+        text.line(format_args!("  {label} {after}"));
     }
-    text
 }

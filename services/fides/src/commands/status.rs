@@ -6,7 +6,7 @@ use fides_runtime::{Access, App};
 use crate::cli::Global;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::present::{self, Table, number};
+use crate::present::{self, Table, Text, number};
 
 /// How often `--watch` looks.
 const REDRAW: Duration = Duration::from_secs(1);
@@ -35,8 +35,8 @@ pub async fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
         match (args.json, args.watch) {
             (true, true) => present::json_line(&found)?,
             (true, false) => present::json(&found)?,
-            (false, true) => present::redraw(&told(&found))?,
-            (false, false) => present::out(&told(&found))?,
+            (false, true) => present::redraw(told(&found))?,
+            (false, false) => present::out(told(&found))?,
         }
         if !args.watch {
             return Ok(Exit::Ok);
@@ -53,7 +53,7 @@ async fn all(app: &App) -> Result<Vec<Status>, Failure> {
     Ok(found)
 }
 
-fn told(found: &[Status]) -> String {
+fn told(found: &[Status]) -> Text {
     let header = ["pipeline", "last run", "records", "queued", "dead", "read", "unchanged", "published", "avoided"];
     let mut table = Table::new(&header, 2);
     for status in found {
@@ -71,19 +71,15 @@ fn told(found: &[Status]) -> String {
             present::share(counts.unchanged, counts.read),
         ]);
     }
-    let mut text = format!("{table}\n");
+    let mut text = Text::default();
+    text.line(table);
     for status in found {
         let refused = status.run.as_ref().and_then(|run| run.sweep.as_ref()?.refused.as_ref());
         if let Some(why) = refused {
-            text.push_str(&format!("{} {}\n", present::bad("!"), present::refusal(&status.pipeline, why)));
+            text.line(format_args!("{} {}", present::bad("!"), present::refusal(&status.pipeline, why)));
         }
         if status.dead > 0 {
-            let letters = present::count(status.dead, "dead letter");
-            text.push_str(&format!(
-                "{} {1}: {letters}; see `fides dead list {1}`\n",
-                present::bad("!"),
-                status.pipeline
-            ));
+            text.line(format_args!("{} {}", present::bad("!"), present::buried(&status.pipeline, status.dead)));
         }
     }
     text

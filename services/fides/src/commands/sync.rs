@@ -52,7 +52,7 @@ pub async fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
     if args.json {
         present::json(&rows)?;
     } else {
-        present::out(&format!("{}\n", told(&rows)))?;
+        present::out(format!("{}\n", told(&rows)))?;
     }
     Ok(conclude(outcomes, &stop))
 }
@@ -159,8 +159,7 @@ fn conclude(outcomes: Vec<Outcome>, stop: &Stop) -> Exit {
                     present::warn(&present::refusal(outcome.pipeline.as_str(), &why));
                 }
                 if outcome.dead > 0 {
-                    let letters = present::count(outcome.dead, "dead letter");
-                    present::warn(&format!("{0}: {letters}; see `fides dead list {0}`", outcome.pipeline));
+                    present::warn(&present::buried(outcome.pipeline.as_str(), outcome.dead));
                     exit = if exit == Exit::Ok { Exit::DeadLetters } else { exit };
                 }
             }

@@ -7,7 +7,7 @@ use fides_runtime::Access;
 use crate::cli::Global;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::present::{self, Display, Table, number};
+use crate::present::{self, Display, Table, Text, number};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -41,36 +41,39 @@ pub async fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
     if args.json {
         present::json(&report)?;
     } else {
-        present::out(&told(&args.pipeline, &report))?;
+        present::out(told(&args.pipeline, &report))?;
     }
     Ok(if report.is_equal() { Exit::Ok } else { Exit::Different })
 }
 
-fn told(pipeline: &str, report: &VerifyReport) -> String {
-    let mut text = format!("{}\n", counts(pipeline, report));
+fn told(pipeline: &str, report: &VerifyReport) -> Text {
+    let mut text = Text::default();
+    text.line(counts(pipeline, report));
     if !report.differences.is_empty() {
-        text.push_str(&format!("{}\n", differences(report)));
+        text.line(differences(report));
     }
-    let differing = report.missing + report.extra + report.different + report.unmappable;
-    let listed = report.differences.len() as u64;
-    if listed < differing {
-        text.push_str(&format!("{} more; see them with --limit.\n", number(differing - listed)));
+    let more = differing(report) - report.differences.len() as u64;
+    if more > 0 {
+        text.line(format_args!("{} more; see them with --limit.", number(more)));
     }
-    text.push_str(&verdict(report));
+    text.line(verdict(report));
     text
+}
+
+fn differing(report: &VerifyReport) -> u64 {
+    report.missing + report.extra + report.different + report.unmappable
 }
 
 /// One sentence; the demo ends with it too.
 pub fn verdict(report: &VerifyReport) -> String {
     if report.is_equal() {
         return format!(
-            "{} both sides are equal: {} documents, compared field by field.\n",
+            "{} both sides are equal: {} documents, compared field by field.",
             present::good("✓"),
             number(report.equal)
         );
     }
-    let differing = report.missing + report.extra + report.different + report.unmappable;
-    format!("{} the sides differ in {}.\n", present::bad("✗"), present::count(differing, "record"))
+    format!("{} the sides differ in {}.", present::bad("✗"), present::count(differing(report), "record"))
 }
 
 fn counts(pipeline: &str, report: &VerifyReport) -> Table {

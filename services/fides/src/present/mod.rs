@@ -4,8 +4,8 @@
 mod progress;
 mod table;
 
-use std::fmt::Display as Shown;
-use std::io::Write;
+use std::fmt::{Display as Shown, Write as _};
+use std::io::Write as _;
 
 use chrono::DateTime;
 use console::{Term, style};
@@ -17,20 +17,45 @@ use crate::failure::Failure;
 pub use progress::Display;
 pub use table::Table;
 
+/// A result, line by line.
+#[derive(Debug, Default)]
+pub struct Text(String);
+
+impl Text {
+    /// One line.
+    pub fn of(line: impl Shown) -> Self {
+        let mut text = Self::default();
+        text.line(line);
+        text
+    }
+
+    /// Adds a line.
+    pub fn line(&mut self, line: impl Shown) {
+        // Writing to a String cannot fail.
+        let _ = writeln!(self.0, "{line}");
+    }
+}
+
+impl AsRef<str> for Text {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
 /// Writes a result to stdout.
-pub fn out(text: &str) -> Result<(), Failure> {
+pub fn out(text: impl AsRef<str>) -> Result<(), Failure> {
     let mut stdout = std::io::stdout().lock();
-    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(|error| Failure::stdout(&error))
+    stdout.write_all(text.as_ref().as_bytes()).and_then(|()| stdout.flush()).map_err(|error| Failure::stdout(&error))
 }
 
 /// Writes a result to stdout as JSON for people and programs.
 pub fn json(value: &impl Serialize) -> Result<(), Failure> {
-    out(&encoded(serde_json::to_string_pretty(value))?)
+    out(encoded(serde_json::to_string_pretty(value))?)
 }
 
 /// Writes a result to stdout as one line of JSON.
 pub fn json_line(value: &impl Serialize) -> Result<(), Failure> {
-    out(&encoded(serde_json::to_string(value))?)
+    out(encoded(serde_json::to_string(value))?)
 }
 
 fn encoded(json: serde_json::Result<String>) -> Result<String, Failure> {
@@ -39,7 +64,7 @@ fn encoded(json: serde_json::Result<String>) -> Result<String, Failure> {
 }
 
 /// Writes a result to stdout in place of the one before, where stdout is a terminal; elsewhere below it.
-pub fn redraw(text: &str) -> Result<(), Failure> {
+pub fn redraw(text: impl AsRef<str>) -> Result<(), Failure> {
     let term = Term::stdout();
     if term.is_term() {
         term.clear_screen().map_err(|error| Failure::stdout(&error))?;
@@ -120,6 +145,11 @@ pub fn instant(ms: u64) -> String {
 /// A clean-up that was refused, and what it means.
 pub fn refusal(pipeline: &str, why: &str) -> String {
     format!("{pipeline}: nothing was deleted: {why}")
+}
+
+/// Dead letters, and where to look.
+pub fn buried(pipeline: &str, letters: u64) -> String {
+    format!("{pipeline}: {}; see `fides dead list {pipeline}`", count(letters, "dead letter"))
 }
 
 #[cfg(test)]

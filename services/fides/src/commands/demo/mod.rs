@@ -57,7 +57,7 @@ pub async fn run(args: &Args) -> Result<Exit, Failure> {
 }
 
 async fn show(folder: &Path, stop: &Stop) -> Result<Exit, Failure> {
-    present::out(&format!(
+    present::out(format!(
         "Fides keeps a {} in step with a {} that it does not own and cannot change.\nThis demo does it in {}.\n\n",
         strong("target"),
         strong("host"),
@@ -68,49 +68,49 @@ async fn show(folder: &Path, stop: &Stop) -> Result<Exit, Failure> {
     let app = App::open(&config, Access::Own, &[]).await?;
     let pipeline = app.pipelines.first().ok_or_else(|| Failure::new(Exit::Internal, "the demo has no pipeline"))?;
 
-    present::out(&format!(
+    present::out(format!(
         "{} Every city is read, hashed, mapped to a document (with its country, time zone and names in it),\n   queued and \
          written.\n",
         strong("2. First import.")
     ))?;
     let first = step(&app, stop).await?;
     let before = document(pipeline).await?;
-    present::out(&told_document("   Zürich, as the target now has it", &before, &before))?;
+    present::out(told_document("   Zürich, as the target now has it", &before, &before))?;
 
-    present::out(&format!(
+    present::out(format!(
         "\n{} It has no column that says when a row changed, and Fides is not told:\n",
         strong("3. Somebody edits the host.")
     ))?;
     let expected = edits::make(&folder.join(host::FILE), folder).await?;
     for edit in edits::EDITS {
-        present::out(&format!("   - {}\n", edit.what))?;
+        present::out(format!("   - {}\n", edit.what))?;
     }
-    present::out(&format!(
+    present::out(format!(
         "   Compared by SQL with a copy made before, {} differ, {} new and {} are gone.\n\n",
         present::count(expected.changed, "city record"),
         if expected.new == 1 { "1 is".to_owned() } else { format!("{} are", number(expected.new)) },
         number(expected.gone)
     ))?;
 
-    present::out(&format!(
+    present::out(format!(
         "{} Every city is read and hashed again; only those whose hash differs travel.\n",
         strong("4. Second import.")
     ))?;
     let second = step(&app, stop).await?;
     let after = document(pipeline).await?;
-    present::out(&told_document("   Zürich before", &before, &after))?;
-    present::out(&told_document("   Zürich after ", &after, &before))?;
+    present::out(told_document("   Zürich before", &before, &after))?;
+    present::out(told_document("   Zürich after ", &after, &before))?;
 
-    present::out(&format!("\n{} Nothing has changed, so nothing travels.\n", strong("5. Third import.")))?;
+    present::out(format!("\n{} Nothing has changed, so nothing travels.\n", strong("5. Third import.")))?;
     let third = step(&app, stop).await?;
 
-    present::out(&format!("\n{} Host and target are read again and compared.\n\n", strong("6. Verify.")))?;
+    present::out(format!("\n{} Host and target are read again and compared.\n\n", strong("6. Verify.")))?;
     let report = verify(pipeline, &Progress::default()).await?;
     let steps = [("first import", &first), ("second: the delta", &second), ("third: nothing", &third)];
-    present::out(&format!("{}\n{}", table(&steps), verdict(&report)))?;
+    present::out(format!("{}\n{}\n", table(&steps), verdict(&report)))?;
     let wrong = mistakes(cities, &expected, &first, &second, &third);
     if wrong.is_empty() {
-        present::out(&format!(
+        present::out(format!(
             "{} the delta was to be {} by SQL's count ({} of them deletions), and exactly that was published.\n",
             present::good("✓"),
             present::count(expected.total(), "record"),
@@ -118,7 +118,7 @@ async fn show(folder: &Path, stop: &Stop) -> Result<Exit, Failure> {
         ))?;
     }
     for mistake in &wrong {
-        present::out(&format!("{} {mistake}\n", present::bad("✗")))?;
+        present::out(format!("{} {mistake}\n", present::bad("✗")))?;
     }
     Ok(if wrong.is_empty() && report.is_equal() { Exit::Ok } else { Exit::Different })
 }
@@ -130,7 +130,7 @@ async fn lay_out(folder: &Path) -> Result<u64, Failure> {
     std::fs::write(folder.join("fides.yaml"), CONFIG)
         .map_err(|error| Failure::new(Exit::Unavailable, format!("fides.yaml cannot be written: {error}")))?;
     let rows = |table: &str| loaded.iter().find(|(name, _)| *name == table).map_or(0, |(_, rows)| *rows);
-    present::out(&format!(
+    present::out(format!(
         "{} A gazetteer in SQLite, which belongs to somebody else: {} countries, {} time zones,\n   {} cities and {} \
          names in 26 scripts. Laid out in {} s.\n\n",
         strong("1. The host."),
@@ -149,7 +149,7 @@ async fn step(app: &App, stop: &Stop) -> Result<Row, Failure> {
     let outcome = outcome.ok_or_else(|| Failure::new(Exit::Internal, "the demo has no pipeline"))?;
     let row = Row::of(&outcome);
     outcome.report?;
-    present::out(&format!(
+    present::out(format!(
         "   {} read, {} published, {} s.\n",
         number(row.read),
         number(row.published),
@@ -229,10 +229,10 @@ impl Place {
             Place::Kept(folder) => {
                 let file = folder.join("fides.yaml");
                 let next = format!("fides --config {} status", file.display());
-                present::out(&format!("\nKept in {}; go on with `{next}`.\n", folder.display()))
+                present::out(format!("\nKept in {}; go on with `{next}`.\n", folder.display()))
             }
             Place::Passing(folder) if exit == Exit::Different => {
-                present::out(&format!("\nKept for inspection: {}\n", folder.keep().display()))
+                present::out(format!("\nKept for inspection: {}\n", folder.keep().display()))
             }
             Place::Passing(folder) => {
                 let path = folder.path().to_owned();
