@@ -1,0 +1,45 @@
+//! One file per command: its arguments, and what it does.
+
+pub mod check;
+pub mod dead;
+pub mod demo;
+pub mod explain;
+pub mod init;
+pub mod plan;
+pub mod schema;
+pub mod status;
+pub mod sync;
+pub mod verify;
+
+use fides_engine::Pipeline;
+use fides_runtime::config::Config;
+use fides_runtime::{Access, App};
+
+use crate::cli::{Cli, Command};
+use crate::exit::Exit;
+use crate::failure::Failure;
+
+/// Does what was asked.
+pub async fn run(cli: Cli) -> Result<Exit, Failure> {
+    let Cli { global, command } = cli;
+    match command {
+        Command::Demo(args) => demo::run(&args).await,
+        Command::Init(args) => init::run(&args).await,
+        Command::Check(args) => check::run(&global, &args).await,
+        Command::Plan(args) => plan::run(&global, &args).await,
+        Command::Sync(args) => sync::run(&global, &args).await,
+        Command::Status(args) => status::run(&global, &args).await,
+        Command::Verify(args) => verify::run(&global, &args).await,
+        Command::Explain(args) => explain::run(&global, &args).await,
+        Command::Dead(args) => dead::run(&global, &args).await,
+        Command::Schema(args) => schema::run(&args),
+    }
+}
+
+/// Wires the one pipeline that a command is about.
+async fn open_one(config: &Config, access: Access, id: &str) -> Result<(App, Pipeline), Failure> {
+    let app = App::open(config, access, &[id.to_owned()]).await?;
+    let pipeline = app.pipelines.first().cloned();
+    let pipeline = pipeline.ok_or_else(|| Failure::new(Exit::Usage, format!("there is no pipeline {id:?}")))?;
+    Ok((app, pipeline))
+}

@@ -1,0 +1,118 @@
+use std::sync::Arc;
+
+use fides_engine::Progress;
+use fides_engine::inspect::{DifferenceKind, VerifyReport, verify};
+use fides_runtime::Access;
+
+use crate::cli::Global;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::present::{self, Display, Table, Text, number};
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  fides verify cities                          exits with 1 when something differs
+  fides verify cities --limit 100
+  fides verify cities --json | jq -r '.differences[].key'")]
+pub struct Args {
+    /// The pipeline.
+    pipeline: String,
+    /// Print it as JSON.
+    #[arg(long)]
+    json: bool,
+    /// List at most this many differing records; all of them are counted.
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    limit: usize,
+}
+
+pub async fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
+    let config = global.load()?;
+    global.log_if_asked(&config);
+    let (_app, pipeline) = super::open_one(&config, Access::Read, &args.pipeline).await?;
+    let progress = Arc::new(Progress::default());
+    let display = Display::start();
+    display.estimate(&pipeline, &progress).await;
+    display.watch(pipeline.id.as_str(), &progress);
+    let report = verify(&pipeline, &progress).await;
+    display.finish().await;
+    let mut report = report?;
+    report.differences.truncate(args.limit);
+    if args.json {
+        present::json(&report)?;
+    } else {
+        present::out(told(&args.pipeline, &report))?;
+    }
+    Ok(if report.is_equal() { Exit::Ok } else { Exit::Different })
+}
+
+fn told(pipeline: &str, report: &VerifyReport) -> Text {
+    let mut text = Text::default();
+    text.line(counts(pipeline, report));
+    if !report.differences.is_empty() {
+        text.line(differences(report));
+    }
+    let more = differing(report) - report.differences.len() as u64;
+    if more > 0 {
+        text.line(format_args!("{} more; see them with --limit.", number(more)));
+    }
+    text.line(verdict(report));
+    text
+}
+
+fn differing(report: &VerifyReport) -> u64 {
+    report.missing + report.extra + report.different + report.unmappable
+}
+
+/// One sentence; the demo ends with it too.
+pub fn verdict(report: &VerifyReport) -> String {
+    if report.is_equal() {
+        return format!(
+            "{} both sides are equal: {} documents, compared field by field.",
+            present::good("✓"),
+            number(report.equal)
+        );
+    }
+    format!("{} the sides differ in {}.", present::bad("✗"), present::count(differing(report), "record"))
+}
+
+fn counts(pipeline: &str, report: &VerifyReport) -> Table {
+    let header =
+        ["pipeline", "host", "left out", "target", "equal", "missing", "extra", "different", "unmappable", "in flight"];
+    let mut table = Table::new(&header, 1);
+    let numbers = [
+        report.host_records,
+        report.excluded,
+        report.target_records,
+        report.equal,
+        report.missing,
+        report.extra,
+        report.different,
+        report.unmappable,
+        report.in_flight,
+    ];
+    table.row(std::iter::once(pipeline.to_owned()).chain(numbers.map(number)));
+    table
+}
+
+fn differences(report: &VerifyReport) -> Table {
+    let mut table = Table::new(&["key", "how", "field", "expected", "found"], 5);
+    for difference in &report.differences {
+        let how = match difference.kind {
+            DifferenceKind::Missing => "missing",
+            DifferenceKind::Extra => "extra",
+            DifferenceKind::Different => "different",
+            DifferenceKind::Unmappable => "unmappable",
+        };
+        let first = [difference.key.clone(), how.to_owned()];
+        if difference.fields.is_empty() {
+            let reason = difference.reason.clone().unwrap_or_default();
+            table.row(first.clone().into_iter().chain([String::new(), reason, String::new()]));
+        }
+        for field in &difference.fields {
+            let rest = [field.field.clone(), field.expected.clone(), field.found.clone()];
+            table.row(first.clone().into_iter().chain(rest));
+        }
+    }
+    table
+}
