@@ -1,0 +1,13 @@
+//! One suite of cases per port, run against fakes and every real part alike.
+//!
+//! Each case is an async function over a fixture; a macro makes one test of each. What a part cannot do, its fixture
+//! names with the reason, and the test prints it: nothing is skipped in silence.
+
+pub mod host;
+pub mod target;
+
+mod rows;
+mod table;
+
+pub use rows::{Record, records, scan_all, scan_range};
+pub use table::{Spec, column};
