@@ -1,5 +1,7 @@
 //! The conformance suites over files of SQLite.
 
+#![allow(clippy::unwrap_used)] // the functions around the tests are tests, too
+
 use std::sync::Arc;
 
 use async_trait::async_trait;

@@ -1,5 +1,7 @@
 //! What is SQLite's own in a host: dynamic types, collations, files.
 
+#![allow(clippy::unwrap_used)] // the functions around the tests are tests, too
+
 use std::path::PathBuf;
 use std::sync::Arc;
 

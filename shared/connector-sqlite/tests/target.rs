@@ -1,5 +1,7 @@
 //! What is SQLite's own in a target: files, locks, triggers, deferred constraints.
 
+#![allow(clippy::unwrap_used)] // the functions around the tests are tests, too
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
