@@ -50,7 +50,7 @@ fn assert_json(found: &Value<'_>, expected: &str) {
 pub async fn includes_many(fixture: &dyn HostFixture) {
     let (orders, lines) = (orders(), lines());
     filled(fixture, &orders, &[vec![Value::I64(1), Value::Null], vec![Value::I64(2), Value::Null]]).await;
-    filled(fixture, &lines, &[line(1, 1, "pear"), line(1, 3, "Äpfel \"x\""), line(1, 2, "pear")]).await;
+    filled(fixture, &lines, &[line(1, 3, "pear"), line(1, 2, "Äpfel \"x\""), line(1, 1, "pear")]).await;
     let many = include(fixture, &lines, ("order_id", "id"), Arity::Many, &["product"]);
     let snapshot = open(fixture, &orders.selection_with(fixture.namespace("orders"), vec![many])).await;
     let found = scan_all(&*snapshot).await.expect("the tables can be read");
@@ -58,8 +58,8 @@ pub async fn includes_many(fixture: &dyn HostFixture) {
     assert_json(
         &found[0].values[2],
         &format!(
-            r#"[{{"order_id":1,"line":1,"product":"pear","big":{max}}},{{"order_id":1,"line":2,"product":"pear","big":{max}}},
-               {{"order_id":1,"line":3,"product":"Äpfel \"x\"","big":{max}}}]"#
+            r#"[{{"order_id":1,"line":1,"product":"pear","big":{max}}},{{"order_id":1,"line":3,"product":"pear","big":{max}}},
+               {{"order_id":1,"line":2,"product":"Äpfel \"x\"","big":{max}}}]"#
         ),
     );
     assert_json(&found[1].values[2], "[]");
