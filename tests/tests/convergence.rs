@@ -110,7 +110,7 @@ fn finds_marks_that_go_backward() {
 
 #[test]
 fn finds_skipped_equal_writes() {
-    finds(Order::Fides, Planted::EqualWritesSkipped);
+    finds(Order::Host, Planted::EqualWritesSkipped);
 }
 
 #[test]
