@@ -247,6 +247,7 @@ async fn live(world: Rc<World>, index: u64, stop: CancellationToken) {
             std::future::pending::<()>().await;
         };
         tokio::select! {
+            biased;
             () = work(&world, &faults, &holder, index == 0, &stop) => {}
             () = faults.crashed() => world.crashes.set(world.crashes.get() + 1),
             () = weather => {}
@@ -282,6 +283,7 @@ async fn work(world: &World, faults: &Faults, holder: &str, imports: bool, stop:
         std::future::pending::<()>().await;
     };
     tokio::select! {
+        biased;
         () = consume_lanes(&pipeline, &progress, holder, stop) => {}
         () = importer => {}
         () = follower => {}
