@@ -48,10 +48,11 @@ pub(crate) struct File {
 impl File {
     pub(crate) async fn own(path: &Path) -> Result<Self, Fault> {
         let lock = lock(path)?;
-        let options = settings(path).create_if_missing(true);
+        // Only the owner may say this: it is written into the file, which a reader cannot do.
+        let options = settings(path).create_if_missing(true).auto_vacuum(SqliteAutoVacuum::Incremental);
         let mut writer = SqliteConnection::connect_with(&options).await.map_err(|error| fault(path, error))?;
         set_up(&mut writer, path).await?;
-        let readers = readers(path, options.create_if_missing(false).read_only(true), READERS).await?;
+        let readers = readers(path, settings(path).read_only(true), READERS).await?;
         Ok(Self { path: path.to_owned(), writer: Some(Mutex::new(writer)), readers, _lock: Some(lock) })
     }
 
@@ -107,7 +108,6 @@ fn settings(path: &Path) -> SqliteConnectOptions {
         .filename(path)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
-        .auto_vacuum(SqliteAutoVacuum::Incremental)
         .busy_timeout(BUSY_TIMEOUT)
         // Pages of 4 KiB: a checkpoint every 32 MiB instead of every 4.
         .pragma("wal_autocheckpoint", "8192")
