@@ -1,1 +1,3 @@
 //! Fakes, faults, conformance suites and the convergence simulation.
+
+pub mod conformance;
