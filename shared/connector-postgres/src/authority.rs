@@ -12,7 +12,7 @@ use crate::fault::{fault, of_replication};
 use crate::snapshot::Coordinator;
 
 /// How long making a slot waits for transactions that write. Below the guard's usual timeout, so that its reason is told.
-const SLOT_MS_MAX: u64 = 20_000;
+pub(crate) const SLOT_MS_MAX: u64 = 20_000;
 
 /// How this host's snapshots are ordered; decided once, so that versions of both ways never meet in one epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,12 +72,12 @@ async fn refusal(server: &Server, connection: &mut PgConnection) -> Result<Optio
     }
 }
 
-async fn connect(server: &Server) -> Result<ReplicationClient, PgWireError> {
-    ReplicationClient::connect_gated(server.replication(SLOT_MS_MAX)).await
+async fn connect(server: &Server, lock_timeout_ms: u64) -> Result<ReplicationClient, PgWireError> {
+    ReplicationClient::connect_gated(server.replication(lock_timeout_ms)).await
 }
 
 async fn identify(server: &Server) -> Result<Lineage, PgWireError> {
-    let mut client = connect(server).await?;
+    let mut client = connect(server, SLOT_MS_MAX).await?;
     identity(&mut client).await
 }
 
@@ -109,10 +109,16 @@ pub(crate) async fn lineage(
 }
 
 /// A snapshot whose position in the log is exact: that of a slot's consistent point. The slot is gone when this returns.
-pub(crate) async fn exact(server: &Server, epoch: u32, expected: &Lineage) -> Result<(Coordinator, Version), Fault> {
+/// Fails after `slot_ms_max` when transactions that write do not end.
+pub(crate) async fn exact(
+    server: &Server,
+    epoch: u32,
+    expected: &Lineage,
+    slot_ms_max: u64,
+) -> Result<(Coordinator, Version), Fault> {
     let making = |error: PgWireError| of_replication("making a logical slot for a snapshot", &error);
     let mut coordinator = server.connect().await?;
-    let mut client = connect(server).await.map_err(making)?;
+    let mut client = connect(server, slot_ms_max).await.map_err(making)?;
     let found = identity(&mut client).await.map_err(making)?;
     if found != *expected {
         return Err(Fault::transient(format!("the server's lineage changed from {} to {}", expected.0, found.0))
@@ -123,7 +129,7 @@ pub(crate) async fn exact(server: &Server, epoch: u32, expected: &Lineage) -> Re
         .ok_or_else(|| damaged("pg_backend_pid"))?;
     let slot = format!("fides_snapshot_{pid}");
     let create = format!("CREATE_REPLICATION_SLOT {slot} TEMPORARY LOGICAL pgoutput EXPORT_SNAPSHOT");
-    let creating = tokio::time::timeout(Duration::from_millis(SLOT_MS_MAX), client.simple_query(&create));
+    let creating = tokio::time::timeout(Duration::from_millis(slot_ms_max), client.simple_query(&create));
     let created = match creating.await {
         Ok(Err(PgWireError::Server(text))) if text.contains("55P03") => None,
         Ok(created) => Some(created.map_err(making)?),
@@ -133,7 +139,7 @@ pub(crate) async fn exact(server: &Server, epoch: u32, expected: &Lineage) -> Re
         // The server waits on without us, holding a slot, unless it is told to stop.
         client.abort();
         let stop = run(&mut coordinator, format!("SELECT pg_terminate_backend({pid})")).await;
-        return Err(waited(&mut coordinator, stop.err()).await);
+        return Err(waited(&mut coordinator, slot_ms_max, stop.err()).await);
     };
     let row = single(created).filter(|row| row.len() >= 3).ok_or_else(|| damaged("CREATE_REPLICATION_SLOT"))?;
     let position = Lsn::parse(&row[1]).map_err(|_| damaged("CREATE_REPLICATION_SLOT"))?;
@@ -153,7 +159,7 @@ fn damaged(of: &str) -> Fault {
 }
 
 /// The fault of a slot that was not made in time; names the transaction that is to blame where it can be seen.
-async fn waited(connection: &mut PgConnection, unstopped: Option<sqlx::Error>) -> Fault {
+async fn waited(connection: &mut PgConnection, slot_ms_max: u64, unstopped: Option<sqlx::Error>) -> Fault {
     const OLDEST: &str = "SELECT pid, extract(epoch FROM now() - xact_start)::bigint FROM pg_stat_activity \
         WHERE backend_xid IS NOT NULL AND pid <> pg_backend_pid() ORDER BY xact_start LIMIT 1";
     let oldest: Option<(i32, Option<i64>)> = sqlx::query_as(OLDEST).fetch_optional(connection).await.unwrap_or(None);
@@ -165,7 +171,35 @@ async fn waited(connection: &mut PgConnection, unstopped: Option<sqlx::Error>) -
         tracing::warn!(%error, "the session that makes a slot could not be stopped");
     }
     Fault::transient(format!(
-        "an exact snapshot waits until transactions that write have ended; some did not within {SLOT_MS_MAX} ms{blamed}"
+        "an exact snapshot waits until transactions that write have ended; some did not within {slot_ms_max} ms{blamed}"
     ))
     .advise("end them: SELECT * FROM pg_stat_activity WHERE backend_xid IS NOT NULL")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sqlx::Connection;
+
+    #[tokio::test]
+    async fn a_writer_that_does_not_end_is_named_and_no_slot_is_left() {
+        let url = std::env::var("FIDES_TEST_POSTGRES_URL").expect(
+            "FIDES_TEST_POSTGRES_URL is not set: run the test as `tests/parts/postgres cargo test -p fides-connector-postgres`",
+        );
+        let server = Server::parse(&url).unwrap();
+        let mut writer = server.connect().await.unwrap();
+        run(&mut writer, "BEGIN; SELECT pg_current_xact_id()".to_owned()).await.unwrap();
+        let expected = identify(&server).await.unwrap();
+        let fault = exact(&server, 1, &expected, 300).await.map(drop).unwrap_err();
+        assert_eq!(fault.kind, fides_core::FaultKind::Transient, "{fault}");
+        assert!(fault.to_string().contains("waits until transactions that write have ended"), "{fault}");
+        assert!(fault.to_string().contains("the oldest is that of process"), "{fault}");
+        writer.close().await.unwrap();
+        let (coordinator, version) = exact(&server, 7, &expected, 20_000).await.unwrap();
+        assert_eq!(version.epoch, 7);
+        drop(coordinator);
+        let other = Lineage("postgres:1:1:lsn".to_owned());
+        let fault = exact(&server, 1, &other, 300).await.map(drop).unwrap_err();
+        assert!(fault.to_string().contains("lineage changed"), "{fault}");
+    }
 }

@@ -1,7 +1,7 @@
 //! The lane's token (L6): a row that every write locks and reads in its own transaction. A claim updates that row, so it
 //! waits for a write in flight, and every later write of an older token finds another one.
 
-use fides_core::port::{Sink, Write};
+use fides_core::port::Write;
 use fides_core::{Fault, Lane};
 use sqlx::{AssertSqlSafe, PgConnection};
 
@@ -46,20 +46,14 @@ pub(crate) async fn ensure(connection: &mut PgConnection, table: &str) -> Result
 }
 
 /// Makes `token` the lane's only one; an older one is refused.
-pub(crate) async fn claim(
-    connection: &mut PgConnection,
-    table: &str,
-    sink: &Sink,
-    lane: &Lane,
-    token: i64,
-) -> Result<(), Fault> {
+pub(crate) async fn claim(connection: &mut PgConnection, table: &str, lane: &Lane, token: i64) -> Result<(), Fault> {
     let sql = format!(
         "INSERT INTO {table} AS l (pipeline, lane, token) VALUES ($1, $2, $3) \
          ON CONFLICT (pipeline, lane) DO UPDATE SET token = excluded.token WHERE l.token <= excluded.token \
          RETURNING token"
     );
     let claimed: Option<i64> = sqlx::query_scalar(AssertSqlSafe(sql))
-        .bind(sink.pipeline.to_string())
+        .bind(lane.pipeline.to_string())
         .bind(i32::from(lane.index))
         .bind(token)
         .fetch_optional(connection)
@@ -76,7 +70,7 @@ pub(crate) async fn claim(
 pub(crate) async fn hold(connection: &mut PgConnection, table: &str, write: &Write<'_>) -> Result<Held, sqlx::Error> {
     let sql = format!("SELECT token FROM {table} WHERE pipeline = $1 AND lane = $2 FOR SHARE");
     let found: Option<i64> = sqlx::query_scalar(AssertSqlSafe(sql))
-        .bind(write.sink.pipeline.to_string())
+        .bind(write.lane.pipeline.to_string())
         .bind(i32::from(write.lane.index))
         .fetch_optional(connection)
         .await?;

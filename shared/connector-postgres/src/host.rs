@@ -86,7 +86,7 @@ impl Host for PostgresHost {
                     Some(lineage) => lineage,
                     None => self.lineage().await?,
                 };
-                authority::exact(&self.server, drawn.epoch, &expected).await?
+                authority::exact(&self.server, drawn.epoch, &expected, authority::SLOT_MS_MAX).await?
             }
             // L1: the position was drawn before this state is taken.
             Authority::Drawn => (Coordinator::begin(self.server.connect().await?, None).await?, drawn),

@@ -93,7 +93,7 @@ impl Target for PostgresTarget {
         let relation = catalog::require(session.connection(), &sink.namespace).await?;
         let lanes = fence::table(&relation.schema);
         fence::ensure(session.connection(), &lanes).await?;
-        fence::claim(session.connection(), &lanes, sink, lane, number).await?;
+        fence::claim(session.connection(), &lanes, lane, number).await?;
         session.give_back();
         Ok(())
     }
