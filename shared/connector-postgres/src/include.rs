@@ -17,8 +17,8 @@ pub(crate) fn subquery(include: &Include, parent: &str, next: &mut usize) -> Res
     for inner in &include.includes {
         fields.push(format!("{} AS {}", subquery(inner, &alias, next)?, quote::name(&inner.name)));
     }
-    // row_to_json of a subselect: json_build_object takes 100 arguments at most.
-    let object = format!("(SELECT row_to_json(o) FROM (SELECT {}) o)", fields.join(", "));
+    // row_to_json of a subselect: json_build_object takes 100 arguments at most. `o.*`: a column may be called o, too.
+    let object = format!("(SELECT row_to_json(o.*) FROM (SELECT {}) o)", fields.join(", "));
     let on: Vec<String> =
         include.on.iter().map(|(own, parents)| format!("{} = {parent}.{}", of(own), quote::name(parents))).collect();
     let from = format!("FROM {} AS {alias} WHERE {}", quote::table(&include.namespace)?, on.join(" AND "));
