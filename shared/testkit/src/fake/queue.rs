@@ -146,7 +146,9 @@ mod tests {
     }
 
     fn fences(ids: impl IntoIterator<Item = u64>) -> Vec<Envelope> {
-        ids.into_iter().map(|id| Envelope { lane: lane(), message: Message::Fence(FenceId { epoch: 0, number: id }) }).collect()
+        ids.into_iter()
+            .map(|id| Envelope { lane: lane(), message: Message::Fence(FenceId { epoch: 0, number: id }) })
+            .collect()
     }
 
     async fn take(consumer: &mut Box<dyn Consumer>) -> (u64, u64, bool) {
