@@ -5,12 +5,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use fides_core::Fault;
+use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{
-    SqliteAutoVacuum, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
-    SqliteSynchronous,
+    Sqlite, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 use sqlx::{Connection, Row};
-use tokio::sync::{Mutex, MutexGuard};
 
 use crate::fault::fault;
 
@@ -19,6 +18,8 @@ const FORMAT: i64 = 1;
 /// Connections for reading: as many as lanes and ranges usually need at a time.
 const READERS: u32 = 4;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest wait for the writer: its transactions are short.
+const WRITER_TIMEOUT: Duration = Duration::from_secs(30);
 
 const TABLES: &str = "
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -39,7 +40,7 @@ CREATE TABLE IF NOT EXISTS dead (
 pub(crate) struct File {
     path: PathBuf,
     /// The one connection that writes; absent when the file is only looked at.
-    writer: Option<Mutex<SqliteConnection>>,
+    writer: Option<SqlitePool>,
     readers: SqlitePool,
     /// Held as long as this process owns the file; the kernel frees it, also after a kill.
     _lock: Option<std::fs::File>,
@@ -48,12 +49,21 @@ pub(crate) struct File {
 impl File {
     pub(crate) async fn own(path: &Path) -> Result<Self, Fault> {
         let lock = lock(path)?;
-        // Only the owner may say this: it is written into the file, which a reader cannot do.
-        let options = settings(path).create_if_missing(true).auto_vacuum(SqliteAutoVacuum::Incremental);
-        let mut writer = SqliteConnection::connect_with(&options).await.map_err(|error| fault(path, error))?;
-        set_up(&mut writer, path).await?;
+        let writer = SqlitePoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(WRITER_TIMEOUT)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .test_before_acquire(false)
+            .after_release(|connection, _| Box::pin(is_reusable(connection)))
+            .connect_with(settings(path).create_if_missing(true))
+            .await
+            .map_err(|error| fault(path, error))?;
+        let mut connection = writer.acquire().await.map_err(|error| fault(path, error))?;
+        set_up(&mut connection, path).await?;
+        drop(connection);
         let readers = readers(path, settings(path).read_only(true), READERS).await?;
-        Ok(Self { path: path.to_owned(), writer: Some(Mutex::new(writer)), readers, _lock: Some(lock) })
+        Ok(Self { path: path.to_owned(), writer: Some(writer), readers, _lock: Some(lock) })
     }
 
     pub(crate) async fn look(path: &Path) -> Result<Self, Fault> {
@@ -71,10 +81,10 @@ impl File {
         Ok(file)
     }
 
-    /// The connection that writes.
-    pub(crate) async fn writer(&self) -> Result<MutexGuard<'_, SqliteConnection>, Fault> {
+    /// The connection that writes; its users take turns.
+    pub(crate) async fn writer(&self) -> Result<PoolConnection<Sqlite>, Fault> {
         match &self.writer {
-            Some(writer) => Ok(writer.lock().await),
+            Some(writer) => writer.acquire().await.map_err(self.fault()),
             None => Err(Fault::permanent(format!("state file {} was opened for reading only", self.path.display()))),
         }
     }
@@ -101,6 +111,14 @@ impl File {
         .map_err(self.fault())?;
         Ok(row.get::<i64, _>(0).cast_unsigned())
     }
+}
+
+/// Whether no transaction is left behind. Where SQLite ended one by itself (a full disk), the driver still counts it and
+/// would refuse to begin another: such a connection is replaced.
+async fn is_reusable(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    // Behind this, the rollback of a dropped transaction has run.
+    connection.ping().await?;
+    Ok(!connection.is_in_transaction())
 }
 
 fn settings(path: &Path) -> SqliteConnectOptions {

@@ -36,6 +36,7 @@ impl Round<'_> {
     /// `Err`: something is not; the deliveries must return to the lane.
     pub(super) async fn run(&self, gathered: &Gathered) -> Result<(), Fault> {
         let Some(shape) = &gathered.shape else { return Ok(()) };
+        self.check_dead_rate()?;
         let pipeline = self.pipeline;
         let hashes = &*pipeline.backplane.hashes;
         let keys: Vec<Key> = gathered.changes.iter().map(|change| change.key.clone()).collect();
@@ -60,6 +61,24 @@ impl Round<'_> {
         }
         self.apply(shape, &mut batch, &known, gathered.trace.as_deref(), &mut settlement).await;
         self.record(settlement).await
+    }
+
+    /// More dead letters than the limit are a broken mapping or target, not broken records: the lane waits for a person.
+    fn check_dead_rate(&self) -> Result<(), Fault> {
+        let limits = &self.pipeline.limits;
+        let dead = Progress::get(&self.progress.dead);
+        let all = dead + Progress::get(&self.progress.written);
+        // Counted in f64 on purpose: a ratio of counts, not a datum.
+        #[allow(clippy::cast_precision_loss)]
+        let ratio = dead as f64 / all.max(1) as f64;
+        if dead <= limits.dead_count_min || ratio <= limits.dead_ratio_max {
+            return Ok(());
+        }
+        Err(Fault::unavailable(format!(
+            "{dead} of {all} records became dead letters; dead_ratio_max allows {:.1} %",
+            limits.dead_ratio_max * 100.0
+        ))
+        .advise("see `fides dead list`, mend the cause, then run it again: what is queued waits"))
     }
 
     /// L11: without a mark, a change of an older epoch may be older than what the target holds: the host's present state

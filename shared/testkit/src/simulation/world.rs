@@ -32,7 +32,7 @@ const COMMIT_WAIT_MS: u64 = 120;
 /// The target stops answering in the middle of the story, and answers again at most this long after its end.
 const STALL_MS: u64 = 1_500;
 /// The lanes must be empty this long after the weather has calmed down.
-const PATIENCE: Duration = Duration::from_secs(3_600);
+const PATIENCE: Duration = Duration::from_hours(1);
 /// How often conditions of the world are looked at.
 pub(super) const LOOK: Duration = Duration::from_millis(7);
 
