@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use fides_core::port::{Fencing, Outcome, Sink, Snapshot, Target, Write};
 use fides_core::{Change, Fault, Lane, Namespace, Selection, Shape, Table, Version};
+use sqlx::Connection;
 
 use crate::connect::{Server, Sessions};
 use crate::layout::{Layout, ensure_table};
@@ -21,10 +22,11 @@ type Layouts = HashMap<(Namespace, Option<String>, Shape), Arc<Layout>>;
 
 pub(crate) struct PostgresTarget {
     writers: Arc<Sessions>,
-    /// For catalogs and claims: a claim waits for a writer, and must not wait for a writer's connection.
+    /// For catalogs: they never wait for a writer.
     control: Arc<Sessions>,
     readers: Arc<Readers>,
     reading: Server,
+    writing: Server,
     layouts: Mutex<Layouts>,
     /// How long one write may search for records that the target refuses.
     search_max: Duration,
@@ -37,7 +39,8 @@ impl PostgresTarget {
         let reading = server.with_timeouts(READ_MS_MAX, 0);
         Self {
             writers: Sessions::new(writing.clone(), connections),
-            control: Sessions::new(writing, 1),
+            control: Sessions::new(writing.clone(), 1),
+            writing,
             readers: Readers::new(Sessions::new(reading.clone(), connections)),
             reading,
             layouts: Mutex::default(),
@@ -89,12 +92,14 @@ impl Target for PostgresTarget {
 
     async fn claim(&self, sink: &Sink, lane: &Lane, token: u64) -> Result<(), Fault> {
         let number = i64::try_from(token).map_err(|_| Fault::permanent(format!("token {token} is too large")))?;
-        let mut session = self.control.take(|| ()).await?;
-        let relation = catalog::require(session.connection(), &sink.namespace).await?;
+        // A connection of its own: a claim waits for a write in flight, and nobody is to wait for the claim.
+        let mut connection = self.writing.connect().await?;
+        let relation = catalog::require(&mut connection, &sink.namespace).await?;
         let lanes = fence::table(&relation.schema);
-        fence::ensure(session.connection(), &lanes).await?;
-        fence::claim(session.connection(), &lanes, lane, number).await?;
-        session.give_back();
+        fence::ensure(&mut connection, &lanes).await?;
+        fence::claim(&mut connection, &lanes, lane, number).await?;
+        // The claim holds; a connection that does not close cleanly changes nothing.
+        connection.close().await.unwrap_or_default();
         Ok(())
     }
 

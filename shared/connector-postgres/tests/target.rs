@@ -67,17 +67,21 @@ async fn names(connection: &mut PgConnection) -> Vec<String> {
     sqlx::query_scalar("SELECT id || name FROM t ORDER BY id").fetch_all(connection).await.unwrap()
 }
 
-/// Waits until `count` sessions of this database wait for a lock.
+/// Waits until `count` sessions of this database wait for a lock; fails when they never do.
 async fn until_blocked(connection: &mut PgConnection, count: i64) {
     const BLOCKED: &str =
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    loop {
-        let blocked: i64 = sqlx::query_scalar(BLOCKED).fetch_one(&mut *connection).await.unwrap();
-        if blocked >= count {
-            return;
+    let waiting = async {
+        loop {
+            let blocked: i64 = sqlx::query_scalar(BLOCKED).fetch_one(&mut *connection).await.unwrap();
+            if blocked >= count {
+                return;
+            }
+            tokio::task::yield_now().await;
         }
-        tokio::task::yield_now().await;
-    }
+    };
+    let waited = tokio::time::timeout(std::time::Duration::from_secs(20), waiting).await;
+    assert!(waited.is_ok(), "{count} sessions were to wait for a lock, and did not");
 }
 
 fn all_applied(outcomes: &[Outcome]) -> bool {
