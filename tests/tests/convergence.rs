@@ -43,7 +43,7 @@ fn first_failure(
             }
         };
         let threads = [scope.spawn(worker), scope.spawn(worker)];
-        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+        threads.into_iter().flat_map(|thread| thread.join().expect("a simulation panicked")).collect::<Vec<_>>()
     });
     let failure = reports.iter().filter(|(_, report)| report.failure.is_some()).min_by_key(|(seed, _)| *seed).cloned();
     (reports.into_iter().map(|(_, report)| report).collect(), failure)

@@ -29,9 +29,14 @@ pub async fn raise(pipeline: &Pipeline) -> Result<FenceId, Fault> {
 pub(crate) async fn pass(pipeline: &Pipeline, lane: &Lane, fence: FenceId) -> Result<(), Fault> {
     let state = &*pipeline.backplane.state;
     let passed = persisted::load::<FenceId>(state, &key(lane)).await?;
-    if passed.is_none_or(|(passed, _)| passed < fence) {
-        persisted::store(state, &key(lane), &fence, Expect::Any).await?;
-    }
+    let expect = match passed {
+        Some((passed, _)) if passed >= fence => return Ok(()),
+        // Compared and set: a displaced consumer that is late must not take a newer fence back.
+        Some((_, revision)) => Expect::Revision(revision),
+        None => Expect::Absent,
+    };
+    let key = key(lane);
+    persisted::store(state, &key, &fence, expect).await?.ok_or_else(|| persisted::lost_race(&key))?;
     Ok(())
 }
 

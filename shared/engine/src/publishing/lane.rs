@@ -12,6 +12,9 @@ use super::gather::Gatherer;
 use super::round::Round;
 use crate::{Pipeline, Progress, epoch, fence};
 
+/// A billion changes of owner in one epoch.
+const LEASE_BITS: u32 = 30;
+
 /// Consumes every lane of a pipeline until `stop`. See [`consume_lane`].
 pub async fn consume_lanes(pipeline: &Pipeline, progress: &Arc<Progress>, holder: &str, stop: &CancellationToken) {
     let lanes = pipeline.lanes();
@@ -50,6 +53,12 @@ pub async fn consume_lane(
     }
 }
 
+/// The token of a lane's owner at the target. The epoch comes first, because a state store that was lost begins to count
+/// its leases again, while the target remembers the last token (L6, L11). Stays below 2^63, which SQL can hold.
+fn write_token(epoch: u32, lease: u64) -> u64 {
+    (u64::from(epoch) << LEASE_BITS) | (lease & ((1 << LEASE_BITS) - 1))
+}
+
 /// Owns the lane and works until `stop` (`Ok`) or until something cannot go on (`Err`).
 async fn own(
     pipeline: &Pipeline,
@@ -71,10 +80,11 @@ async fn own(
         return Err(Fault::unavailable("the hash store is a new one; its epoch is not established yet"));
     }
     // L6: from here on no write of an earlier owner lands.
-    pipeline.target.claim(&pipeline.sink, lane, lease.token).await?;
+    let token = write_token(epoch::current(pipeline).await?, lease.token);
+    pipeline.target.claim(&pipeline.sink, lane, token).await?;
     let mut consumer = pipeline.backplane.queue.consume(lane).await?;
     let mut gatherer = Gatherer::new();
-    let round = Round { pipeline, progress, lane, token: lease.token };
+    let round = Round { pipeline, progress, lane, token };
     let idle = Duration::from_millis(limits.lease_ms / 3);
     progress.pause(None);
     loop {

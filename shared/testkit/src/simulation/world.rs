@@ -145,7 +145,7 @@ impl World {
         for at in 0..COMMITS {
             sleep(Duration::from_millis(self.draw(COMMIT_WAIT_MS))).await;
             self.commit();
-            if self.draw(6) == 0 {
+            if self.draw(3) == 0 {
                 // As a broker does that lost a connection: the owner goes on and does not know (L6).
                 self.disk.displace(&Lane { pipeline: PipelineId::new("sim"), index: self.draw(2) as u16 });
             }
@@ -248,9 +248,9 @@ impl World {
             fail_after: 0.02,
             partial: 0.01,
             slow: 0.05,
-            late: if self.plan.planted == Some(Planted::LateWriteNotFenced) { 0.05 } else { 0.01 },
+            late: 0.03,
             crash: 0.004,
-            delay_ms_max: 400,
+            delay_ms_max: 600,
         }
     }
 }
@@ -365,7 +365,7 @@ fn limits() -> Limits {
         retry_base_ms: 5,
         retry_cap_ms: 50,
         // Shorter than the longest delay, so that lanes change hands while their owner still lives.
-        lease_ms: 250,
+        lease_ms: 100,
         delete_ratio_max: 1e9,
         ..Limits::default()
     }
