@@ -105,7 +105,7 @@ fn finds_settling_before_applying() {
 
 #[test]
 fn finds_marks_that_go_backward() {
-    finds(Order::Fides, Planted::MarksGoBackward);
+    finds(Order::Host, Planted::MarksGoBackward);
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn finds_a_summary_that_is_stored_too_early() {
 
 #[test]
 fn finds_a_late_write() {
-    finds(Order::Fides, Planted::LateWriteNotFenced);
+    finds(Order::Host, Planted::LateWriteNotFenced);
 }
 
 #[test]

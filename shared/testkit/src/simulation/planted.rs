@@ -202,8 +202,9 @@ impl HashStore for BadHashes {
     async fn advance(&self, pipeline: &PipelineId, marks: &[(Key, Mark)]) -> Result<(), Fault> {
         match &self.bug {
             HashBug::Overwrites(disk) => {
-                // The call still meets the weather; only then the marks are overwritten.
+                // Read, then written: somebody else may come in between.
                 self.hashes.advance(pipeline, marks).await?;
+                tokio::time::sleep(std::time::Duration::from_millis(fastrand::u64(..400))).await;
                 disk.overwrite_marks(pipeline, marks);
                 Ok(())
             }
