@@ -271,7 +271,7 @@ fn files_stay_readable() {
 }
 
 fn edge(from: &str, to: &str, kind: DependencyKind) -> Edge {
-    let end = |folder: &str| (name_for(folder), place_of(folder).unwrap());
+    let end = |folder: &str| (name_for(folder), place_of(folder).expect("the folder has a place"));
     Edge { from: end(from), to: end(to), kind }
 }
 
