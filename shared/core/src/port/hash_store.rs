@@ -31,7 +31,7 @@ pub trait HashStore: Send + Sync {
     /// Names this incarnation of the store; `None` when it is new (L11). `create` gives it a name.
     async fn incarnation(&self) -> Result<Option<String>, Fault>;
 
-    /// Names a new incarnation.
+    /// Names a new incarnation, if it has no name yet.
     async fn create_incarnation(&self, name: &str) -> Result<(), Fault>;
 }
 

@@ -25,6 +25,9 @@ pub enum Mode {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Run {
     pub(crate) id: String,
+    /// The epoch that its comparisons trust; a run of an earlier one is not resumed.
+    #[serde(default)]
+    pub(crate) epoch: u32,
     pub(crate) mode: Mode,
     pub(crate) started_ms: u64,
     pub(crate) ended_ms: Option<u64>,
@@ -105,7 +108,8 @@ pub async fn import(pipeline: &Pipeline, mode: Mode, progress: &Progress) -> Res
     }
     let listing_complete = finished.len() == run.ranges && finished.iter().all(|(_, range)| range.complete);
 
-    let compare_target = epoch::must_compare_target(pipeline).await?;
+    // A run that began before the epoch was raised has trusted marks that may be wrong: the next run has to do it.
+    let compare_target = run.epoch == epoch::current(pipeline).await? && epoch::must_compare_target(pipeline).await?;
     if compare_target {
         progress.enter("comparing the target, because marks may be missing");
         extras::spool_extras(pipeline, &run.id).await?;
@@ -138,8 +142,11 @@ async fn open(
     let state = &*pipeline.backplane.state;
     let key = run_key(&pipeline.id);
     let stored = persisted::load::<Run>(state, &key).await?;
+    let epoch = epoch::current(pipeline).await?;
+    // L11: the marks that survived may be older than what the target holds: nothing is skipped until all are rebuilt.
+    let mode = if epoch::must_compare_target(pipeline).await? { Mode::Full } else { mode };
     let expect = match stored {
-        Some((mut run, revision)) if run.ended_ms.is_none() => {
+        Some((mut run, revision)) if run.ended_ms.is_none() && run.epoch == epoch => {
             run.resumed += 1;
             Progress::add(&progress.resumed, 1);
             let revision = persisted::store(state, &key, &run, Expect::Revision(revision)).await?;
@@ -158,6 +165,7 @@ async fn open(
     }
     let run = Run {
         id,
+        epoch,
         mode,
         started_ms,
         ended_ms: None,

@@ -74,10 +74,10 @@ async fn own(
     let Some(lease) = state.lease(&lease_key, holder, limits.lease_ms).await? else {
         return Err(Fault::unavailable(format!("lane {lane} is owned by another process")));
     };
-    // L11: a hash store that is not the one of this epoch answers "no mark" for everything. Wait for the import that
-    // raises the epoch.
+    // L11: a hash store that is not the one of this epoch answers "no mark" for everything: nothing may be applied before
+    // the epoch has risen.
     if !epoch::is_current(pipeline).await? {
-        return Err(Fault::unavailable("the hash store is a new one; its epoch is not established yet"));
+        epoch::establish(pipeline).await?;
     }
     // L6: from here on no write of an earlier owner lands.
     let token = write_token(epoch::current(pipeline).await?, lease.token);

@@ -2,7 +2,7 @@
 //!
 //! Two processes compete for the lanes of one pipeline. Calls fail before or after they were done, hang, land late;
 //! processes crash at any call and start again; a writer changes the host all the while. Then the writer stops. Without a
-//! log one more import runs through the weather; with a log there is none. Once the lanes are empty the target must be
+//! log one more import runs through the weather; with a log it may be left out. Once the lanes are empty the target must be
 //! what the mapping makes of the host. No import heals after that: what was lost stays lost, and is seen.
 
 mod events;

@@ -202,10 +202,17 @@ impl HashStore for BadHashes {
     async fn advance(&self, pipeline: &PipelineId, marks: &[(Key, Mark)]) -> Result<(), Fault> {
         match &self.bug {
             HashBug::Overwrites(disk) => {
-                // Read, then written: somebody else may come in between.
+                // Written again, late, over whatever came in between.
                 self.hashes.advance(pipeline, marks).await?;
-                tokio::time::sleep(std::time::Duration::from_millis(fastrand::u64(..400))).await;
-                disk.overwrite_marks(pipeline, marks);
+                let (disk, pipeline, marks) = (disk.clone(), pipeline.clone(), marks.to_vec());
+                let late = std::time::Duration::from_millis(fastrand::u64(200..3_000));
+                if fastrand::bool() {
+                    return Ok(());
+                }
+                tokio::spawn(async move {
+                    tokio::time::sleep(late).await;
+                    disk.overwrite_marks(&pipeline, &marks);
+                });
                 Ok(())
             }
             HashBug::SummarisesEarly { .. } => self.hashes.advance(pipeline, marks).await,
