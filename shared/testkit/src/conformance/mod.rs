@@ -1,0 +1,64 @@
+//! One suite per port: what every adapter of it must do, asked in the same words of fakes, SQLite, `RabbitMQ` and Redis.
+//!
+//! Each suite has `run_all`, which gives every case stores of its own. A case that hangs fails by name. On a paused clock
+//! a hang is found at once.
+
+pub mod dead_letters;
+pub mod hash_store;
+pub mod queue;
+pub mod state_store;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use fides_core::port::Backplane;
+use fides_core::{Fingerprint, Key, Value, Version};
+
+/// Stores under test, empty at first, used by nobody else.
+#[async_trait]
+pub trait Stores: Send {
+    /// Opens them as a starting process does, with lanes of [`LANE_DEPTH_MAX`] messages. Every handle of the time before
+    /// has been dropped, without a farewell: what it left unsettled must come back.
+    async fn open(&mut self) -> Backplane;
+}
+
+/// How many messages a lane of the stores under test holds before publishers wait.
+pub const LANE_DEPTH_MAX: u32 = 4;
+
+/// Far more than a case takes on a busy machine.
+const HANG: Duration = Duration::from_secs(120);
+
+async fn run(name: &str, case: impl Future<Output = ()>) {
+    println!("case {name}");
+    assert!(tokio::time::timeout(HANG, case).await.is_ok(), "case {name} hangs");
+}
+
+/// Lists the cases of a suite. A case that is not listed is dead code, which the compiler tells.
+macro_rules! suite {
+    ($($case:ident),+ $(,)?) => {
+        /// Runs every case on stores that `fresh` makes for it.
+        pub async fn run_all<S: $crate::conformance::Stores>(mut fresh: impl AsyncFnMut() -> S) {
+            $( $crate::conformance::run(stringify!($case), $case(&mut fresh().await)).await; )+
+        }
+    };
+}
+use suite;
+
+/// Asks until `ready`: each time the other tasks get their turn.
+async fn until(mut ready: impl AsyncFnMut() -> bool) {
+    while !ready().await {
+        tokio::task::yield_now().await;
+    }
+}
+
+fn key(id: i64) -> Key {
+    Key::encode(&[Value::I64(id)]).expect("numbers are keys")
+}
+
+fn version(position: u64) -> Version {
+    Version { epoch: 1, position, sequence: 0 }
+}
+
+fn fingerprint(of: u64) -> Fingerprint {
+    Fingerprint(u128::from(of) << 64 | u128::from(of))
+}
