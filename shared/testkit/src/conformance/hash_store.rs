@@ -209,7 +209,7 @@ async fn marks_agree_with_a_map(stores: &mut dyn Stores) {
         };
         let size = random.usize(1..400);
         if random.u8(..4) > 0 {
-            let mut mark = |random: &mut fastrand::Rng| {
+            let mark = |random: &mut fastrand::Rng| {
                 let mark = present(random.u64(0..20));
                 if random.bool() { mark } else { Mark::tombstone(mark.version) }
             };

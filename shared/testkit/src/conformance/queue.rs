@@ -200,17 +200,7 @@ async fn a_cancelled_next_loses_nothing(stores: &mut dyn Stores) {
     let mut cancelled = 0;
     while expected < 50 {
         // Dropped after one, two, three … polls, wherever it stands then.
-        let polls = cancelled % 4;
-        let next = consumer.next();
-        tokio::pin!(next);
-        let mut got = None;
-        for _ in 0..=polls {
-            got = next.as_mut().now_or_never();
-            if got.is_some() {
-                break;
-            }
-            tokio::task::yield_now().await;
-        }
+        let got = polled(1 + cancelled % 4, consumer.next()).await;
         let Some(delivery) = got else {
             cancelled += 1;
             continue;
@@ -272,14 +262,16 @@ async fn a_full_lane_makes_publishers_wait_until_something_is_settled(stores: &m
 }
 
 /// Polls a future up to `polls` times and drops it, wherever it stands then.
-async fn cancelled_after<T>(polls: usize, future: impl Future<Output = T>) {
+async fn polled<T>(polls: usize, future: impl Future<Output = T>) -> Option<T> {
     tokio::pin!(future);
     for _ in 0..polls {
-        if future.as_mut().now_or_never().is_some() {
-            return;
+        let ready = future.as_mut().now_or_never();
+        if ready.is_some() {
+            return ready;
         }
         tokio::task::yield_now().await;
     }
+    None
 }
 
 /// Takes and settles everything that is or arrives in a lane, up to the message that says `last`.
@@ -299,7 +291,7 @@ async fn a_cancelled_publish_leaves_the_lane_usable(stores: &mut dyn Stores) {
     let lane = lane(0);
     for polls in 0..30 {
         let cut = numbers(&lane, [1, 2]);
-        cancelled_after(polls, queue.publish(&cut)).await;
+        polled(polls, queue.publish(&cut)).await;
         // The lane still takes as much as before, still wakes its consumer, and what did arrive is in order.
         let behind = numbers(&lane, 3..=10);
         let (published, met) = tokio::join!(queue.publish(&behind), drain(&queue, &lane, 10));
@@ -319,7 +311,7 @@ async fn a_cancelled_settle_leaves_the_lane_usable(stores: &mut dyn Stores) {
         queue.publish(&numbers(&lane, [1, 2])).await.unwrap();
         let mut consumer = queue.consume(&lane).await.unwrap();
         let tags: Vec<u64> = take(&mut consumer, 2).await.iter().map(|delivery| delivery.tag).collect();
-        cancelled_after(polls, consumer.settle(&tags)).await;
+        polled(polls, consumer.settle(&tags)).await;
         drop(consumer);
         let behind = numbers(&lane, 3..=10);
         let (published, met) = tokio::join!(queue.publish(&behind), drain(&queue, &lane, 10));

@@ -156,7 +156,9 @@ impl HashStore for FakeHashes {
     }
 
     async fn create_incarnation(&self, name: &str) -> Result<(), Fault> {
-        self.0.write(|store| store.incarnation = Some(name.to_owned()))
+        self.0.write(|store| {
+            store.incarnation.get_or_insert_with(|| name.to_owned());
+        })
     }
 }
 
