@@ -11,7 +11,7 @@ struct StateFile(TempDir);
 impl StateFile {
     #[allow(clippy::unused_async)] // the suites ask for a future: other stores need one
     async fn new() -> Self {
-        Self(TempDir::new().unwrap())
+        Self(TempDir::new().expect("a folder for temporary files"))
     }
 }
 
@@ -19,7 +19,8 @@ impl StateFile {
 impl Stores for StateFile {
     async fn open(&mut self) -> Backplane {
         let limits = Limits { lane_depth_batches_max: LANE_DEPTH_MAX, ..Limits::default() };
-        fides_backplane_embedded::open(&self.0.path().join("state.db"), &limits).await.unwrap().backplane()
+        let opened = fides_backplane_embedded::open(&self.0.path().join("state.db"), &limits).await;
+        opened.expect("nobody else owns the file").backplane()
     }
 }
 

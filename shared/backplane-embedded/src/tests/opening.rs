@@ -77,7 +77,7 @@ async fn a_looker_waits_for_no_place_in_a_full_lane() {
     let messages: Vec<_> = (0..100).map(fence).collect();
     place.backplane().await.queue.publish(&messages).await.unwrap();
     let looker = crate::open_read_only(&place.path()).await.unwrap().backplane();
-    assert_eq!(looker.queue.publish(&messages[..1]).await.unwrap_err().kind, FaultKind::Permanent);
+    assert_eq!(looker.queue.publish(&super::queue::batches(1, 1)).await.unwrap_err().kind, FaultKind::Permanent);
 }
 
 #[tokio::test]
