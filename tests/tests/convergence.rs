@@ -50,6 +50,10 @@ fn first_failure(
 }
 
 fn converges(order: Order, planted: Option<Planted>) {
+    if std::env::var_os("FIDES_SEED").is_some() {
+        // One seed is being looked at: show what the engine says.
+        let _already = tracing_subscriber::fmt().with_test_writer().try_init();
+    }
     let (reports, failure) = first_failure(seeds(), order, planted);
     if let Some((seed, report)) = failure {
         panic!("seed {seed} ({order:?}, {planted:?}): {}", report.failure.unwrap_or_default());
@@ -106,7 +110,7 @@ fn finds_marks_that_go_backward() {
 
 #[test]
 fn finds_skipped_equal_writes() {
-    finds(Order::Fides, Planted::EqualWritesSkipped);
+    finds(Order::Host, Planted::EqualWritesSkipped);
 }
 
 #[test]

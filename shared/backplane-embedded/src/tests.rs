@@ -43,7 +43,7 @@ fn lane() -> Lane {
 }
 
 fn fence(id: u64) -> Envelope {
-    Envelope { lane: lane(), message: Message::Fence(FenceId(id)) }
+    Envelope { lane: lane(), message: Message::Fence(FenceId { epoch: 1, number: id }) }
 }
 
 fn key(id: i64) -> Key {

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use fides_core::{Fault, FaultKind};
 use sqlx::pool::PoolConnection;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions, Sqlite, Transaction};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+use sqlx::{ConnectOptions, Connection, Sqlite, Transaction};
 
 /// How long a call waits for another process's lock, below every client timeout (L6).
 const BUSY_MS: u64 = 5_000;
@@ -42,6 +44,7 @@ impl Database {
             .max_connections(connections.max(1))
             .acquire_timeout(Duration::from_millis(ACQUIRE_MS))
             .test_before_acquire(false)
+            .after_release(|connection, _| Box::pin(is_reusable(connection)))
             .connect_lazy_with(options(path, mode));
         Self { path: path.to_owned(), pool }
     }
@@ -98,7 +101,15 @@ impl Database {
 pub(crate) async fn create(path: &Path) -> Result<(), Fault> {
     let fault = |error| crate::fault::of(path, "could not be created", error);
     let connection = options(path, Mode::Create).connect().await.map_err(fault)?;
-    sqlx::Connection::close(connection).await.map_err(fault)
+    connection.close().await.map_err(fault)
+}
+
+/// Whether no transaction is left behind. Where SQLite ended one by itself (disk full, a trigger's RAISE(ROLLBACK)), the
+/// driver still counts it and would refuse to begin another: such a connection must go.
+async fn is_reusable(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    // Behind this, the rollback of a dropped transaction has run.
+    connection.ping().await?;
+    Ok(!connection.is_in_transaction())
 }
 
 fn options(path: &Path, mode: Mode) -> SqliteConnectOptions {

@@ -9,6 +9,9 @@ use crate::connect::Database;
 use crate::kind;
 use crate::query::{list, quoted, table, table_name};
 
+/// Records counted one by one for an estimate; a few milliseconds.
+const COUNTED_MAX: i64 = 100_000;
+
 /// A column as `table_xinfo` tells it.
 pub(crate) struct Declared {
     pub column: Column,
@@ -199,8 +202,8 @@ impl Context<'_> {
         Ok(keys.into_values().collect())
     }
 
-    /// Cheap: the statistics of ANALYZE, else the span of row ids bounded by the size of the file, else a count that
-    /// stops early.
+    /// Cheap: the statistics of ANALYZE, else a count that stops early, else the span of row ids bounded by the size of
+    /// the file.
     async fn estimate(&self, connection: &mut SqliteConnection) -> Result<u64, Fault> {
         let table = table(self.namespace)?;
         let analysed = "SELECT CAST(stat AS INTEGER) FROM main.sqlite_stat1 WHERE tbl = ?1 LIMIT 1";
@@ -209,21 +212,21 @@ impl Context<'_> {
         if let Some(count) = analysed {
             return Ok(count.max(0) as u64);
         }
+        let count = format!("SELECT count(*) FROM (SELECT 1 FROM {table} LIMIT {COUNTED_MAX})");
+        let count: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(count))
+            .fetch_one(&mut *connection)
+            .await
+            .map_err(|error| self.fault(error))?;
+        if count < COUNTED_MAX {
+            return Ok(count.max(0) as u64);
+        }
         let span = format!(
             "SELECT coalesce(min((SELECT max(rowid) FROM {table}) * 1.0 - (SELECT min(rowid) FROM {table}) + 1, \
              (SELECT page_count FROM pragma_page_count) * (SELECT page_size FROM pragma_page_size) / 4.0), 0)"
         );
         let span: Result<f64, _> = sqlx::query_scalar(sqlx::AssertSqlSafe(span)).fetch_one(&mut *connection).await;
-        if let Ok(span) = span {
-            return Ok(span as u64);
-        }
-        // A view, or a table without row ids.
-        let count = format!("SELECT count(*) FROM (SELECT 1 FROM {table} LIMIT 100000)");
-        let count: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(count))
-            .fetch_one(connection)
-            .await
-            .map_err(|error| self.fault(error))?;
-        Ok(count.max(0) as u64)
+        // A view, or a table without row ids, has no span: there are at least those that were counted.
+        Ok(span.map_or(0, |span| span as u64).max(count.max(0) as u64))
     }
 
     async fn warnings(&self, connection: &mut SqliteConnection, primary_key: &[String]) -> Result<Vec<String>, Fault> {

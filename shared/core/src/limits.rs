@@ -55,7 +55,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             lanes: 4,
-            page_records_max: 16_384,
+            page_records_max: 8_192,
             batch_records_max: 512,
             batch_bytes_max: 1 << 20,
             apply_records_max: 10_000,

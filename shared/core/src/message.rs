@@ -54,9 +54,15 @@ impl fmt::Display for Lane {
     }
 }
 
-/// Numbers the fences of a pipeline (L7): one marker per lane carries it; a later fence has a greater number.
+/// Numbers the fences of a pipeline (L7): one marker per lane carries it; a later fence is greater. The epoch comes first,
+/// because a state store that was lost begins to count again while old markers are still queued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
-pub struct FenceId(pub u64);
+pub struct FenceId {
+    /// The pipeline's epoch.
+    pub epoch: u32,
+    /// Drawn from the state store.
+    pub number: u64,
+}
 
 /// Who made a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,9 +113,10 @@ impl Message {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = vec![FORMAT];
         match self {
-            Message::Fence(FenceId(id)) => {
+            Message::Fence(fence) => {
                 out.push(FENCE);
-                put_varint(&mut out, *id);
+                put_varint(&mut out, u64::from(fence.epoch));
+                put_varint(&mut out, fence.number);
             }
             Message::Changes(batch) => {
                 out.push(CHANGES);
@@ -128,7 +135,10 @@ impl Message {
                 .advise("upgrade this service; the message waits in its lane"));
         }
         let message = match reader.u8()? {
-            FENCE => Message::Fence(FenceId(reader.varint()?)),
+            FENCE => {
+                let epoch = u32::try_from(reader.varint()?).map_err(|_| reader.corrupt())?;
+                Message::Fence(FenceId { epoch, number: reader.varint()? })
+            }
             CHANGES => Message::Changes(decode_batch(&mut reader, bytes)?),
             _ => return Err(reader.corrupt()),
         };

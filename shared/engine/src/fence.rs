@@ -6,7 +6,7 @@ use std::time::Duration;
 use fides_core::port::Expect;
 use fides_core::{Envelope, Fault, FenceId, Lane, Message};
 
-use crate::{Pipeline, persisted};
+use crate::{Pipeline, epoch, persisted};
 
 /// How often an unsettled fence is looked at: first, and at most.
 const POLL_MS: (u64, u64) = (2, 200);
@@ -17,7 +17,8 @@ fn key(lane: &Lane) -> String {
 
 /// Publishes a marker to every lane, behind everything confirmed so far.
 pub async fn raise(pipeline: &Pipeline) -> Result<FenceId, Fault> {
-    let fence = FenceId(pipeline.backplane.state.next_position(&pipeline.id).await?);
+    let epoch = epoch::current(pipeline).await?;
+    let fence = FenceId { epoch, number: pipeline.backplane.state.next_position(&pipeline.id).await? };
     let envelopes: Vec<Envelope> =
         pipeline.lanes().into_iter().map(|lane| Envelope { lane, message: Message::Fence(fence) }).collect();
     pipeline.backplane.queue.publish(&envelopes).await?;

@@ -42,7 +42,7 @@ pub(crate) fn namespace(name: &config::Namespace) -> Namespace {
     Namespace(name.clone())
 }
 
-/// A kind. A timestamp keeps the zone that it has.
+/// A kind.
 fn kind(kind: config::Kind) -> Kind {
     match kind {
         config::Kind::Bool => Kind::Bool,
@@ -56,6 +56,7 @@ fn kind(kind: config::Kind) -> Kind {
         config::Kind::Date => Kind::Date,
         config::Kind::Time => Kind::Time,
         config::Kind::Timestamp => Kind::Timestamp,
+        config::Kind::TimestampTz => Kind::TimestampTz,
         config::Kind::Json => Kind::Json,
     }
 }

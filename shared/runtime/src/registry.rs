@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use fides_core::port::{Host, Target};
 use fides_core::{Fault, Limits};
+use secrecy::ExposeSecret;
 
 use crate::config::Store;
 
@@ -15,6 +16,8 @@ pub(crate) async fn host(store: &Store) -> Result<Arc<dyn Host>, Fault> {
     match store {
         #[cfg(feature = "sqlite")]
         Store::Sqlite { path } => fides_connector_sqlite::host(path, SQLITE_CONNECTIONS).await,
+        #[cfg(feature = "postgres")]
+        Store::Postgres { url, connections } => fides_connector_postgres::host(url.expose_secret(), *connections).await,
         #[allow(unreachable_patterns)]
         _ => Err(not_built()),
     }
@@ -25,6 +28,10 @@ pub(crate) async fn target(store: &Store, limits: &Limits) -> Result<Arc<dyn Tar
     match store {
         #[cfg(feature = "sqlite")]
         Store::Sqlite { path } => fides_connector_sqlite::target(path, SQLITE_CONNECTIONS).await,
+        #[cfg(feature = "postgres")]
+        Store::Postgres { url, connections } => {
+            fides_connector_postgres::target(url.expose_secret(), *connections, limits.write_timeout_ms_max).await
+        }
         #[allow(unreachable_patterns)]
         _ => Err(not_built()),
     }

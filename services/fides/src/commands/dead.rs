@@ -163,13 +163,12 @@ fn told(which: &Which, value: &serde_json::Value, text: impl FnOnce() -> Text) -
 
 fn list(which: &Which, letters: &[DeadLetter]) -> Result<Exit, Failure> {
     told(which, &letters.iter().map(as_json).collect(), || {
-        let mut table = Table::new(&["key", "reason", "first", "last", "attempts"], 4);
+        let mut table = Table::new(&["key", "since", "reason", "attempts"], 3).wrapped();
         for letter in letters {
             table.row([
                 letter.key.to_string(),
-                letter.reason.clone(),
                 present::instant(letter.first_ms),
-                present::instant(letter.last_ms),
+                letter.reason.clone(),
                 present::number(u64::from(letter.attempts)),
             ]);
         }

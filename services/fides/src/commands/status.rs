@@ -54,7 +54,7 @@ async fn all(app: &App) -> Result<Vec<Status>, Failure> {
 }
 
 fn told(found: &[Status]) -> Text {
-    let header = ["pipeline", "last run", "records", "queued", "dead", "read", "unchanged", "published", "avoided"];
+    let header = ["pipeline", "last run", "records", "queued", "dead", "read", "published", "avoided"];
     let mut table = Table::new(&header, 2);
     for status in found {
         let queued: u64 = status.lanes.iter().map(|lane| lane.depth).sum();
@@ -66,7 +66,6 @@ fn told(found: &[Status]) -> Text {
             number(queued),
             number(status.dead),
             number(counts.read),
-            number(counts.unchanged),
             number(counts.published),
             present::share(counts.unchanged, counts.read),
         ]);
@@ -87,7 +86,7 @@ fn told(found: &[Status]) -> Text {
 
 fn told_run(run: &RunStatus) -> String {
     match run.ended_ms {
-        Some(ended) => present::instant(ended),
-        None => format!("began {}", present::instant(run.started_ms)),
+        Some(ended) => present::ago(ended),
+        None => format!("began {}", present::ago(run.started_ms)),
     }
 }

@@ -50,6 +50,7 @@ fn told(pipeline: &str, report: &VerifyReport) -> Text {
     let mut text = Text::default();
     text.line(counts(pipeline, report));
     if !report.differences.is_empty() {
+        text.line("");
         text.line(differences(report));
     }
     let more = differing(report) - report.differences.len() as u64;
@@ -96,7 +97,7 @@ fn counts(pipeline: &str, report: &VerifyReport) -> Table {
 }
 
 fn differences(report: &VerifyReport) -> Table {
-    let mut table = Table::new(&["key", "how", "field", "expected", "found"], 5);
+    let mut table = Table::new(&["key", "how", "field", "expected", "found"], 5).wrapped();
     for difference in &report.differences {
         let how = match difference.kind {
             DifferenceKind::Missing => "missing",

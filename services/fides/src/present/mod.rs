@@ -6,6 +6,7 @@ mod table;
 
 use std::fmt::{Display as Shown, Write as _};
 use std::io::Write as _;
+use std::time::{Duration, SystemTime};
 
 use chrono::DateTime;
 use console::{Term, style};
@@ -140,6 +141,18 @@ pub fn seconds(seconds: f64) -> String {
 pub fn instant(ms: u64) -> String {
     let instant = i64::try_from(ms).ok().and_then(DateTime::from_timestamp_millis);
     instant.map_or_else(|| format!("{ms} ms"), |instant| instant.format("%Y-%m-%d %H:%M:%S UTC").to_string())
+}
+
+/// How long ago an instant was.
+pub fn ago(ms: u64) -> String {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let seconds = now.saturating_sub(Duration::from_millis(ms)).as_secs();
+    match seconds {
+        0..120 => format!("{seconds} s ago"),
+        120..7_200 => format!("{} min ago", seconds / 60),
+        7_200..172_800 => format!("{} h ago", seconds / 3_600),
+        _ => format!("{} d ago", seconds / 86_400),
+    }
 }
 
 /// A clean-up that was refused, and what it means.

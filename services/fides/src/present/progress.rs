@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use fides_engine::{Pipeline, Progress};
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -17,8 +17,8 @@ const REDRAW: Duration = Duration::from_millis(100);
 /// How often a plain line is written.
 const PLAIN: Duration = Duration::from_secs(5);
 /// `{len}` is an estimate: the bar is a hint, the numbers are not.
-const KNOWN: &str = "{prefix:.bold} {bar:24.cyan/dim} {human_pos}/{human_len} {per_sec:.dim} {eta:.dim} {wide_msg}";
-const UNKNOWN: &str = "{prefix:.bold} {spinner:.cyan} {human_pos} {per_sec:.dim} {wide_msg}";
+const KNOWN: &str = "{prefix:.bold} {bar:24.cyan/dim} {human_pos}/{human_len} {rate:.dim} {eta:.dim} {wide_msg}";
+const UNKNOWN: &str = "{prefix:.bold} {spinner:.cyan} {human_pos} {rate:.dim} {wide_msg}";
 
 /// What is watched.
 struct Row {
@@ -46,20 +46,27 @@ impl Display {
         Self { bars, rows, done, task }
     }
 
-    /// Asks the host how much there is, for the bar. A host that cannot say will say so when it is read.
+    /// Asks how much there is, for the bar: the marks of an earlier run know best, then the host. Who cannot say now
+    /// will say so when it is read.
     pub async fn estimate(&self, pipeline: &Pipeline, progress: &Progress) {
-        if self.bars.is_some()
+        if self.bars.is_none() {
+            return;
+        }
+        let mut estimate = pipeline.backplane.hashes.size(&pipeline.id).await.map_or(0, |(records, _)| records);
+        if estimate == 0
             && let Ok(Some(table)) = pipeline.host.describe(&pipeline.selection.namespace).await
         {
-            progress.estimate.store(table.records_estimate, Ordering::Relaxed);
+            estimate = table.records_estimate;
         }
+        progress.estimate.store(estimate, Ordering::Relaxed);
     }
 
     /// Shows one more pipeline.
     pub fn watch(&self, pipeline: &str, progress: &Arc<Progress>) {
         let bar = self.bars.as_ref().map(|bars| {
             let known = Progress::get(&progress.estimate) > 0;
-            let style = ProgressStyle::with_template(if known { KNOWN } else { UNKNOWN });
+            let style = ProgressStyle::with_template(if known { KNOWN } else { UNKNOWN })
+                .map(|style| style.with_key("rate", write_rate));
             let bar = ProgressBar::new(Progress::get(&progress.estimate)).with_prefix(pipeline.to_owned());
             bars.add(bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())))
         });
@@ -90,11 +97,19 @@ async fn show(rows: Arc<Mutex<Vec<Row>>>, period: Duration, done: CancellationTo
     }
 }
 
+fn write_rate(state: &ProgressState, out: &mut dyn Write) {
+    // Records per second, for people. A bar that cannot be drawn has nobody to tell.
+    let _ = write!(out, "{}/s", number(state.per_sec() as u64));
+}
+
 impl Row {
     fn show(&self) {
         let Some(bar) = &self.bar else { return note(&format!("{}: {}", self.pipeline, self.line())) };
         let read = Progress::get(&self.progress.read);
-        if bar.length().is_some_and(|length| length > 0 && length < read) {
+        // The length is an estimate; what was read is not, once it is all.
+        let length = bar.length().unwrap_or_default();
+        let read_all = read > 0 && !matches!(self.progress.phase(), "reading" | "");
+        if length > 0 && (length < read || read_all) {
             bar.set_length(read);
         }
         bar.set_position(read);

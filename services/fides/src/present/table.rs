@@ -1,9 +1,11 @@
 use std::fmt;
 
-use comfy_table::{CellAlignment, ContentArrangement, presets};
+use comfy_table::{CellAlignment, ContentArrangement, LineStyle, TableStyle};
 use console::Term;
 
-/// Where stdout is no terminal, tables are as wide as their content.
+/// A line below the header and nothing else: nine columns of numbers fit a terminal of eighty characters.
+const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─'));
+/// Text is not squeezed into less than this.
 const NARROWEST: u16 = 60;
 
 /// A table: some columns of text, then columns of numbers.
@@ -17,19 +19,25 @@ impl Table {
     /// A table whose first `text_columns` columns are text; the others are numbers, aligned to the right.
     pub fn new(header: &[&str], text_columns: usize) -> Self {
         let mut table = comfy_table::Table::new();
-        table.load_style(presets::UTF8_FULL_CONDENSED).set_header(header.iter().copied());
+        table.load_style(STYLE).set_header(header.iter().copied());
+        Self { table, text_columns }
+    }
+
+    /// Breaks long texts to the width of the terminal; elsewhere a line stays a line, for `grep`.
+    pub fn wrapped(mut self) -> Self {
         let term = Term::stdout();
         if term.is_term() {
             let (_, columns) = term.size();
-            table.set_content_arrangement(ContentArrangement::Dynamic).set_width(columns.max(NARROWEST));
+            self.table.set_content_arrangement(ContentArrangement::Dynamic).set_width(columns.max(NARROWEST));
         }
-        Self { table, text_columns }
+        self
     }
 
     /// Adds a row.
     pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
         self.table.add_row(cells.into_iter().collect::<Vec<_>>());
         for (at, column) in self.table.column_iter_mut().enumerate() {
+            column.set_padding((0, 2));
             if at >= self.text_columns {
                 column.set_cell_alignment(CellAlignment::Right);
             }
@@ -39,7 +47,7 @@ impl Table {
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.table.fmt(f)
+        f.write_str(&self.table.trim_fmt())
     }
 }
 
@@ -53,6 +61,9 @@ mod tests {
         table.row(["a".into(), "1".into()]);
         table.row(["bcde".into(), "12345".into()]);
         let text = table.to_string();
-        assert!(text.contains("│ a    ") && text.contains("    1 │"), "{text}");
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0], "name  count");
+        assert!(lines[1].starts_with("───"), "{text}");
+        assert_eq!(lines[2..], ["a         1", "bcde  12345"]);
     }
 }

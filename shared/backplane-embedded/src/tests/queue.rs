@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use fides_core::{Batch, Change, Envelope, FenceId, Message, Op, Origin, Shape, Version};
+use fides_core::{Batch, Change, Envelope, Message, Op, Origin, Shape, Version};
 use futures::FutureExt;
 
 use super::{Place, fence, key, lane};
@@ -46,7 +46,7 @@ async fn a_publisher_waits_for_a_place_and_a_fence_does_not() {
     assert!(waiting.as_mut().now_or_never().is_none());
     consumer.settle(&tags[2..]).await.unwrap();
     waiting.await.unwrap();
-    assert_eq!(consumer.next().await.unwrap().message, Message::Fence(FenceId(2)));
+    assert_eq!(consumer.next().await.unwrap().message, fence(2).message);
     assert_eq!(consumer.next().await.unwrap().message, third[0].message);
 }
 

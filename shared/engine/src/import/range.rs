@@ -108,8 +108,10 @@ impl RangeReader<'_> {
         hashes.summarise(&pipeline.id, &work.summaries).await?;
         let forced = self.mode == Mode::Full;
         let mut mapping = Mapping::new(&*pipeline.mapper, &pipeline.selection, &pipeline.limits);
-        // In portions, so that what is in memory does not grow with the page.
-        for portion in work.changed.chunks(pipeline.limits.apply_records_max.max(1)) {
+        // In portions of about two messages a lane, so that what is in memory does not grow with the page.
+        let limits = &pipeline.limits;
+        let portion = (2 * limits.batch_records_max * usize::from(limits.lanes)).max(1);
+        for portion in work.changed.chunks(portion) {
             let changes = portion.iter().map(|&at| mapping.change(page, at, forced)).collect();
             publisher::publish(pipeline, pipeline.shape(), Origin::Import, changes).await?;
         }

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use fides_core::decide::{Disposition, admit, disposition};
 use fides_core::port::{Backplane, DeadLetter, Outcome, Write};
-use fides_core::{Change, Fault, FaultKind, Held, Key, Lane, Mark, Op, Origin, Shape};
+use fides_core::{Change, Fault, FaultKind, Held, Key, Lane, Mark, Op, Shape};
 
 use super::gather::Gathered;
-use crate::{Pipeline, Progress, dead, epoch, record, refresh};
+use crate::{Mapping, Pipeline, Progress, dead, epoch, record};
 
 /// A change that another one may unblock (a unique or foreign-key violation) is tried this often before it is dead.
 const DEFERRED_ATTEMPTS_MAX: u32 = 5;
@@ -36,24 +36,26 @@ impl Round<'_> {
     /// `Err`: something is not; the deliveries must return to the lane.
     pub(super) async fn run(&self, gathered: &Gathered) -> Result<(), Fault> {
         let Some(shape) = &gathered.shape else { return Ok(()) };
+        self.check_dead_rate()?;
         let pipeline = self.pipeline;
         let hashes = &*pipeline.backplane.hashes;
         let keys: Vec<Key> = gathered.changes.iter().map(|change| change.key.clone()).collect();
         let marks = hashes.get(&pipeline.id, &keys).await?;
         let admitted = admit(&gathered.changes, &marks);
         Progress::add(&self.progress.stale, gathered.changes.len() - admitted.len());
-        let admitted = self.without_orphans(&gathered.changes, &marks, admitted).await?;
+        let (orphans, admitted) = self.orphans(&gathered.changes, &marks, admitted).await?;
+        let refreshed = self.refreshed(&gathered.changes, &orphans).await?;
 
         let mut settlement = Settlement::default();
         let mut batch: Vec<Change> = Vec::with_capacity(admitted.len());
         let mut known: Vec<Option<Mark>> = Vec::with_capacity(admitted.len());
-        for at in admitted {
-            let change = &gathered.changes[at];
+        let queued = admitted.into_iter().map(|at| (&gathered.changes[at], marks[at]));
+        for (change, mark) in queued.chain(refreshed.iter().map(|change| (change, None))) {
             if let Op::Reject { reason, record } = &change.op {
                 let fault = Fault::permanent(reason.clone());
                 settlement.bury(change, &fault, record.clone(), 1, gathered.trace.as_deref());
             } else {
-                known.push(marks[at]);
+                known.push(mark);
                 batch.push(change.clone());
             }
         }
@@ -61,25 +63,50 @@ impl Round<'_> {
         self.record(settlement).await
     }
 
-    /// L11: without a mark, a change of an older epoch may be older than what the target holds: its key is refreshed
-    /// from the host instead.
-    async fn without_orphans(
+    /// More dead letters than the limit are a broken mapping or target, not broken records: the lane waits for a person.
+    fn check_dead_rate(&self) -> Result<(), Fault> {
+        let limits = &self.pipeline.limits;
+        let dead = Progress::get(&self.progress.dead);
+        let all = dead + Progress::get(&self.progress.written);
+        // Counted in f64 on purpose: a ratio of counts, not a datum.
+        #[allow(clippy::cast_precision_loss)]
+        let ratio = dead as f64 / all.max(1) as f64;
+        if dead <= limits.dead_count_min || ratio <= limits.dead_ratio_max {
+            return Ok(());
+        }
+        Err(Fault::unavailable(format!(
+            "{dead} of {all} records became dead letters; dead_ratio_max allows {:.1} %",
+            limits.dead_ratio_max * 100.0
+        ))
+        .advise("see `fides dead list`, mend the cause, then run it again: what is queued waits"))
+    }
+
+    /// L11: without a mark, a change of an older epoch may be older than what the target holds: the host's present state
+    /// of its key takes its place. A key that the host no longer has is left to the clean-up that follows a raised
+    /// epoch. Nothing is published here: a consumer that waited for room in its own lane would wait for itself.
+    async fn refreshed(&self, changes: &[Change], orphans: &[usize]) -> Result<Vec<Change>, Fault> {
+        if orphans.is_empty() {
+            return Ok(Vec::new());
+        }
+        let pipeline = self.pipeline;
+        let keys: Vec<Key> = orphans.iter().map(|&at| changes[at].key.clone()).collect();
+        let page = pipeline.open_host().await?.fetch(&keys).await?;
+        let mut mapping = Mapping::new(&*pipeline.mapper, &pipeline.selection, &pipeline.limits);
+        Ok((0..page.len()).map(|at| mapping.change(&page, at, false)).collect())
+    }
+
+    /// Splits off the changes that must not be applied as they are.
+    async fn orphans(
         &self,
         changes: &[Change],
         marks: &[Option<Mark>],
         admitted: Vec<usize>,
-    ) -> Result<Vec<usize>, Fault> {
+    ) -> Result<(Vec<usize>, Vec<usize>), Fault> {
         if admitted.iter().all(|&at| marks[at].is_some()) {
-            return Ok(admitted);
+            return Ok((Vec::new(), admitted));
         }
         let epoch = epoch::current(self.pipeline).await?;
-        let is_orphan = |at: usize| marks[at].is_none() && changes[at].version.epoch < epoch;
-        let (orphans, admitted): (Vec<usize>, Vec<usize>) = admitted.into_iter().partition(|&at| is_orphan(at));
-        if !orphans.is_empty() {
-            let keys: Vec<Key> = orphans.iter().map(|&at| changes[at].key.clone()).collect();
-            refresh(self.pipeline, &keys, Origin::Repair, false).await?;
-        }
-        Ok(admitted)
+        Ok(admitted.into_iter().partition(|&at| marks[at].is_none() && changes[at].version.epoch < epoch))
     }
 
     /// Applies the batch, and what was deferred again behind the others.

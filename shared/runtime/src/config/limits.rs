@@ -50,7 +50,7 @@ limits! {
     /// Lanes of the pipeline: the unit of order and of parallel publishing.
     lanes: u32 = 4, Number(1..=64);
     /// Records of one page of a scan.
-    page_records_max: usize = 16384, Number(1..=1_000_000);
+    page_records_max: usize = 8192, Number(1..=1_000_000);
     /// Records of one queue message.
     batch_records_max: usize = 512, Number(1..=65_536);
     /// Bytes of one queue message.

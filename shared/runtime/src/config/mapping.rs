@@ -21,6 +21,7 @@ const KINDS: Word<Kind> = Word(&[
     ("date", Kind::Date),
     ("time", Kind::Time),
     ("timestamp", Kind::Timestamp),
+    ("timestamptz", Kind::TimestampTz),
     ("json", Kind::Json),
 ]);
 

@@ -173,6 +173,7 @@ pub enum Kind {
     Date,
     Time,
     Timestamp,
+    TimestampTz,
     Json,
 }
 

@@ -1,13 +1,25 @@
-//! One suite per port: what every adapter of it must do, asked in the same words of fakes, SQLite, `RabbitMQ` and Redis.
+//! One suite of cases per port, run against fakes and every real part alike, in the same words.
 //!
-//! Each suite has `run_all`, which gives every case stores of its own. A case that hangs fails by name. On a paused clock
-//! a hang is found at once.
+//! Each case is an async function. Hosts and targets: over a fixture; a macro makes one test of each. What a part cannot
+//! do, its fixture names with the reason, and the test prints it: nothing is skipped in silence. The backplane's ports:
+//! over [`Stores`]; `run_all` gives every case stores of its own. A case that hangs fails by name, on a paused clock at
+//! once.
+
+#![allow(clippy::missing_panics_doc)] // a case panics where the part fails it: that is its result
 #![allow(clippy::unwrap_used)] // a suite is a test: a fault is its failure
 
 pub mod dead_letters;
 pub mod hash_store;
+pub mod host;
 pub mod queue;
 pub mod state_store;
+pub mod target;
+
+mod rows;
+mod table;
+
+pub use rows::{Record, records, scan_all, scan_range};
+pub use table::{Spec, column};
 
 use std::time::Duration;
 

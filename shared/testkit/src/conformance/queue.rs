@@ -48,7 +48,7 @@ fn numbers(lane: &Lane, numbers: impl IntoIterator<Item = u64>) -> Vec<Envelope>
 fn number(delivery: &Delivery) -> u64 {
     match &delivery.message {
         Message::Changes(batch) => batch.changes[0].version.position,
-        Message::Fence(FenceId(id)) => *id,
+        Message::Fence(fence) => fence.number,
     }
 }
 
@@ -92,7 +92,7 @@ async fn messages_arrive_in_order_and_whole(stores: &mut dyn Stores) {
             change(3, Op::Reject { reason: "für \0 nichts".into(), record: "{}".into() }),
         ],
     };
-    let sent = [Message::Changes(batch), Message::Fence(FenceId(u64::MAX))];
+    let sent = [Message::Changes(batch), Message::Fence(FenceId { epoch: u32::MAX, number: u64::MAX })];
     for message in &sent {
         queue.publish(&[Envelope { lane: lane.clone(), message: message.clone() }]).await.unwrap();
     }

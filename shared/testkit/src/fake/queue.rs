@@ -146,12 +146,14 @@ mod tests {
     }
 
     fn fences(ids: impl IntoIterator<Item = u64>) -> Vec<Envelope> {
-        ids.into_iter().map(|id| Envelope { lane: lane(), message: Message::Fence(FenceId(id)) }).collect()
+        ids.into_iter()
+            .map(|id| Envelope { lane: lane(), message: Message::Fence(FenceId { epoch: 0, number: id }) })
+            .collect()
     }
 
     async fn take(consumer: &mut Box<dyn Consumer>) -> (u64, u64, bool) {
         let delivery = consumer.next().await.unwrap();
-        let Message::Fence(FenceId(id)) = delivery.message else { panic!("no fence") };
+        let Message::Fence(FenceId { number: id, .. }) = delivery.message else { panic!("no fence") };
         (id, delivery.tag, delivery.redelivered)
     }
 

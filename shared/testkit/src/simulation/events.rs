@@ -25,6 +25,7 @@ async fn follow_once(world: &World, pipeline: &Pipeline) -> Result<(), Fault> {
     let state = &*pipeline.backplane.state;
     let stored = state.get(POSITION).await?;
     let from = stored.and_then(|entry| entry.value.try_into().ok()).map_or(0, u64::from_be_bytes);
+    world.followed_to.set(from);
     let epoch = current_epoch(pipeline).await?;
     for commit in world.host.log_from(from) {
         let mut changes = Vec::new();

@@ -7,6 +7,7 @@
 
 mod events;
 mod planted;
+mod stalling;
 mod world;
 
 pub use planted::Planted;

@@ -1,12 +1,13 @@
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use fides_core::port::{Host, Mapper, Sink, Target};
-use fides_core::{Column, Key, Limits, Namespace, PipelineId, Selection};
+use fides_core::{Column, Key, Lane, Limits, Namespace, PipelineId, Selection};
 use fides_engine::import::{Mode, import};
 use fides_engine::publishing::consume_lanes;
 use fides_engine::{DeletePolicy, Pipeline, Progress, establish};
@@ -15,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::events::follow;
 use super::planted::Planted;
+use super::stalling::Stalling;
 use crate::fake::{Disk, FakeHost, FakeMapper, FakeTarget, Faults, Faulty, Order, Rates};
 
 /// Keys that the writer changes; few, so that changes meet.
@@ -27,10 +29,12 @@ const ANCHOR: i64 = 1_000;
 const COMMITS: usize = 40;
 /// Longest wait between two of them, in milliseconds of the paused clock.
 const COMMIT_WAIT_MS: u64 = 120;
+/// The target stops answering in the middle of the story, and answers again at most this long after its end.
+const STALL_MS: u64 = 1_500;
 /// The lanes must be empty this long after the weather has calmed down.
-const PATIENCE: Duration = Duration::from_secs(3_600);
+const PATIENCE: Duration = Duration::from_hours(1);
 /// How often conditions of the world are looked at.
-const LOOK: Duration = Duration::from_millis(7);
+pub(super) const LOOK: Duration = Duration::from_millis(7);
 
 /// What a simulation does.
 #[derive(Clone, Copy, Debug)]
@@ -65,12 +69,16 @@ pub(super) struct World {
     pub(super) plan: Plan,
     rng: Cell<u64>,
     stormy: Cell<bool>,
+    /// Whether the target does not answer: changes wait in the lanes meanwhile.
+    pub(super) stalled: Arc<AtomicBool>,
     /// When the writer stopped, on the state store's clock.
     quiet_ms: Cell<Option<u64>>,
     /// An import that began after that has finished.
     imported: Cell<bool>,
     /// Position of the host's log up to which everything is published.
     pub(super) followed_to: Cell<u64>,
+    /// Of the importing process.
+    progress: RefCell<Arc<Progress>>,
     crashes: Cell<u64>,
     unchanged: Cell<u64>,
     summarised: Cell<u64>,
@@ -91,13 +99,15 @@ async fn run(plan: Plan) -> Report {
     let world = Rc::new(World {
         host: FakeHost::new(plan.order),
         target: FakeTarget::new(),
-        disk: Disk::with(6, 4, 8),
+        disk: Disk::with(if plan.seed.is_multiple_of(2) { 6 } else { 60 }, 4, 8),
         plan,
         rng: Cell::new(plan.seed),
         stormy: Cell::new(true),
+        stalled: Arc::default(),
         quiet_ms: Cell::new(None),
         imported: Cell::new(false),
         followed_to: Cell::new(0),
+        progress: RefCell::default(),
         crashes: Cell::new(0),
         unchanged: Cell::new(0),
         summarised: Cell::new(0),
@@ -135,14 +145,22 @@ impl World {
         for at in 0..COMMITS {
             sleep(Duration::from_millis(self.draw(COMMIT_WAIT_MS))).await;
             self.commit();
+            if self.draw(6) == 0 {
+                // As a broker does that lost a connection: the owner goes on and does not know (L6).
+                self.disk.displace(&Lane { pipeline: PipelineId::new("sim"), index: self.draw(2) as u16 });
+            }
             if at == COMMITS / 2 {
-                self.lose();
+                self.lose().await;
+                self.stalled.store(true, Ordering::Relaxed);
             }
         }
         let state = self.disk.open().state;
         self.quiet_ms.set(state.now_ms().await.ok());
+        sleep(Duration::from_millis(self.draw(STALL_MS))).await;
+        self.stalled.store(false, Ordering::Relaxed);
         if self.until(|| self.imported.get()).await.is_err() {
-            return Some("no import that began after the last change came to its end".into());
+            let (phase, paused) = (self.progress.borrow().phase(), self.progress.borrow().paused());
+            return Some(format!("no import that began after the last change came to its end: {phase}, {paused:?}"));
         }
         self.stormy.set(false);
         let settled = || self.disk.queued() == 0 && self.followed();
@@ -180,7 +198,7 @@ impl World {
     }
 
     /// Loses what the plan says that the stores lose (L11).
-    fn lose(&self) {
+    async fn lose(&self) {
         match self.plan.planted {
             Some(Planted::LostLastUnnoticed) => {
                 self.disk.lose_last(8, false);
@@ -188,7 +206,11 @@ impl World {
             Some(Planted::LostLastNoticed) => {
                 self.disk.lose_last(8, true);
             }
-            Some(Planted::LostEverything) => self.disk.lose_everything(),
+            Some(Planted::LostEverything) => {
+                // An epoch is a second long at least.
+                sleep(Duration::from_secs(1)).await;
+                self.disk.lose_everything();
+            }
             _ => {}
         }
     }
@@ -247,6 +269,7 @@ async fn live(world: Rc<World>, index: u64, stop: CancellationToken) {
             std::future::pending::<()>().await;
         };
         tokio::select! {
+            biased;
             () = work(&world, &faults, &holder, index == 0, &stop) => {}
             () = faults.crashed() => world.crashes.set(world.crashes.get() + 1),
             () = weather => {}
@@ -258,6 +281,9 @@ async fn live(world: Rc<World>, index: u64, stop: CancellationToken) {
 async fn work(world: &World, faults: &Faults, holder: &str, imports: bool, stop: &CancellationToken) {
     let pipeline = pipeline(world, faults);
     let progress = Arc::new(Progress::default());
+    if imports {
+        world.progress.replace(progress.clone());
+    }
     let prepared = pipeline.target.prepare(&pipeline.sink, pipeline.shape(), true).await;
     if prepared.is_err() || establish(&pipeline).await.is_err() {
         return;
@@ -282,6 +308,7 @@ async fn work(world: &World, faults: &Faults, holder: &str, imports: bool, stop:
         std::future::pending::<()>().await;
     };
     tokio::select! {
+        biased;
         () = consume_lanes(&pipeline, &progress, holder, stop) => {}
         () = importer => {}
         () = follower => {}
@@ -300,6 +327,7 @@ fn pipeline(world: &World, faults: &Faults) -> Pipeline {
     let backplane = faults.around(&world.disk.open());
     let host: Arc<dyn Host> = Arc::new(Faulty::new(Arc::new(world.host.clone()) as Arc<dyn Host>, faults));
     let target: Arc<dyn Target> = Arc::new(Faulty::new(Arc::new(world.target.clone()) as Arc<dyn Target>, faults));
+    let target: Arc<dyn Target> = Arc::new(Stalling { target, stalled: world.stalled.clone() });
     let (backplane, target) = match world.plan.planted {
         Some(planted) => planted.plant(world, &id, &selection, backplane, target),
         None => (backplane, target),

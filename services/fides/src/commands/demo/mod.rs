@@ -27,7 +27,7 @@ const PIPELINE: &str = "cities";
 /// The city whose document is shown: Zürich.
 const SAMPLE: &str = "2657896";
 /// The fields of the document that are shown.
-const SHOWN: [&str; 5] = ["name", "population", "country", "label", "time_zone"];
+const SHOWN: [&str; 3] = ["name", "country", "label"];
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -75,7 +75,7 @@ async fn show(folder: &Path, stop: &Stop) -> Result<Exit, Failure> {
     ))?;
     let first = step(&app, stop).await?;
     let before = document(pipeline).await?;
-    present::out(told_document("   Zürich, as the target now has it", &before, &before))?;
+    present::out(told_document("   Zürich, as the target now has it:", &before, &before))?;
 
     present::out(format!(
         "\n{} It has no column that says when a row changed, and Fides is not told:\n",
@@ -98,8 +98,8 @@ async fn show(folder: &Path, stop: &Stop) -> Result<Exit, Failure> {
     ))?;
     let second = step(&app, stop).await?;
     let after = document(pipeline).await?;
-    present::out(told_document("   Zürich before", &before, &after))?;
-    present::out(told_document("   Zürich after ", &after, &before))?;
+    present::out(told_document("   Zürich before:", &before, &after))?;
+    present::out(told_document("   Zürich after: ", &after, &before))?;
 
     present::out(format!("\n{} Nothing has changed, so nothing travels.\n", strong("5. Third import.")))?;
     let third = step(&app, stop).await?;
@@ -107,7 +107,7 @@ async fn show(folder: &Path, stop: &Stop) -> Result<Exit, Failure> {
     present::out(format!("\n{} Host and target are read again and compared.\n\n", strong("6. Verify.")))?;
     let report = verify(pipeline, &Progress::default()).await?;
     let steps = [("first import", &first), ("second: the delta", &second), ("third: nothing", &third)];
-    present::out(format!("{}\n{}\n", table(&steps), verdict(&report)))?;
+    present::out(format!("{}\n\n{}\n", table(&steps), verdict(&report)))?;
     let wrong = mistakes(cities, &expected, &first, &second, &third);
     if wrong.is_empty() {
         present::out(format!(
@@ -172,7 +172,7 @@ fn told_document(label: &str, document: &serde_json::Value, other: &serde_json::
         let text = format!("\"{name}\": {value}");
         if other.get(name) == Some(value) { text } else { strong(text).to_string() }
     };
-    format!("{label}: {{ {} }}\n", SHOWN.map(field).join(", "))
+    format!("{label} {{ {} }}\n", SHOWN.map(field).join(", "))
 }
 
 fn table(steps: &[(&str, &Row)]) -> Table {

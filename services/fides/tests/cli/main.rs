@@ -1,0 +1,10 @@
+//! The command as its users meet it: as a process, with its exit status, its words and its JSON.
+
+#![allow(clippy::unwrap_used)]
+
+mod dead;
+mod demo;
+mod flow;
+mod shop;
+mod together;
+mod usage;

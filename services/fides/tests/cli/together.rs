@@ -1,0 +1,72 @@
+//! Several processes on one state file.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::shop::Shop;
+
+/// A sync that stays; killed with the test.
+struct Staying(Child);
+
+impl Staying {
+    /// Starts it and waits until it says that it is ready. What it says later is read and dropped.
+    fn start(shop: &Shop) -> Self {
+        let mut child = shop.command(&["sync"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut said = Vec::new();
+        loop {
+            let line = lines.next().unwrap_or_else(|| panic!("it ended: {said:?}")).unwrap();
+            if line.starts_with("fides: ready") {
+                break;
+            }
+            said.push(line);
+        }
+        std::thread::spawn(move || lines.for_each(drop));
+        Self(child)
+    }
+}
+
+impl Drop for Staying {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_mins(1);
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited too long: {what}");
+    }
+}
+
+#[test]
+fn beside_a_sync_one_may_look_but_not_sync() {
+    let shop = Shop::new();
+    let staying = Staying::start(&shop);
+    let second = shop.run(&["sync", "--once"]);
+    assert_eq!(second.status, 69, "{}", second.stderr);
+    assert!(second.stderr.contains("state.fides"), "{}", second.stderr);
+    assert!(second.stderr.contains("in use by process"), "{}", second.stderr);
+
+    until("the first import", || shop.json(&["status", "--json"])[0]["run"]["ended_ms"].is_u64());
+    until("every record", || shop.run(&["verify", "items"]).status == 0);
+    assert_eq!(shop.target_names(), ["apple", "bread", "cheese"]);
+    assert_eq!(shop.json(&["plan", "items", "--json"])["unchanged"], 3);
+    drop(staying);
+    assert_eq!(shop.run(&["sync", "--once"]).status, 0, "a killed owner leaves the file free");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_signal_ends_a_sync_gracefully_and_is_its_exit_status() {
+    let shop = Shop::new();
+    for (signal, status) in [("-TERM", 143), ("-INT", 130)] {
+        let mut staying = Staying::start(&shop);
+        let sent = Command::new("kill").args([signal, &staying.0.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+        assert_eq!(staying.0.wait().unwrap().code(), Some(status), "{signal}");
+    }
+    assert_eq!(shop.run(&["sync", "--once"]).status, 0);
+}

@@ -1,0 +1,175 @@
+//! Lines of COPY's text format. A tab, a newline or a backslash inside a value is escaped and NULL is `\N`, so two
+//! different rows never have equal lines: the raw line is what is fingerprinted.
+
+use std::borrow::Cow;
+
+use fides_core::{Decode, Fault, Key, Value};
+
+use crate::kind::PgType;
+
+/// The fields of a line.
+pub(crate) struct Fields<'a>(Option<&'a [u8]>);
+
+impl<'a> Fields<'a> {
+    pub(crate) fn of(line: &'a [u8]) -> Self {
+        Self(Some(line))
+    }
+}
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let line = self.0?;
+        let Some(end) = memchr::memchr(b'\t', line) else {
+            self.0 = None;
+            return Some(line);
+        };
+        self.0 = Some(&line[end + 1..]);
+        Some(&line[..end])
+    }
+}
+
+/// The text of a field; `None` is NULL.
+fn text(field: &[u8]) -> Result<Option<Cow<'_, str>>, Fault> {
+    if field == b"\\N" {
+        return Ok(None);
+    }
+    let utf8 = |_| Fault::permanent("a text is not UTF-8").advise("the database must have encoding UTF8");
+    if memchr::memchr(b'\\', field).is_none() {
+        return std::str::from_utf8(field).map(|text| Some(Cow::Borrowed(text))).map_err(utf8);
+    }
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut rest = field.iter();
+    while let Some(&byte) = rest.next() {
+        if byte != b'\\' {
+            bytes.push(byte);
+            continue;
+        }
+        bytes.push(match rest.next() {
+            Some(b'b') => 8,
+            Some(b'f') => 12,
+            Some(b'n') => b'\n',
+            Some(b'r') => b'\r',
+            Some(b't') => b'\t',
+            Some(b'v') => 11,
+            Some(&other) => other,
+            None => return Err(Fault::permanent("a line of COPY ends inside an escape")),
+        });
+    }
+    String::from_utf8(bytes).map(|text| Some(Cow::Owned(text))).map_err(|error| utf8(error.utf8_error()))
+}
+
+/// The value of a field.
+pub(crate) fn value<'a>(field: &'a [u8], ty: &PgType) -> Result<Value<'a>, Fault> {
+    let Some(text) = text(field)? else { return Ok(Value::Null) };
+    ty.value(text).ok_or_else(|| Fault::permanent(format!("`{}` is no {}", String::from_utf8_lossy(field), ty.kind())))
+}
+
+/// Appends a text as a field.
+pub(crate) fn put(text: &str, out: &mut Vec<u8>) {
+    for &byte in text.as_bytes() {
+        match byte {
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            _ => out.push(byte),
+        }
+    }
+}
+
+/// Reads the lines of one selection: key columns first, then the others, then the includes.
+#[derive(Debug)]
+pub(crate) struct Lines {
+    /// For messages.
+    pub(crate) place: String,
+    /// Types of the columns, and their positions in the selection, in the line's order.
+    pub(crate) columns: Vec<(PgType, usize)>,
+    /// How many of them are the key.
+    pub(crate) key: usize,
+    /// Names of the includes.
+    pub(crate) includes: Vec<String>,
+    /// Whether an include of arity one may have a second match.
+    pub(crate) one: bool,
+}
+
+impl Lines {
+    /// Appends the encoded key of a line.
+    pub(crate) fn key(&self, line: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
+        let mut fields = Fields::of(line);
+        for (ty, _) in &self.columns[..self.key] {
+            let field = fields.next().ok_or_else(|| self.damaged())?;
+            Key::encode_column(&value(field, ty)?, out)?;
+        }
+        Ok(())
+    }
+
+    fn damaged(&self) -> Fault {
+        Fault::permanent(format!("table {}: a line has another number of columns than was asked for", self.place))
+    }
+}
+
+/// Begins the object that the query puts in place of a second match. Inside a JSON string its quotes would be escaped.
+pub(crate) const MATCHES: &str = "{\"fides:matches\":";
+
+impl Decode for Lines {
+    fn decode<'a>(&self, row: &'a [u8], values: &mut Vec<Value<'a>>) -> Result<(), Fault> {
+        values.clear();
+        values.resize(self.columns.len(), Value::Null);
+        let mut fields = Fields::of(row);
+        for (ty, at) in &self.columns {
+            let field = fields.next().ok_or_else(|| self.damaged())?;
+            values[*at] = value(field, ty).map_err(|fault| fault.at(format!("table {}", self.place)))?;
+        }
+        for name in &self.includes {
+            let field = fields.next().ok_or_else(|| self.damaged())?;
+            let nested = value(field, &PgType::Json)?;
+            if let Value::Json(text) = &nested
+                && self.one
+                && text.contains(MATCHES)
+            {
+                let mut key = Vec::new();
+                self.key(row, &mut key)?;
+                return Err(Fault::permanent(format!(
+                    "record {} of {}: include {name} finds more than one match where `one` was declared",
+                    Key::from_bytes(key),
+                    self.place
+                ))
+                .advise("declare it as `many`, or make the columns it is joined on unique"));
+            }
+            values.push(nested);
+        }
+        if fields.next().is_some() {
+            return Err(self.damaged());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn what_is_put_is_read(texts in prop::collection::vec("[^\\x00]*", 1..5)) {
+            let mut line = Vec::new();
+            for (at, text) in texts.iter().enumerate() {
+                if at > 0 {
+                    line.push(b'\t');
+                }
+                put(text, &mut line);
+            }
+            let read: Vec<Option<Cow<'_, str>>> = Fields::of(&line).map(|field| text(field).unwrap()).collect();
+            prop_assert_eq!(read, texts.iter().map(|text| Some(Cow::Borrowed(text.as_str()))).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn null_is_not_the_text_backslash_n() {
+        assert_eq!(value(b"\\N", &PgType::Text).unwrap(), Value::Null);
+        assert_eq!(value(b"\\\\N", &PgType::Text).unwrap(), Value::String("\\N".into()));
+    }
+}

@@ -1,0 +1,89 @@
+//! The lane's token (L6): a row that every write locks and reads in its own transaction. A claim updates that row, so it
+//! waits for a write in flight, and every later write of an older token finds another one.
+
+use fides_core::port::Write;
+use fides_core::{Fault, Lane};
+use sqlx::{AssertSqlSafe, PgConnection};
+
+use crate::connect::run;
+use crate::fault::{fault, state};
+use crate::quote;
+
+const TABLE: &str = "_fides_lane";
+
+/// The quoted table of tokens in a schema.
+pub(crate) fn table(schema: &str) -> String {
+    format!("{}.{TABLE}", quote::name(schema))
+}
+
+/// Creates the table of tokens unless it is there.
+pub(crate) async fn ensure(connection: &mut PgConnection, table: &str) -> Result<(), Fault> {
+    let failed = |error| fault(&format!("creating table {table}"), error);
+    let found: Option<String> = sqlx::query_scalar("SELECT to_regclass($1)::text")
+        .bind(table)
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(failed)?;
+    if found.is_some() {
+        return Ok(());
+    }
+    let sql = format!(
+        "CREATE TABLE IF NOT EXISTS {table} \
+         (pipeline text NOT NULL, lane int NOT NULL, token bigint NOT NULL, PRIMARY KEY (pipeline, lane))"
+    );
+    match run(connection, sql.clone()).await {
+        Ok(()) => Ok(()),
+        // IF NOT EXISTS still races with another session that creates it.
+        Err(error) if matches!(state(&error).as_deref(), Some("42P07" | "23505")) => Ok(()),
+        Err(error) if state(&error).as_deref() == Some("42501") => {
+            let fault = Fault::permanent(format!("the table that fences writers off, {table}, is missing"));
+            Err(fault
+                .because(error)
+                .advise(format!("as a user who may, run: {sql}; GRANT SELECT, INSERT, UPDATE ON {table} TO this user")))
+        }
+        Err(error) => Err(failed(error)),
+    }
+}
+
+/// Makes `token` the lane's only one; an older one is refused.
+pub(crate) async fn claim(connection: &mut PgConnection, table: &str, lane: &Lane, token: i64) -> Result<(), Fault> {
+    let sql = format!(
+        "INSERT INTO {table} AS l (pipeline, lane, token) VALUES ($1, $2, $3) \
+         ON CONFLICT (pipeline, lane) DO UPDATE SET token = excluded.token WHERE l.token <= excluded.token \
+         RETURNING token"
+    );
+    let claimed: Option<i64> = sqlx::query_scalar(AssertSqlSafe(sql))
+        .bind(lane.pipeline.to_string())
+        .bind(i32::from(lane.index))
+        .bind(token)
+        .fetch_optional(connection)
+        .await
+        .map_err(|error| fault(&format!("claiming {lane} (a write in flight holds it until it has ended)"), error))?;
+    match claimed {
+        Some(_) => Ok(()),
+        None => Err(Fault::permanent(format!("{lane}: token {token} is older than the one that owns it"))
+            .advise("another process owns this lane now")),
+    }
+}
+
+/// Locks the lane's row until the transaction ends and compares its token.
+pub(crate) async fn hold(connection: &mut PgConnection, table: &str, write: &Write<'_>) -> Result<Held, sqlx::Error> {
+    let sql = format!("SELECT token FROM {table} WHERE pipeline = $1 AND lane = $2 FOR SHARE");
+    let found: Option<i64> = sqlx::query_scalar(AssertSqlSafe(sql))
+        .bind(write.lane.pipeline.to_string())
+        .bind(i32::from(write.lane.index))
+        .fetch_optional(connection)
+        .await?;
+    Ok(match found {
+        Some(found) if u64::try_from(found) == Ok(write.token) => Held::Ours,
+        found => Held::Lost(found),
+    })
+}
+
+/// Whose lane it is.
+pub(crate) enum Held {
+    /// The write's token owns it.
+    Ours,
+    /// Another token, or none.
+    Lost(Option<i64>),
+}

@@ -1,0 +1,96 @@
+//! PostgreSQL as the store that is followed.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use fides_core::port::{Host, Lineage, Snapshot};
+use fides_core::{Fault, Namespace, Selection, Table, Version};
+use tokio::sync::OnceCell;
+
+use crate::authority::{self, Authority};
+use crate::connect::{Server, Sessions};
+use crate::describe;
+use crate::snapshot::{Coordinator, PostgresSnapshot};
+use crate::stream::Readers;
+
+/// A statement of a host. A stream waits for its reader inside one, so this bounds only what was forgotten.
+const STATEMENT_MS_MAX: u64 = 600_000;
+
+pub(crate) struct PostgresHost {
+    server: Server,
+    /// For catalogs; readers never wait for them.
+    control: Arc<Sessions>,
+    readers: Arc<Readers>,
+    authority: OnceCell<Authority>,
+    /// The lineage that was told last: snapshots of another one do not belong to the epoch.
+    told: Mutex<Option<Lineage>>,
+}
+
+impl PostgresHost {
+    pub(crate) fn new(server: &Server, connections: u32) -> Self {
+        // A coordinator idles in its transaction as long as its snapshot is read.
+        let server = server.with_timeouts(STATEMENT_MS_MAX, 0);
+        Self {
+            control: Sessions::new(server.clone(), 1),
+            readers: Readers::new(Sessions::new(server.clone(), connections)),
+            server,
+            authority: OnceCell::new(),
+            told: Mutex::default(),
+        }
+    }
+
+    async fn authority(&self) -> Result<Authority, Fault> {
+        let decide = || async {
+            let mut session = self.control.take(|| ()).await?;
+            let authority = authority::decide(&self.server, session.connection()).await?;
+            session.give_back();
+            Ok(authority)
+        };
+        self.authority.get_or_try_init(decide).await.copied()
+    }
+
+    fn told(&self) -> Option<Lineage> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+#[async_trait]
+impl Host for PostgresHost {
+    async fn namespaces(&self) -> Result<Vec<Namespace>, Fault> {
+        let mut session = self.control.take(|| ()).await?;
+        let namespaces = describe::namespaces(session.connection()).await?;
+        session.give_back();
+        Ok(namespaces)
+    }
+
+    async fn describe(&self, namespace: &Namespace) -> Result<Option<Table>, Fault> {
+        let mut session = self.control.take(|| ()).await?;
+        let table = describe::describe(session.connection(), namespace).await?;
+        session.give_back();
+        Ok(table)
+    }
+
+    async fn lineage(&self) -> Result<Lineage, Fault> {
+        let authority = self.authority().await?;
+        let mut session = self.control.take(|| ()).await?;
+        let lineage = authority::lineage(authority, &self.server, session.connection()).await?;
+        session.give_back();
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = Some(lineage.clone());
+        Ok(lineage)
+    }
+
+    async fn snapshot(&self, selection: &Selection, drawn: Version) -> Result<Arc<dyn Snapshot>, Fault> {
+        let (coordinator, version) = match self.authority().await? {
+            Authority::Log => {
+                let expected = match self.told() {
+                    Some(lineage) => lineage,
+                    None => self.lineage().await?,
+                };
+                authority::exact(&self.server, drawn.epoch, &expected, authority::SLOT_MS_MAX).await?
+            }
+            // L1: the position was drawn before this state is taken.
+            Authority::Drawn => (Coordinator::begin(self.server.connect().await?, None).await?, drawn),
+        };
+        Ok(Arc::new(PostgresSnapshot::open(coordinator, self.readers.clone(), selection, version).await?))
+    }
+}

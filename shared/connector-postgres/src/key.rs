@@ -1,0 +1,204 @@
+//! The key in SQL: how it is ordered, compared and written as literals so that the server's order is the order of the
+//! key encoding.
+
+use fides_core::{Fault, Key, Kind, Selection, Value};
+use fides_format::text::{bytes_text, uuid_text};
+
+use crate::catalog::Relation;
+use crate::kind::PgType;
+use crate::quote;
+
+/// One column of the key.
+#[derive(Debug)]
+pub(crate) struct KeyColumn {
+    pub(crate) name: String,
+    pub(crate) ty: PgType,
+    /// The column as it is sorted and compared.
+    sorted: String,
+    /// The column as it is looked up: equality needs no collation, so that any index serves.
+    equal: String,
+}
+
+/// The columns of a key, and whether an index keeps them in order.
+#[derive(Debug)]
+pub(crate) struct KeyColumns {
+    pub(crate) columns: Vec<KeyColumn>,
+    pub(crate) indexed: bool,
+}
+
+/// Which side of a key a bound keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bound {
+    /// At or after the key.
+    From,
+    /// After the key.
+    After,
+    /// Before the key.
+    Before,
+}
+
+impl KeyColumns {
+    /// The key of a selection, refused clearly where Postgres does not order it as every store does.
+    pub(crate) fn new(selection: &Selection, relation: &Relation) -> Result<Self, Fault> {
+        let namespace = &selection.namespace;
+        if selection.key.is_empty() || selection.key_positions().len() != selection.key.len() {
+            return Err(Fault::permanent(format!(
+                "table {namespace}: each key column must be one of the columns read"
+            )));
+        }
+        let mut columns = Vec::with_capacity(selection.key.len());
+        let mut indexed = relation.sorted_by(&selection.key);
+        for &at in &selection.key_positions() {
+            let declared = &selection.columns[at];
+            let Some(found) = relation.column(&declared.name) else { continue };
+            let column = format!("p.{}", quote::name(&declared.name));
+            let ty = found.ty.clone().read_as(declared.kind);
+            let is_text = matches!(found.base.as_str(), "text" | "varchar");
+            let sorted = match found.base.as_str() {
+                "int2" | "int4" | "int8" | "bool" | "bytea" => column.clone(),
+                "uuid" if ty == PgType::Uuid => column.clone(),
+                "oid" => format!("{column}::bigint"),
+                "numeric" if matches!(declared.kind, Kind::U64 | Kind::I64) => column.clone(),
+                "uuid" => {
+                    indexed = false;
+                    format!("{column}::text COLLATE \"C\"")
+                }
+                _ if is_text && found.by_bytes => column.clone(),
+                _ if is_text => format!("{column} COLLATE \"C\""),
+                _ => {
+                    return Err(Fault::permanent(format!(
+                        "key column {namespace}.{} is of type {}, which has no order that every store shares",
+                        found.name, found.native
+                    ))
+                    .advise("use columns of type integer, text, varchar, uuid, bytea or boolean as the key"));
+                }
+            };
+            let equal = if found.base == "uuid" && ty != PgType::Uuid { sorted.clone() } else { column };
+            columns.push(KeyColumn { name: declared.name.clone(), ty, sorted, equal });
+        }
+        Ok(Self { columns, indexed })
+    }
+
+    /// `a, b COLLATE "C"`
+    pub(crate) fn order(&self) -> String {
+        list(self.columns.iter().map(|column| column.sorted.clone()))
+    }
+
+    /// The condition that keeps one side of `key`, which may name only the first columns.
+    pub(crate) fn compare(&self, bound: Bound, key: &Key) -> Result<String, Fault> {
+        let values = key.decode()?;
+        if values.len() > self.columns.len() {
+            return Err(self.foreign(key));
+        }
+        let mut operator = match bound {
+            Bound::From => ">=",
+            Bound::After => ">",
+            Bound::Before => "<",
+        };
+        let (mut left, mut right) = (Vec::new(), Vec::new());
+        for (column, value) in self.columns.iter().zip(&values) {
+            left.push(column.sorted.clone());
+            // No text of Postgres holds NUL: "a\0b" lies right after "a", whatever follows.
+            if let Value::String(text) = value
+                && let Some((before, _)) = text.split_once('\0')
+            {
+                right.push(quote::text(before));
+                operator = if bound == Bound::Before { "<=" } else { ">" };
+                break;
+            }
+            right.push(literal(value, &column.ty).ok_or_else(|| self.foreign(key))?);
+        }
+        Ok(match left.as_slice() {
+            [] => "true".to_owned(),
+            [one] => format!("{one} {operator} {}", right[0]),
+            _ => format!("({}) {operator} ({})", left.join(", "), right.join(", ")),
+        })
+    }
+
+    /// The condition that finds `keys`; keys that this table cannot hold are left out. `None` when none is left.
+    pub(crate) fn among<'k>(&self, keys: impl Iterator<Item = &'k Key>) -> Result<Option<String>, Fault> {
+        let mut rows = Vec::new();
+        for key in keys {
+            let values = key.decode()?;
+            let literals: Option<Vec<String>> =
+                values.iter().zip(&self.columns).map(|(value, column)| literal(value, &column.ty)).collect();
+            let Some(literals) = literals.filter(|_| values.len() == self.columns.len()) else { continue };
+            rows.push(if literals.len() == 1 { literals.concat() } else { format!("({})", literals.join(", ")) });
+        }
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(match self.columns.as_slice() {
+            [one] => format!("{} IN ({})", one.equal, rows.join(", ")),
+            several => {
+                let columns = list(several.iter().map(|column| column.equal.clone()));
+                format!("({columns}) IN (VALUES {})", rows.join(", "))
+            }
+        }))
+    }
+
+    fn foreign(&self, key: &Key) -> Fault {
+        let columns = list(self.columns.iter().map(|column| column.name.clone()));
+        Fault::permanent(format!("key {key} does not fit the key columns ({columns})"))
+            .advise("the key's type was changed: import anew")
+    }
+}
+
+fn list(parts: impl Iterator<Item = String>) -> String {
+    parts.collect::<Vec<_>>().join(", ")
+}
+
+/// A key value as a literal of its column's type; `None` when no such column can hold it.
+fn literal(value: &Value<'_>, ty: &PgType) -> Option<String> {
+    Some(match (value, ty) {
+        (Value::I64(value), PgType::Int | PgType::Whole) => value.to_string(),
+        (Value::U64(value), PgType::Int | PgType::Whole) => value.to_string(),
+        (Value::Bool(value), PgType::Bool) => value.to_string(),
+        (Value::Uuid(uuid), PgType::Uuid) => format!("'{}'::uuid", uuid_text(uuid)),
+        (Value::Uuid(uuid), PgType::UuidText) => quote::text(&uuid_text(uuid)),
+        (Value::Bytes(bytes), PgType::Bytea) => format!("{}::bytea", quote::text(&bytes_text(bytes))),
+        (Value::String(text), PgType::Text | PgType::UuidText) if !text.contains('\0') => quote::text(text),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn columns() -> KeyColumns {
+        let column = |name: &str, ty, sorted: &str| KeyColumn {
+            name: name.into(),
+            ty,
+            sorted: sorted.into(),
+            equal: format!("p.{name}"),
+        };
+        let columns = vec![column("a", PgType::Text, "p.a COLLATE \"C\""), column("b", PgType::Int, "p.b")];
+        KeyColumns { columns, indexed: true }
+    }
+
+    fn key(values: &[Value<'_>]) -> Key {
+        Key::encode(values).unwrap()
+    }
+
+    #[test]
+    fn bounds_compare_rows_prefixes_and_what_postgres_cannot_hold() {
+        let compare = |bound, values: &[Value<'_>]| columns().compare(bound, &key(values)).unwrap();
+        let both = [Value::String("it's".into()), Value::I64(-5)];
+        assert_eq!(compare(Bound::After, &both), "(p.a COLLATE \"C\", p.b) > ('it''s', -5)");
+        assert_eq!(compare(Bound::Before, &both[..1]), "p.a COLLATE \"C\" < 'it''s'");
+        let nul = [Value::String("a\0z".into()), Value::I64(1)];
+        assert_eq!(compare(Bound::From, &nul), "p.a COLLATE \"C\" > 'a'");
+        assert_eq!(compare(Bound::Before, &nul), "p.a COLLATE \"C\" <= 'a'");
+        let fault = columns().compare(Bound::From, &key(&[Value::I64(1)])).unwrap_err();
+        assert!(fault.to_string().contains("does not fit"), "{fault}");
+    }
+
+    #[test]
+    fn keys_that_cannot_exist_are_left_out() {
+        let good = key(&[Value::String("x".into()), Value::I64(1)]);
+        let keys = [good.clone(), key(&[Value::I64(1)]), key(&[Value::String("a\0".into()), Value::I64(1)])];
+        assert_eq!(columns().among(keys.iter()).unwrap().unwrap(), "(p.a, p.b) IN (VALUES ('x', 1))");
+        assert_eq!(columns().among(keys[1..].iter()).unwrap(), None);
+    }
+}

@@ -1,0 +1,195 @@
+//! How documents of one shape lie in a target table: checked once, then the SQL of every write.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use fides_core::port::Sink;
+use fides_core::{Fault, Field, Kind, Shape};
+use sqlx::PgConnection;
+
+use crate::catalog::{self, Relation, Unique};
+use crate::connect::run;
+use crate::fault::{fault, state};
+use crate::kind::PgType;
+use crate::{fence, quote};
+
+/// The SQL of writes of one shape to one table.
+#[derive(Debug)]
+pub(crate) struct Layout {
+    pub(crate) place: String,
+    /// Types of the fields.
+    pub(crate) types: Vec<PgType>,
+    /// Positions of the key fields.
+    pub(crate) key: Vec<usize>,
+    pub(crate) is_versioned: bool,
+    /// The table of the lanes' tokens.
+    pub(crate) lanes: String,
+    /// Begins the transaction and makes sure of the temporary table.
+    pub(crate) begin: String,
+    pub(crate) copy: String,
+    pub(crate) delete: String,
+    pub(crate) insert: String,
+    /// Which rows were older than what the target holds.
+    pub(crate) stale: String,
+}
+
+impl Layout {
+    /// Checks that documents of `shape` fit; everything that is missing is named in one Permanent fault.
+    pub(crate) fn new(sink: &Sink, shape: &Shape, relation: &Relation) -> Result<Self, Fault> {
+        let namespace = &sink.namespace;
+        let fields = shape.fields.iter().map(|field| &field.name);
+        let mut wrong = Vec::new();
+        for name in fields.chain(&sink.version_field) {
+            match relation.column(name) {
+                None => wrong.push(format!("column {name} is missing")),
+                Some(column) if column.generated => {
+                    wrong.push(format!("column {name} is generated: it cannot be written"));
+                }
+                Some(_) => {}
+            }
+        }
+        let key: Vec<&str> = shape.key_names().collect();
+        let is_key = |columns: &[String]| {
+            columns.len() == key.len() && key.iter().all(|name| columns.iter().any(|column| column == name))
+        };
+        if key.is_empty()
+            || !relation.indexes.iter().any(|index| index.unique == Some(Unique::Immediate) && is_key(&index.columns))
+        {
+            wrong.push(format!("there is no unique index on the key ({})", key.join(", ")));
+        }
+        if !wrong.is_empty() {
+            return Err(Fault::permanent(format!("table {namespace}: {}", wrong.join("; ")))
+                .advise("change the table, or the mapping; `create: true` only creates what is wholly missing"));
+        }
+        let table = quote::table(namespace)?;
+        let types =
+            shape.fields.iter().filter_map(|field| relation.column(&field.name)).map(|column| column.ty.clone());
+        Ok(Self {
+            place: namespace.to_string(),
+            types: types.collect(),
+            key: shape.key.clone(),
+            is_versioned: sink.version_field.is_some(),
+            lanes: fence::table(&relation.schema),
+            ..statements(sink, shape, relation, &table)
+        })
+    }
+}
+
+/// The statements of a layout; the other fields are left empty.
+fn statements(sink: &Sink, shape: &Shape, relation: &Relation, table: &str) -> Layout {
+    let fields: Vec<String> = shape.fields.iter().map(|field| quote::name(&field.name)).collect();
+    let staged: Vec<String> = (0..fields.len()).map(|at| format!("c{at}")).collect();
+    let stage = stage_name(sink, shape, relation);
+    let joined = join(shape.key.iter().map(|&at| format!("t.{} = s.c{at}", fields[at])), " AND ");
+    let typed = join(fields.iter().zip(&staged).map(|(field, staged)| format!("t.{field} AS {staged}")), ", ");
+    let updates = (0..fields.len()).filter(|at| !shape.key.contains(at)).map(|at| &fields[at]);
+    let mut columns = fields.clone();
+    let mut values = staged.clone();
+    let mut sets: Vec<String> = updates.map(|field| format!("{field} = excluded.{field}")).collect();
+    let (mut only_newer, mut only_older, mut stale) = (String::new(), String::new(), String::new());
+    if let Some(version) = &sink.version_field {
+        let version = quote::name(version);
+        columns.push(version.clone());
+        values.push("v".to_owned());
+        sets.push(format!("{version} = excluded.{version}"));
+        // An equal version is the same state written again, or a repair that is forced.
+        let newer = |than: &str| format!("t.{version}::text COLLATE \"C\" > {than}::text COLLATE \"C\"");
+        only_newer = format!(" WHERE ({}) IS NOT TRUE", newer(&format!("excluded.{version}")));
+        only_older = format!(" AND ({}) IS NOT TRUE", newer("s.v"));
+        stale = format!("SELECT s.n FROM pg_temp.{stage} s JOIN {table} t ON {joined} WHERE {}", newer("s.v"));
+    }
+    let resolve =
+        if sets.is_empty() { "NOTHING".to_owned() } else { format!("UPDATE SET {}{only_newer}", sets.join(", ")) };
+    let key = quote::names("", shape.key_names());
+    Layout {
+        place: String::new(),
+        types: Vec::new(),
+        key: Vec::new(),
+        is_versioned: false,
+        lanes: String::new(),
+        // Columns of a query keep type and collation, and drop every constraint.
+        begin: format!(
+            "BEGIN; CREATE TEMP TABLE IF NOT EXISTS {stage} ON COMMIT DELETE ROWS AS \
+             SELECT 0 AS n, false AS d, ''::text AS v, {typed} FROM {table} t WITH NO DATA"
+        ),
+        copy: format!("COPY pg_temp.{stage} (n, d, v, {}) FROM STDIN", staged.join(", ")),
+        delete: format!("DELETE FROM {table} t USING pg_temp.{stage} s WHERE s.d AND {joined}{only_older}"),
+        insert: format!(
+            "INSERT INTO {table} AS t ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM pg_temp.{stage} WHERE NOT d \
+             ON CONFLICT ({key}) DO {resolve}",
+            columns.join(", "),
+            values.join(", ")
+        ),
+        stale,
+    }
+}
+
+fn join(parts: impl Iterator<Item = String>, separator: &str) -> String {
+    parts.collect::<Vec<_>>().join(separator)
+}
+
+/// One temporary table per table, shape and column types: after an ALTER TABLE it is another one.
+fn stage_name(sink: &Sink, shape: &Shape, relation: &Relation) -> String {
+    let mut hasher = DefaultHasher::new();
+    (relation.oid, &sink.version_field).hash(&mut hasher);
+    for field in &shape.fields {
+        (&field.name, relation.column(&field.name).map(|column| &column.native)).hash(&mut hasher);
+    }
+    format!("_fides_{:016x}", hasher.finish())
+}
+
+/// Creates the table if it is missing and may be created; its description.
+pub(crate) async fn ensure_table(
+    connection: &mut PgConnection,
+    sink: &Sink,
+    shape: &Shape,
+    create: bool,
+) -> Result<Relation, Fault> {
+    let namespace = &sink.namespace;
+    if let Some(relation) = catalog::relation(connection, namespace).await? {
+        return Ok(relation);
+    }
+    let sql = create_table(sink, shape)?;
+    if !create {
+        return Err(Fault::permanent(format!("there is no table {namespace}"))
+            .advise(format!("set `create: true`, or run: {sql}")));
+    }
+    match run(connection, sql).await {
+        // Another process created it at the same moment.
+        Err(error) if matches!(state(&error).as_deref(), Some("42P07" | "23505")) => {}
+        done => done.map_err(|error| fault(&format!("creating table {namespace}"), error))?,
+    }
+    catalog::require(connection, namespace).await
+}
+
+fn create_table(sink: &Sink, shape: &Shape) -> Result<String, Fault> {
+    let column = |(at, field): (usize, &Field)| {
+        let collation = if shape.key.contains(&at) && is_text(field.kind) { " COLLATE \"C\"" } else { "" };
+        format!("{} {}{collation}", quote::name(&field.name), native(field.kind))
+    };
+    let version = sink.version_field.iter().map(|name| format!("{} text", quote::name(name)));
+    let columns = join(shape.fields.iter().enumerate().map(column).chain(version), ", ");
+    let key = quote::names("", shape.key_names());
+    Ok(format!("CREATE TABLE {} ({columns}, PRIMARY KEY ({key}))", quote::table(&sink.namespace)?))
+}
+
+fn is_text(kind: Kind) -> bool {
+    matches!(kind, Kind::String | Kind::Any)
+}
+
+fn native(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Bool => "boolean",
+        Kind::I64 => "bigint",
+        Kind::U64 => "numeric(20,0)",
+        Kind::Decimal => "numeric",
+        Kind::F64 => "double precision",
+        Kind::String | Kind::Any => "text",
+        Kind::Bytes => "bytea",
+        Kind::Uuid => "uuid",
+        Kind::Date => "date",
+        Kind::Time => "time",
+        Kind::Timestamp => "timestamp",
+        Kind::TimestampTz => "timestamptz",
+        Kind::Json => "jsonb",
+    }
+}

@@ -1,0 +1,95 @@
+//! One transaction of a write: fence, COPY into the temporary table, delete, upsert, commit.
+
+use fides_core::port::Write;
+use fides_core::{Fault, FaultKind};
+use sqlx::{AssertSqlSafe, Executor, PgConnection};
+
+use crate::connect::{is_answer, run};
+use crate::fault::{fault, state};
+use crate::fence::{self, Held};
+use crate::layout::Layout;
+
+/// What became of a transaction.
+pub(crate) enum Merged {
+    /// Durable; these rows were older than what the target holds.
+    Done(Vec<usize>),
+    /// Rolled back, for certain, because of one of its rows.
+    Data(Fault),
+    /// Rolled back, for certain, for a reason that no row is to blame for.
+    Refused(Fault),
+    /// Rolled back: the table is not what the layout says.
+    Changed(Fault),
+    /// Nobody knows.
+    Unknown(Fault),
+}
+
+/// What a transaction writes.
+pub(crate) struct Staged<'a> {
+    pub(crate) lines: &'a [u8],
+    pub(crate) deletes: bool,
+    pub(crate) upserts: bool,
+}
+
+/// Writes one batch. Unless the answer is `Done`, the connection is not fit for further use.
+pub(crate) async fn merge(
+    connection: &mut PgConnection,
+    layout: &Layout,
+    write: &Write<'_>,
+    staged: &Staged<'_>,
+) -> Merged {
+    let what = || format!("writing table {}", layout.place);
+    let stale = match before_commit(connection, layout, write, staged).await {
+        Ok(Ok(stale)) => stale,
+        Ok(Err(lost)) => return Merged::Refused(lost),
+        // Without a COMMIT on its way the server rolls back, whatever became of the connection.
+        Err(error) => return rolled_back(&what(), error),
+    };
+    match run(connection, "COMMIT".to_owned()).await {
+        Ok(()) => Merged::Done(stale),
+        // Deferred constraints and serialization are judged at the end.
+        Err(error) if is_answer(&error) => rolled_back(&what(), error),
+        // L5: it may have been carried out.
+        Err(error) => Merged::Unknown(fault(&format!("{}: the outcome of the commit is unknown", what()), error)),
+    }
+}
+
+async fn before_commit(
+    connection: &mut PgConnection,
+    layout: &Layout,
+    write: &Write<'_>,
+    staged: &Staged<'_>,
+) -> Result<Result<Vec<usize>, Fault>, sqlx::Error> {
+    run(connection, layout.begin.clone()).await?;
+    // L6: held until the commit, so that a claim waits for it.
+    if let Held::Lost(found) = fence::hold(connection, &layout.lanes, write).await? {
+        let owner = found.map_or("nobody".to_owned(), |token| format!("token {token}"));
+        return Ok(Err(Fault::unavailable(format!("{} belongs to {owner}, not to token {}", write.lane, write.token))
+            .advise("another process has taken it over; this one stops writing it")));
+    }
+    let mut copy = connection.copy_in_raw(&layout.copy).await?;
+    copy.send(staged.lines).await?;
+    copy.finish().await?;
+    if staged.deletes {
+        connection.execute(AssertSqlSafe(layout.delete.clone())).await?;
+    }
+    if staged.upserts {
+        connection.execute(AssertSqlSafe(layout.insert.clone())).await?;
+    }
+    if !layout.is_versioned {
+        return Ok(Ok(Vec::new()));
+    }
+    let stale: Vec<i32> = sqlx::query_scalar(AssertSqlSafe(layout.stale.clone())).fetch_all(connection).await?;
+    Ok(Ok(stale.into_iter().map(|at| at as usize).collect()))
+}
+
+fn rolled_back(what: &str, error: sqlx::Error) -> Merged {
+    let code = state(&error).unwrap_or_default();
+    let answered = is_answer(&error);
+    let fault = fault(what, error);
+    match code.get(..2).unwrap_or_default() {
+        _ if !answered => Merged::Refused(fault),
+        "42" | "3F" if code != "42501" => Merged::Changed(Fault { kind: FaultKind::Unavailable, ..fault }),
+        _ if matches!(fault.kind, FaultKind::Permanent | FaultKind::Deferred) => Merged::Data(fault),
+        _ => Merged::Refused(fault),
+    }
+}

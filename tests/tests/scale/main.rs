@@ -1,0 +1,8 @@
+//! The main job at scale, with the real program as a process and a real PostgreSQL: a million rows in a release build,
+//! fewer in a debug build. `FIDES_TEST_POSTGRES_URL` names a server (`tests/parts/postgres` starts one); the program is
+//! the `fides` beside this test, so build it first: `cargo build --release -p fides`.
+#![allow(clippy::unwrap_used)] // allow-unwrap-in-tests does not reach the functions that tests share
+
+mod delta;
+mod killed;
+mod stand;
