@@ -1,7 +1,7 @@
 //! One process at a time owns a state file.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use fides_core::Fault;
@@ -10,9 +10,11 @@ use fides_core::Fault;
 /// The holder's process id is written into it, for the message that others get.
 pub(crate) fn lock(path: &Path) -> Result<File, Fault> {
     let cannot = |error: std::io::Error| {
-        Fault::unavailable(format!("state file {} cannot be opened", path.display()))
-            .because(error)
-            .advise("the folder must exist and be writable for this user")
+        let advice = match error.kind() {
+            ErrorKind::StorageFull => "free some space and run it again: nothing is lost",
+            _ => "the folder must exist and be writable for this user",
+        };
+        Fault::unavailable(format!("state file {} cannot be opened", path.display())).because(error).advise(advice)
     };
     let mut lock_path = path.as_os_str().to_owned();
     lock_path.push(".lock");
