@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 use fides_core::port::{DeadLetter, DeadLetters};
 use fides_core::{Fault, Key, PipelineId};
+use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{Connection, Row};
 
 use crate::file::File;
 
@@ -19,8 +19,7 @@ fn read(row: &SqliteRow) -> Result<DeadLetter, Fault> {
 #[async_trait]
 impl DeadLetters for File {
     async fn put(&self, pipeline: &PipelineId, letters: &[DeadLetter]) -> Result<(), Fault> {
-        let mut writer = self.writer().await?;
-        let mut transaction = writer.begin().await.map_err(self.fault())?;
+        let mut transaction = self.begin().await?;
         for letter in letters {
             let before = sqlx::query("SELECT key, letter FROM dead WHERE pipeline = ? AND key = ?")
                 .bind(pipeline.as_str())
@@ -44,7 +43,7 @@ impl DeadLetters for File {
                 .await
                 .map_err(self.fault())?;
         }
-        transaction.commit().await.map_err(self.fault())
+        transaction.commit().await
     }
 
     async fn get(&self, pipeline: &PipelineId, key: &Key) -> Result<Option<DeadLetter>, Fault> {
@@ -78,8 +77,7 @@ impl DeadLetters for File {
     }
 
     async fn remove(&self, pipeline: &PipelineId, keys: &[Key]) -> Result<(), Fault> {
-        let mut writer = self.writer().await?;
-        let mut transaction = writer.begin().await.map_err(self.fault())?;
+        let mut transaction = self.begin().await?;
         for key in keys {
             sqlx::query("DELETE FROM dead WHERE pipeline = ? AND key = ?")
                 .bind(pipeline.as_str())
@@ -88,6 +86,6 @@ impl DeadLetters for File {
                 .await
                 .map_err(self.fault())?;
         }
-        transaction.commit().await.map_err(self.fault())
+        transaction.commit().await
     }
 }

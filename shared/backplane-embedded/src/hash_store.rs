@@ -6,8 +6,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use fides_core::port::{BucketInfo, HashStore};
 use fides_core::{Fault, Key, KeyRange, Mark, PipelineId, bucket};
+use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
-use sqlx::{Connection, Row};
 
 use crate::file::File;
 
@@ -62,8 +62,12 @@ impl Buckets {
         keys: &[&Key],
         mut change: impl FnMut(&mut Vec<(Key, Mark)>, std::ops::Range<usize>) -> bool + Send,
     ) -> Result<(), Fault> {
-        let mut writer = self.file.writer().await?;
-        let mut transaction = writer.begin().await.map_err(self.file.fault())?;
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let mut transaction = self.file.begin().await?;
+        // The file's own counter, so that no piece of a split ever repeats a number of a bucket that was there before.
+        let writes = self.file.count(&mut transaction, "bucket_writes").await?;
         let mut from = 0;
         while from < keys.len() {
             let found = self.find(&mut transaction, pipeline, keys[from].as_bytes()).await?;
@@ -74,22 +78,21 @@ impl Buckets {
             let upper = bucket.upper.as_deref();
             let to = from + keys[from..].partition_point(|key| upper.is_none_or(|upper| key.as_bytes() < upper));
             if change(&mut bucket.marks, from..to) {
-                self.write(&mut transaction, pipeline, &bucket).await?;
+                self.write(&mut transaction, pipeline, &bucket, writes).await?;
             }
             from = to;
         }
-        transaction.commit().await.map_err(self.file.fault())
+        transaction.commit().await
     }
 
-    /// Writes a bucket, in several pieces when it has outgrown its size. Its summary is gone, its write counter rises:
-    /// the counter is the file's own, so that no piece of a split ever repeats a number.
+    /// Writes a bucket, in several pieces when it has outgrown its size. Its summary is gone, its write counter rises.
     async fn write(
         &self,
         connection: &mut SqliteConnection,
         pipeline: &PipelineId,
         bucket: &Bucket,
+        writes: u64,
     ) -> Result<(), Fault> {
-        let writes = self.file.count(connection, "bucket_writes").await?.cast_signed();
         let half = (self.marks_max / 2).max(1);
         let mut rest = bucket.marks.as_slice();
         let mut lower = bucket.lower.clone();
@@ -107,7 +110,7 @@ impl Buckets {
             .bind(pipeline.as_str())
             .bind(lower)
             .bind(present)
-            .bind(writes)
+            .bind(writes.cast_signed())
             .bind(bucket::encode(piece))
             .execute(&mut *connection)
             .await
@@ -229,8 +232,7 @@ impl HashStore for Buckets {
         if summaries.is_empty() {
             return Ok(());
         }
-        let mut writer = self.file.writer().await?;
-        let mut transaction = writer.begin().await.map_err(self.file.fault())?;
+        let mut transaction = self.file.begin().await?;
         for (bucket, summary) in summaries {
             sqlx::query("UPDATE bucket SET summary = ? WHERE pipeline = ? AND lower = ? AND writes = ?")
                 .bind(&summary.to_be_bytes()[..])
@@ -241,7 +243,7 @@ impl HashStore for Buckets {
                 .await
                 .map_err(self.file.fault())?;
         }
-        transaction.commit().await.map_err(self.file.fault())
+        transaction.commit().await
     }
 
     async fn size(&self, pipeline: &PipelineId) -> Result<(u64, u64), Fault> {
@@ -264,13 +266,13 @@ impl HashStore for Buckets {
     }
 
     async fn create_incarnation(&self, name: &str) -> Result<(), Fault> {
-        let mut writer = self.file.writer().await?;
+        let mut transaction = self.file.begin().await?;
         sqlx::query("INSERT INTO meta (name, value) VALUES ('incarnation', ?) ON CONFLICT DO NOTHING")
             .bind(name)
-            .execute(&mut *writer)
+            .execute(&mut *transaction)
             .await
             .map_err(self.file.fault())?;
-        Ok(())
+        transaction.commit().await
     }
 }
 

@@ -7,8 +7,12 @@ mod dead_letters;
 mod fault;
 mod file;
 mod hash_store;
+mod lock;
 mod queue;
 mod state_store;
+#[cfg(test)]
+mod tests;
+mod transaction;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use fides_core::port::{Consumer, Delivery, Queue};
 use fides_core::{Envelope, Fault, Lane, Message};
-use sqlx::{Connection, Row};
+use sqlx::Row;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::file::File;
@@ -54,7 +54,9 @@ impl LaneState {
     }
 
     fn give_back(&self, places: u64) {
-        self.depth.fetch_sub(places, Ordering::AcqRel);
+        let less = |depth: u64| Some(depth.saturating_sub(places));
+        // Never refused: the function always gives a value.
+        let _ = self.depth.fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
         self.drained.notify_waiters();
     }
 }
@@ -79,9 +81,9 @@ impl Lanes {
         lanes.entry(lane.clone()).or_insert_with(|| Arc::new(LaneState::new(0, 0))).clone()
     }
 
-    /// As many of the first envelopes as there are places for; waits until there is one at least.
-    async fn reserve(&self, envelopes: &[Envelope]) -> Reserved {
-        let mut reserved = Reserved(Vec::with_capacity(envelopes.len()));
+    /// Places for as many of the first envelopes as there are places; waits until there is one at least.
+    async fn reserve(&self, envelopes: &[Envelope]) -> Vec<Place> {
+        let mut places = Vec::with_capacity(envelopes.len());
         for envelope in envelopes {
             let lane = self.lane(&envelope.lane);
             loop {
@@ -91,53 +93,85 @@ impl Lanes {
                 if lane.reserve(&envelope.message, self.depth_max) {
                     break;
                 }
-                if !reserved.0.is_empty() {
-                    return reserved;
+                if !places.is_empty() {
+                    return places;
                 }
                 drained.await;
             }
-            reserved.0.push(lane);
+            places.push(Place { lane, filled: false });
         }
-        reserved
-    }
-
-    async fn insert(&self, envelopes: &[Envelope]) -> Result<(), Fault> {
-        let mut writer = self.file.writer().await?;
-        let mut transaction = writer.begin().await.map_err(self.file.fault())?;
-        for envelope in envelopes {
-            sqlx::query("INSERT INTO message (pipeline, lane, body) VALUES (?, ?, ?)")
-                .bind(envelope.lane.pipeline.as_str())
-                .bind(envelope.lane.index)
-                .bind(envelope.message.encode())
-                .execute(&mut *transaction)
-                .await
-                .map_err(self.file.fault())?;
-        }
-        transaction.commit().await.map_err(self.file.fault())
+        places
     }
 }
 
-/// Places taken in lanes; given back unless the messages came to be.
-struct Reserved(Vec<Arc<LaneState>>);
+/// A place taken in a lane; given back unless a message came to be in it.
+struct Place {
+    lane: Arc<LaneState>,
+    filled: bool,
+}
 
-impl Drop for Reserved {
+impl Place {
+    fn fill(mut self) {
+        self.filled = true;
+        self.lane.filled.notify_one();
+    }
+}
+
+impl Drop for Place {
     fn drop(&mut self) {
-        for lane in &self.0 {
-            lane.give_back(1);
+        if !self.filled {
+            self.lane.give_back(1);
         }
     }
+}
+
+/// Inserts messages into the places taken for them, in one transaction.
+async fn insert(file: Arc<File>, messages: Vec<(Lane, Vec<u8>)>, places: Vec<Place>) -> Result<(), Fault> {
+    let mut transaction = file.begin().await?;
+    for (lane, body) in messages {
+        sqlx::query("INSERT INTO message (pipeline, lane, body) VALUES (?, ?, ?)")
+            .bind(lane.pipeline.as_str())
+            .bind(lane.index)
+            .bind(body)
+            .execute(&mut *transaction)
+            .await
+            .map_err(file.fault())?;
+    }
+    transaction.commit().await?;
+    places.into_iter().for_each(Place::fill);
+    Ok(())
+}
+
+/// Deletes settled messages, in one transaction.
+async fn delete(file: Arc<File>, lane: Arc<LaneState>, tags: String) -> Result<(), Fault> {
+    let mut transaction = file.begin().await?;
+    let deleted = sqlx::query("DELETE FROM message WHERE id IN (SELECT value FROM json_each(?))")
+        .bind(tags)
+        .execute(&mut *transaction)
+        .await
+        .map_err(file.fault())?;
+    transaction.commit().await?;
+    lane.give_back(deleted.rows_affected());
+    Ok(())
+}
+
+/// Runs a write to its end, also when the caller goes away in the middle: the file and what this process knows of its
+/// lanes change together or not at all.
+async fn finish(write: impl Future<Output = Result<(), Fault>> + Send + 'static) -> Result<(), Fault> {
+    let done = tokio::spawn(write).await;
+    done.map_err(|error| Fault::transient("the process ended while a lane was written").because(error))?
 }
 
 #[async_trait]
 impl Queue for Lanes {
     async fn publish(&self, mut envelopes: &[Envelope]) -> Result<(), Fault> {
+        // Fails at once, instead of waiting for a place, where nothing could be written.
+        self.file.writer()?;
         while !envelopes.is_empty() {
-            let mut reserved = self.reserve(envelopes).await;
-            let (now, later) = envelopes.split_at(reserved.0.len());
-            self.insert(now).await?;
-            for lane in std::mem::take(&mut reserved.0) {
-                lane.filled.notify_one();
-            }
+            let places = self.reserve(envelopes).await;
+            let (now, later) = envelopes.split_at(places.len());
+            let encode = |envelope: &Envelope| (envelope.lane.clone(), envelope.message.encode());
+            finish(insert(self.file.clone(), now.iter().map(encode).collect(), places)).await?;
             envelopes = later;
         }
         Ok(())
@@ -145,7 +179,7 @@ impl Queue for Lanes {
 
     async fn consume(&self, lane: &Lane) -> Result<Box<dyn Consumer>, Fault> {
         // Fails at once where nothing could be settled.
-        drop(self.file.writer().await?);
+        self.file.writer()?;
         let state = self.lane(lane);
         let active = state.consumer.clone().acquire_owned().await;
         let active = active.map_err(|_| Fault::permanent(format!("lane {lane} was closed")))?;
@@ -226,19 +260,10 @@ impl Consumer for LaneConsumer {
     }
 
     async fn settle(&mut self, tags: &[u64]) -> Result<(), Fault> {
-        let mut writer = self.file.writer().await?;
-        let mut transaction = writer.begin().await.map_err(self.file.fault())?;
-        let mut gone = 0;
-        for tag in tags {
-            let deleted = sqlx::query("DELETE FROM message WHERE id = ?")
-                .bind(tag.cast_signed())
-                .execute(&mut *transaction)
-                .await
-                .map_err(self.file.fault())?;
-            gone += deleted.rows_affected();
+        if tags.is_empty() {
+            return Ok(());
         }
-        transaction.commit().await.map_err(self.file.fault())?;
-        self.state.give_back(gone);
-        Ok(())
+        let tags = format!("{tags:?}"); // a slice of numbers is written as JSON writes it
+        finish(delete(self.file.clone(), self.state.clone(), tags)).await
     }
 }

@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use async_trait::async_trait;
 use fides_core::port::{Entry, Expect, Lease, StateStore};
 use fides_core::{Fault, PipelineId};
-use sqlx::{Connection, Row};
+use sqlx::Row;
 use tokio::sync::Mutex;
 
 use crate::file::File;
@@ -32,8 +32,10 @@ impl States {
     }
 
     async fn draw(&self, counter: &str) -> Result<u64, Fault> {
-        let mut writer = self.file.writer().await?;
-        self.file.count(&mut writer, counter).await
+        let mut transaction = self.file.begin().await?;
+        let drawn = self.file.count(&mut transaction, counter).await?;
+        transaction.commit().await?;
+        Ok(drawn)
     }
 
     /// The wall clock, which within this process never goes backward.
@@ -56,8 +58,7 @@ impl StateStore for States {
     }
 
     async fn put(&self, key: &str, value: &[u8], expect: Expect) -> Result<Option<u64>, Fault> {
-        let mut writer = self.file.writer().await?;
-        let mut transaction = writer.begin().await.map_err(self.file.fault())?;
+        let mut transaction = self.file.begin().await?;
         let stored = sqlx::query("SELECT revision FROM state WHERE key = ?")
             .bind(key)
             .fetch_optional(&mut *transaction)
@@ -70,6 +71,7 @@ impl StateStore for States {
             Expect::Any => true,
         };
         if !holds {
+            transaction.roll_back().await?;
             return Ok(None);
         }
         let revision = self.file.count(&mut transaction, "revision").await?;
@@ -83,28 +85,29 @@ impl StateStore for States {
         .execute(&mut *transaction)
         .await
         .map_err(self.file.fault())?;
-        transaction.commit().await.map_err(self.file.fault())?;
+        transaction.commit().await?;
         Ok(Some(revision))
     }
 
     async fn remove(&self, key: &str) -> Result<(), Fault> {
-        let mut writer = self.file.writer().await?;
+        let mut transaction = self.file.begin().await?;
         sqlx::query("DELETE FROM state WHERE key = ?")
             .bind(key)
-            .execute(&mut *writer)
+            .execute(&mut *transaction)
             .await
             .map_err(self.file.fault())?;
-        Ok(())
+        transaction.commit().await
     }
 
     async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<(String, Entry)>, Fault> {
+        // The first key that may be listed, and a bound that is no text but sorts after all that begin with the prefix.
+        let from = after.filter(|after| *after >= prefix).map_or(prefix.to_owned(), |after| format!("{after}\0"));
+        let to = [prefix.as_bytes(), &[0xff]].concat();
         let rows = sqlx::query(
-            "SELECT key, revision, value FROM state WHERE key >= ?1 AND key < ?1 || ?2 AND key > ?3 ORDER BY key LIMIT ?4",
+            "SELECT key, revision, value FROM state WHERE key >= ? AND key < CAST(? AS TEXT) ORDER BY key LIMIT ?",
         )
-        .bind(prefix)
-        // The last code point: no key goes on with it.
-        .bind("\u{10ffff}")
-        .bind(after.unwrap_or_default())
+        .bind(from)
+        .bind(to)
         .bind(i64::try_from(limit).unwrap_or(i64::MAX))
         .fetch_all(self.file.readers())
         .await
