@@ -15,7 +15,7 @@ macro_rules! said_of_pipeline {
 said_of_pipeline! {
     a_word_of_a_closed_set: "mapping:\n  price: { from: price, cast: decimall }" =>
         "fides.yaml:10:35  pipelines.p.mapping.price.cast\n    \
-         found \"decimall\", expected one of bool, i64, u64, decimal, f64, string, bytes, uuid, date, time, timestamp, json; \
+         found \"decimall\", expected one of bool, i64, u64, decimal, f64, string, bytes, uuid, date, time, timestamp, timestamptz, json; \
          did you mean \"decimal\"?";
     an_unknown_key: "schedul: '0 0 * * * *'" =>
         "fides.yaml:9:5  pipelines.p.schedul\n    \
