@@ -66,6 +66,22 @@ pub(crate) async fn claim(connection: &mut PgConnection, table: &str, lane: &Lan
     }
 }
 
+/// The lane's present token, if it was ever claimed.
+pub(crate) async fn claimed(connection: &mut PgConnection, table: &str, lane: &Lane) -> Result<Option<u64>, Fault> {
+    let sql = format!("SELECT token FROM {table} WHERE pipeline = $1 AND lane = $2");
+    let found: Result<Option<i64>, _> = sqlx::query_scalar(AssertSqlSafe(sql))
+        .bind(lane.pipeline.to_string())
+        .bind(i32::from(lane.index))
+        .fetch_optional(connection)
+        .await;
+    match found {
+        Ok(token) => Ok(token.and_then(|token| u64::try_from(token).ok())),
+        // Nobody ever claimed anything in this schema.
+        Err(error) if state(&error).as_deref() == Some("42P01") => Ok(None),
+        Err(error) => Err(fault(&format!("reading the token of {lane}"), error)),
+    }
+}
+
 /// Locks the lane's row until the transaction ends and compares its token.
 pub(crate) async fn hold(connection: &mut PgConnection, table: &str, write: &Write<'_>) -> Result<Held, sqlx::Error> {
     let sql = format!("SELECT token FROM {table} WHERE pipeline = $1 AND lane = $2 FOR SHARE");

@@ -103,6 +103,16 @@ impl Target for PostgresTarget {
         Ok(())
     }
 
+    async fn claimed(&self, sink: &Sink, lane: &Lane) -> Result<Option<u64>, Fault> {
+        let mut connection = self.writing.connect().await?;
+        let token = match catalog::relation(&mut connection, &sink.namespace).await? {
+            Some(relation) => fence::claimed(&mut connection, &fence::table(&relation.schema), lane).await?,
+            None => None,
+        };
+        connection.close().await.unwrap_or_default();
+        Ok(token)
+    }
+
     async fn apply(&self, write: &Write<'_>, changes: &[Change]) -> Vec<Outcome> {
         let layout = match self.layout(write).await {
             Ok(layout) => layout,

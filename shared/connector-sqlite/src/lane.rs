@@ -35,6 +35,26 @@ pub(crate) async fn claim(database: &Database, lane: &Lane, token: u64) -> Resul
     commit.map_err(|error| database.fault(&format!("{lane} could not be claimed"), error))
 }
 
+/// The lane's present token, if it was ever claimed.
+pub(crate) async fn claimed(database: &Database, lane: &Lane) -> Result<Option<u64>, Fault> {
+    let failed = |error| database.fault(&format!("token of {lane} could not be read"), error);
+    let mut connection = database.acquire().await?;
+    let made: Option<i64> = sqlx::query_scalar("SELECT 1 FROM main.sqlite_master WHERE name = '_fides_lane'")
+        .fetch_optional(&mut *connection)
+        .await
+        .map_err(failed)?;
+    if made.is_none() {
+        return Ok(None);
+    }
+    let token: Option<i64> = sqlx::query_scalar("SELECT token FROM main._fides_lane WHERE pipeline = ?1 AND lane = ?2")
+        .bind(lane.pipeline.as_str())
+        .bind(i64::from(lane.index))
+        .fetch_optional(&mut *connection)
+        .await
+        .map_err(failed)?;
+    Ok(token.and_then(|token| u64::try_from(token).ok()))
+}
+
 /// Refuses a write whose token is not the lane's. Unavailable, not Permanent: the records are sound and belong to the
 /// lane's new owner, so the displaced one must stop and bury nothing.
 pub(crate) async fn require(

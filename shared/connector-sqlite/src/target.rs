@@ -90,6 +90,10 @@ impl Target for SqliteTarget {
         lane::claim(&self.writer, lane, token).await
     }
 
+    async fn claimed(&self, _: &Sink, lane: &Lane) -> Result<Option<u64>, Fault> {
+        lane::claimed(&self.writer, lane).await
+    }
+
     async fn apply(&self, write: &Write<'_>, changes: &[Change]) -> Vec<Outcome> {
         apply::apply(&self.writer, write, changes).await
     }

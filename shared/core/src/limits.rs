@@ -70,7 +70,7 @@ impl Default for Limits {
             retry_base_ms: 100,
             retry_cap_ms: 10_000,
             breaker_failures: 5,
-            breaker_open_ms: 5_000,
+            breaker_open_ms: 2_000,
             rate_records_per_second: None,
             delete_ratio_max: 0.10,
             delete_count_min: 100,

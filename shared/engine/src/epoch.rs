@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Pipeline, persisted};
 
+/// A billion changes of owner in one epoch.
+const LEASE_BITS: u32 = 30;
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Epoch {
     epoch: u32,
@@ -43,18 +46,42 @@ pub async fn establish(pipeline: &Pipeline) -> Result<Raised, Fault> {
         return Ok(Raised::No);
     }
     let seconds = u32::try_from(state.now_ms().await? / 1_000).unwrap_or(u32::MAX);
-    let (last, expect) = match stored {
-        Some((stored, revision)) => {
-            tracing::warn!(pipeline = %pipeline.id, from = stored.lineage.0, to = lineage.0,
-                "the order of versions has a new authority: the epoch rises");
-            (stored.epoch, Expect::Revision(revision))
-        }
+    let (stored, expect) = match stored {
+        Some((stored, revision)) => (stored.epoch, Expect::Revision(revision)),
         None => (0, Expect::Absent),
     };
+    // L11: the target remembers who wrote it. Where the state store was lost, that alone tells a pipeline that had
+    // written before from a new one, and from which epoch on its writes would be refused.
+    let last = stored.max(written_in(pipeline).await?);
+    if last > 0 {
+        tracing::warn!(pipeline = %pipeline.id, last, lineage = lineage.0,
+            "versions have a new authority, or marks were lost: the epoch rises");
+    }
     let epoch = seconds.max(last.saturating_add(1));
     let raised = Epoch { epoch, lineage, incarnation, compare_target: last > 0 };
     persisted::store(state, &key, &raised, expect).await?.ok_or_else(|| persisted::lost_race(&key))?;
     Ok(if last == 0 { Raised::First } else { Raised::Again })
+}
+
+/// The latest epoch in which somebody took a lane to write the target; 0 when nobody ever did.
+async fn written_in(pipeline: &Pipeline) -> Result<u32, Fault> {
+    let mut epoch = 0;
+    for lane in pipeline.lanes() {
+        let token = pipeline.target.claimed(&pipeline.sink, &lane).await?;
+        epoch = epoch.max(token.map_or(0, epoch_of));
+    }
+    Ok(epoch)
+}
+
+/// The token of a lane's owner at the target. The epoch comes first, because a state store that was lost begins to count
+/// its leases again, while the target remembers the last token (L6, L11). Stays below 2^63, which SQL can hold.
+pub(crate) fn write_token(epoch: u32, lease: u64) -> u64 {
+    (u64::from(epoch) << LEASE_BITS) | (lease & ((1 << LEASE_BITS) - 1))
+}
+
+/// The epoch of a [`write_token`].
+fn epoch_of(token: u64) -> u32 {
+    u32::try_from(token >> LEASE_BITS).unwrap_or(u32::MAX)
 }
 
 /// The hash store's sentinel (L11); a store without one is new and gets one.

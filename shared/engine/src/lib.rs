@@ -13,6 +13,7 @@ pub mod publishing;
 mod epoch;
 mod extras;
 mod fence;
+mod lease;
 mod persisted;
 mod pipeline;
 mod progress;

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -26,7 +27,12 @@ pub struct Progress {
     pub dead: AtomicU64,
     /// Pages read again because a run was resumed or a call was repeated.
     pub resumed: AtomicU64,
-    paused: Mutex<Option<String>>,
+    /// Messages that were delivered before.
+    pub redelivered: AtomicU64,
+    /// Lanes that this process works on.
+    pub lanes: AtomicU64,
+    /// Why each paused lane is paused.
+    paused: Mutex<BTreeMap<u16, String>>,
     phase: Mutex<&'static str>,
 }
 
@@ -70,14 +76,26 @@ impl Progress {
 
     /// Why a lane is paused, if one is.
     pub fn paused(&self) -> Option<String> {
-        self.paused.lock().ok().and_then(|paused| paused.clone())
+        self.paused.lock().ok().and_then(|paused| paused.values().next().cloned())
+    }
+
+    /// How many lanes are paused.
+    pub fn paused_lanes(&self) -> usize {
+        self.paused.lock().map_or(0, |paused| paused.len())
     }
 
     /// Says that a lane is paused, or (`None`) that it goes on.
-    pub fn pause(&self, reason: Option<String>) {
+    pub fn pause(&self, lane: u16, reason: Option<String>) {
         if let Ok(mut paused) = self.paused.lock() {
-            *paused = reason;
+            match reason {
+                Some(reason) => paused.insert(lane, reason),
+                None => paused.remove(&lane),
+            };
         }
+    }
+
+    pub(crate) fn own_lanes(&self, lanes: usize) {
+        self.lanes.store(lanes as u64, Ordering::Relaxed);
     }
 
     /// Adds what was compared and published.

@@ -57,7 +57,16 @@ impl Stack {
         observe.call(call, retry.call(call, attempt)).await
     }
 
-    /// The same for a write, of which each attempt makes only what the ones before left open.
+    /// Observe(Retry(adapter)), for a call that may wait as long as it takes for the other side to have room.
+    pub async fn wait<T, F, A>(&self, call: Call, adapter: F) -> Result<T, Fault>
+    where
+        F: Fn() -> A,
+        A: Future<Output = Result<T, Fault>>,
+    {
+        self.observe.call(call, self.retry.call(call, adapter)).await
+    }
+
+    /// [`Stack::call`] for a write, of which each attempt makes only what the ones before left open.
     pub async fn apply<'a, F, A>(&self, call: Call, changes: &'a [Change], adapter: F) -> Vec<Outcome>
     where
         F: Fn(Cow<'a, [Change]>) -> A,

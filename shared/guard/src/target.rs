@@ -55,6 +55,10 @@ impl Target for GuardedTarget {
         self.stack.call(self.write("claim"), || self.target.claim(sink, lane, token)).await
     }
 
+    async fn claimed(&self, sink: &Sink, lane: &Lane) -> Result<Option<u64>, Fault> {
+        self.stack.call(self.read("claimed"), || self.target.claimed(sink, lane)).await
+    }
+
     async fn apply(&self, write: &Write<'_>, changes: &[Change]) -> Vec<Outcome> {
         if changes.is_empty() {
             return Vec::new();

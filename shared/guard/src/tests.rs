@@ -91,6 +91,10 @@ impl Target for Scripted {
         Ok(())
     }
 
+    async fn claimed(&self, _: &Sink, _: &Lane) -> Result<Option<u64>, Fault> {
+        Ok(None)
+    }
+
     async fn apply(&self, _: &Write<'_>, changes: &[Change]) -> Vec<Outcome> {
         let attempt = {
             let mut attempts = self.attempts.lock().unwrap();
@@ -227,6 +231,9 @@ async fn a_connector_that_miscounts_tells_nothing() {
         }
         async fn claim(&self, _: &Sink, _: &Lane, _: u64) -> Result<(), Fault> {
             Ok(())
+        }
+        async fn claimed(&self, _: &Sink, _: &Lane) -> Result<Option<u64>, Fault> {
+            Ok(None)
         }
         async fn apply(&self, _: &Write<'_>, _: &[Change]) -> Vec<Outcome> {
             vec![Outcome::Applied]

@@ -13,6 +13,7 @@ mod init;
 mod logging;
 mod registry;
 mod schedule;
+mod serve;
 mod sync;
 mod wire;
 
@@ -21,4 +22,5 @@ pub use check::check;
 pub use finding::{Finding, Severity, StartError};
 pub use init::init;
 pub use logging::install as install_logging;
-pub use sync::{Outcome, Watched, drain, serve, sync_once};
+pub use serve::{Role, serve};
+pub use sync::{Outcome, Watched, drain, sync_once};

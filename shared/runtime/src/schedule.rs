@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use croner::Cron;
 use fides_core::{Fault, PipelineId};
 use tokio::sync::Notify;
@@ -19,6 +19,16 @@ pub(crate) struct Schedules {
     schedules: HashMap<PipelineId, Schedule>,
 }
 
+/// An instant that a schedule names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Instant(DateTime<Utc>);
+
+impl Instant {
+    pub(crate) fn is_past(self) -> bool {
+        self.0 <= Utc::now()
+    }
+}
+
 impl Schedules {
     pub(crate) async fn start(app: &App) -> Result<Self, Fault> {
         let fault = |error| Fault::permanent("the scheduler cannot be started").because(error);
@@ -27,28 +37,29 @@ impl Schedules {
         Ok(Self { scheduler, schedules: app.schedules.clone() })
     }
 
-    /// Waits until a pipeline's next import is due; for ever when it has no schedule.
-    pub(crate) async fn due(&self, pipeline: &PipelineId) {
-        let due = Arc::new(Notify::new());
-        if let Some(schedule) = self.schedules.get(pipeline)
-            && let Err(fault) = self.arm(schedule, due.clone()).await
-        {
-            tracing::error!(%pipeline, %fault, "no further import is scheduled");
-        }
-        due.notified().await;
+    /// Whether a pipeline has a schedule.
+    pub(crate) fn has(&self, pipeline: &PipelineId) -> bool {
+        self.schedules.contains_key(pipeline)
     }
 
-    async fn arm(&self, schedule: &Schedule, due: Arc<Notify>) -> Result<(), Fault> {
-        let fault = |error: String| Fault::permanent(format!("schedule {:?}: {error}", schedule.cron));
-        let cron = croner::parser::CronParser::builder()
-            .seconds(croner::parser::Seconds::Required)
-            .build()
-            .parse(&schedule.cron)
-            .map_err(|error| fault(error.to_string()))?;
-        let wait = until_next(&cron, schedule).map_err(fault)?;
-        let job = Job::new_one_shot(wait, move |_, _| due.notify_one()).map_err(|error| fault(error.to_string()))?;
-        self.scheduler.add(job).await.map_err(|error| fault(error.to_string()))?;
-        Ok(())
+    /// The first instant of a pipeline's schedule after `last_ms`, in milliseconds since 1970; `None` without a schedule.
+    pub(crate) fn after(&self, pipeline: &PipelineId, last_ms: u64) -> Result<Option<Instant>, Fault> {
+        let Some(schedule) = self.schedules.get(pipeline) else { return Ok(None) };
+        let last = i64::try_from(last_ms).ok().and_then(DateTime::from_timestamp_millis).unwrap_or_default();
+        next(schedule, last).map(|next| Some(Instant(next)))
+    }
+
+    /// Waits for an instant, and returns it in milliseconds since 1970; for ever when there is none.
+    pub(crate) async fn wait(&self, instant: Option<Instant>) -> Result<u64, Fault> {
+        let Some(Instant(instant)) = instant else { return std::future::pending().await };
+        let fault = |error| Fault::permanent("an import cannot be scheduled").because(error);
+        let due = Arc::new(Notify::new());
+        let notify = due.clone();
+        let wait = (instant - Utc::now()).to_std().unwrap_or_default();
+        let job = Job::new_one_shot(wait, move |_, _| notify.notify_one()).map_err(fault)?;
+        self.scheduler.add(job).await.map_err(fault)?;
+        due.notified().await;
+        Ok(u64::try_from(instant.timestamp_millis()).unwrap_or_default())
     }
 
     pub(crate) async fn shutdown(mut self) {
@@ -58,8 +69,37 @@ impl Schedules {
     }
 }
 
-fn until_next(cron: &Cron, schedule: &Schedule) -> Result<std::time::Duration, String> {
-    let now = Utc::now().with_timezone(&schedule.timezone);
-    let next = cron.find_next_occurrence(&now, false).map_err(|error| error.to_string())?;
-    (next - now).to_std().map_err(|error| error.to_string())
+/// The first instant of a schedule after `last`.
+fn next(schedule: &Schedule, last: DateTime<Utc>) -> Result<DateTime<Utc>, Fault> {
+    let fault = |error: String| Fault::permanent(format!("schedule {:?}: {error}", schedule.cron));
+    let cron: Cron = croner::parser::CronParser::builder()
+        .seconds(croner::parser::Seconds::Required)
+        .build()
+        .parse(&schedule.cron)
+        .map_err(|error| fault(error.to_string()))?;
+    let last = last.with_timezone(&schedule.timezone);
+    let next = cron.find_next_occurrence(&last, false).map_err(|error| fault(error.to_string()))?;
+    Ok(next.with_timezone(&Utc))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> DateTime<Utc> {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn an_instant_keeps_its_hour_over_the_change_of_the_clock() {
+        let schedule = Schedule { cron: "0 30 4 * * *".into(), timezone: chrono_tz::Europe::Berlin };
+        assert_eq!(next(&schedule, at("2026-10-24T12:00:00Z")).unwrap(), at("2026-10-25T03:30:00Z"));
+        assert_eq!(next(&schedule, at("2026-10-23T12:00:00Z")).unwrap(), at("2026-10-24T02:30:00Z"));
+    }
+
+    #[test]
+    fn an_instant_lies_after_the_last_one() {
+        let schedule = Schedule { cron: "0 * * * * *".into(), timezone: chrono_tz::UTC };
+        assert_eq!(next(&schedule, at("2026-01-01T00:00:00Z")).unwrap(), at("2026-01-01T00:01:00Z"));
+    }
 }

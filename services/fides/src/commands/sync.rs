@@ -3,7 +3,7 @@ use std::collections::HashMap;
 use fides_core::PipelineId;
 use fides_engine::Progress;
 use fides_engine::import::Mode;
-use fides_runtime::{Access, App, Outcome, Watched};
+use fides_runtime::{Access, App, Outcome, Role, Watched};
 use serde::Serialize;
 
 use crate::cli::Global;
@@ -60,7 +60,7 @@ pub async fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
 async fn serve(app: &App, stop: &Stop) -> Result<Exit, Failure> {
     let names: Vec<&str> = app.pipelines.iter().map(|pipeline| pipeline.id.as_str()).collect();
     present::note(&format!("ready: keeping {} in step; Ctrl-C stops", names.join(", ")));
-    fides_runtime::serve(app, |_| {}, stop.token()).await?;
+    fides_runtime::serve(app, &Role::ALL, |_| {}, stop.token()).await?;
     Ok(stop.exit().unwrap_or(Exit::Ok))
 }
 

@@ -5,9 +5,11 @@ mod changed;
 mod disposition;
 mod lane;
 mod may_delete;
+mod share;
 
 pub use admit::admit;
 pub use changed::{Comparison, compare};
 pub use disposition::{Disposition, backoff_ms_max, disposition};
 pub use lane::lane_of;
 pub use may_delete::{Evidence, Verdict, may_delete};
+pub use share::lanes_of;

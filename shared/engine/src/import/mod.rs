@@ -9,6 +9,6 @@ mod run;
 mod snapshots;
 
 pub use compare::{Work, work_of};
-pub use run::{Mode, Report, import};
+pub use run::{Last, Lead, Mode, Report, assist, demanded, import, last};
 
 pub(crate) use run::latest;

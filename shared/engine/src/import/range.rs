@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 use super::compare::work_of;
 use super::run::Mode;
 use super::snapshots::Snapshots;
-use crate::{Counts, Mapping, Pipeline, Progress, persisted, publisher, spool};
+use crate::lease::Held;
+use crate::publishing::Worker;
+use crate::{Counts, Mapping, Pipeline, Progress, fence, persisted, publisher, spool};
 
 /// The durable state of one range of a run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -15,6 +17,9 @@ pub(crate) struct RangeState {
     lower: Option<Vec<u8>>,
     upper: Option<Vec<u8>>,
     after: Option<Vec<u8>>,
+    /// Whoever began to read from the cursor; pages behind it may have been published.
+    #[serde(default)]
+    holder: Option<String>,
     /// Whether the listing came to its proven end.
     pub(crate) complete: bool,
     /// What the range has done so far.
@@ -28,6 +33,7 @@ impl RangeState {
             lower: bytes(&range.lower),
             upper: bytes(&range.upper),
             after: None,
+            holder: None,
             complete: false,
             counts: Counts::default(),
         }
@@ -46,7 +52,7 @@ impl RangeState {
 /// One range being read.
 pub(super) struct RangeReader<'a> {
     pub(super) pipeline: &'a Pipeline,
-    pub(super) progress: &'a Progress,
+    pub(super) worker: &'a Worker,
     pub(super) snapshots: &'a Snapshots<'a>,
     pub(super) run: &'a str,
     pub(super) mode: Mode,
@@ -55,15 +61,33 @@ pub(super) struct RangeReader<'a> {
 }
 
 impl RangeReader<'_> {
-    /// Reads the range from its cursor to its end. The next page is read while one is compared and published.
-    pub(super) async fn run(&self) -> Result<(), Fault> {
+    /// Reads the range to its end, unless somebody else is reading it. Returns whether it is complete.
+    pub(super) async fn run(&self) -> Result<bool, Fault> {
+        let state = &*self.pipeline.backplane.state;
+        let key = format!("reading/{}", self.entry);
+        let lease = Held::take(state, key, &self.worker.holder, self.pipeline.limits.lease_ms).await?;
+        let Some(lease) = lease else { return Ok(false) };
+        lease.during(self.read_to_end()).await?;
+        lease.release().await;
+        Ok(true)
+    }
+
+    /// Reads from the cursor on. The next page is read while one is compared and published.
+    async fn read_to_end(&self) -> Result<(), Fault> {
         let state = &*self.pipeline.backplane.state;
         let (mut at, mut revision) = persisted::load::<RangeState>(state, &self.entry)
             .await?
-            .ok_or_else(|| Fault::permanent(format!("state entry {} is missing", self.entry)))?;
+            .ok_or_else(|| Fault::transient(format!("state entry {} is gone: its run has ended", self.entry)))?;
         if at.complete {
             return Ok(());
         }
+        if at.holder.replace(self.worker.holder.to_string()).is_some() {
+            // L7: pages that an interrupted reader published without saving its cursor are compared again, and must
+            // meet marks that know them.
+            let before = fence::raise(self.pipeline).await?;
+            fence::wait_settled(self.pipeline, before).await?;
+        }
+        revision = self.save(&at, revision).await?;
         let range = at.range();
         let mut page = self.read(&range, at.after().as_ref()).await?;
         loop {
@@ -80,14 +104,17 @@ impl RangeReader<'_> {
             at.after = next.as_ref().map(|key| key.as_bytes().to_vec()).or(at.after);
             at.complete = next.is_none();
             // L3: everything of this page is confirmed; only now the cursor moves.
-            revision = persisted::store(state, &self.entry, &at, Expect::Revision(revision))
-                .await?
-                .ok_or_else(|| persisted::lost_race(&self.entry))?;
+            revision = self.save(&at, revision).await?;
             match ahead? {
                 Some(read) => page = read,
                 None => return Ok(()),
             }
         }
+    }
+
+    async fn save(&self, at: &RangeState, revision: u64) -> Result<u64, Fault> {
+        let saved = persisted::store(&*self.pipeline.backplane.state, &self.entry, at, Expect::Revision(revision));
+        saved.await?.ok_or_else(|| persisted::lost_race(&self.entry))
     }
 
     async fn read(&self, range: &KeyRange, after: Option<&Key>) -> Result<Page, Fault> {
@@ -100,7 +127,7 @@ impl RangeReader<'_> {
         let pipeline = self.pipeline;
         let hashes = &*pipeline.backplane.hashes;
         let mut work = work_of(hashes, &pipeline.id, range, after, page).await?;
-        Progress::add(&self.progress.summarised, work.summarised);
+        Progress::add(&self.worker.progress.summarised, work.summarised);
         if self.mode == Mode::Full {
             work.changed = (0..page.len()).collect();
             (work.unchanged, work.dead) = (0, 0);
@@ -124,7 +151,7 @@ impl RangeReader<'_> {
             published: work.changed.len() as u64,
             deletions: 0,
         };
-        self.progress.count(&counts);
+        self.worker.progress.count(&counts);
         Ok(counts)
     }
 }

@@ -1,5 +1,7 @@
 //! A run: planned once, resumed as often as needed.
 
+use std::time::Duration;
+
 use fides_core::port::Expect;
 use fides_core::{Fault, PipelineId};
 use futures::{StreamExt, TryStreamExt};
@@ -7,10 +9,17 @@ use serde::{Deserialize, Serialize};
 
 use super::range::{RangeReader, RangeState};
 use super::snapshots::Snapshots;
+use crate::lease::Held;
+use crate::publishing::Worker;
 use crate::{Counts, Pipeline, Progress, SweepReport, epoch, extras, fence, persisted, spool, sweep};
 
 /// Entries read from the state store at a time.
 const LIST_MAX: usize = 256;
+
+/// A process that waits for another to finish looks this often in the life of a lease.
+const ASKS_PER_LEASE: u64 = 8;
+/// A run is planned in more ranges than one process reads at a time, so that processes that join find some to read.
+const RANGES_PER_READER: usize = 2;
 
 /// What an import sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +39,9 @@ pub(crate) struct Run {
     pub(crate) epoch: u32,
     pub(crate) mode: Mode,
     pub(crate) started_ms: u64,
+    /// The instant for which it was scheduled; when it started, if it was not.
+    #[serde(default)]
+    pub(crate) due_ms: u64,
     pub(crate) ended_ms: Option<u64>,
     pub(crate) ranges: usize,
     pub(crate) counts: Counts,
@@ -63,45 +75,131 @@ pub(crate) async fn latest(pipeline: &Pipeline) -> Result<Option<Run>, Fault> {
     Ok(persisted::load(&*pipeline.backplane.state, &run_key(&pipeline.id)).await?.map(|(run, _)| run))
 }
 
-/// Imports: resumes the unfinished run of this pipeline if there is one, else starts one. Returns once everything is
-/// confirmed by the queue; whoever needs it written waits for a fence. Needs consumers at work, because it begins with a
-/// fence of its own. After a fault a later call resumes.
-pub async fn import(pipeline: &Pipeline, mode: Mode, progress: &Progress) -> Result<Report, Fault> {
-    progress.enter("waiting for earlier changes to settle");
-    epoch::establish(pipeline).await?;
-    // L7: marks are compared only behind a fence. It also covers the pages that an interrupted run had published
-    // without saving its cursor: they are compared again, and must meet marks that know them.
-    let before = fence::raise(pipeline).await?;
-    fence::wait_settled(pipeline, before).await?;
+/// The right to begin and to end a pipeline's imports: one process has it at a time, and imports of all others help it.
+pub struct Lead<'a> {
+    pipeline: &'a Pipeline,
+    worker: &'a Worker,
+    lease: Held<'a>,
+}
 
-    progress.enter("reading");
-    let snapshots = Snapshots::new(pipeline);
-    let (mut run, revision) = open(pipeline, mode, progress, &snapshots).await?;
-    let state = &*pipeline.backplane.state;
-    let mut ranges = ranges(pipeline, &run.id).await?;
-    for (_, done) in &ranges {
-        progress.count(&done.counts);
+impl<'a> Lead<'a> {
+    /// Takes the lead of a pipeline's imports; `None` while another process has it.
+    pub async fn take(pipeline: &'a Pipeline, worker: &'a Worker) -> Result<Option<Self>, Fault> {
+        let key = format!("lead/{}", pipeline.id);
+        let lease = Held::take(&*pipeline.backplane.state, key, &worker.holder, pipeline.limits.lease_ms).await?;
+        Ok(lease.map(|lease| Self { pipeline, worker, lease }))
     }
-    let readers: Vec<RangeReader<'_>> = ranges
-        .drain(..)
-        .filter(|(_, range)| !range.complete)
-        .map(|(entry, _)| RangeReader {
-            pipeline,
-            progress,
-            snapshots: &snapshots,
-            run: &run.id,
-            mode: run.mode,
-            entry,
-        })
-        .collect();
-    futures::stream::iter(readers.iter().map(RangeReader::run))
-        .buffer_unordered(pipeline.limits.host_partitions.max(1))
-        .try_collect::<()>()
-        .await?;
-    drop(readers);
-    drop(snapshots);
 
-    let finished = self::ranges(pipeline, &run.id).await?;
+    /// Does `work` as long as this process has the lead; drops it when the lead is lost.
+    pub async fn during<T>(&self, work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+        self.lease.during(work).await
+    }
+
+    /// Gives the lead to whoever asks next.
+    pub async fn release(self) {
+        self.lease.release().await;
+    }
+
+    /// Imports: resumes the unfinished run of this pipeline if there is one, else starts one. Returns once everything is
+    /// confirmed by the queue; whoever needs it written waits for a fence. Needs consumers at work, because it begins
+    /// with a fence of its own. To be called inside [`Lead::during`]. After a fault a later call resumes.
+    ///
+    /// `due_ms` is the instant that the schedule named, in milliseconds since 1970, if this is a scheduled import.
+    pub async fn import(&self, mode: Mode, due_ms: Option<u64>) -> Result<Report, Fault> {
+        let Self { pipeline, worker, .. } = *self;
+        let progress = &*worker.progress;
+        progress.enter("waiting for earlier changes to settle");
+        epoch::establish(pipeline).await?;
+        // L7: marks are compared only behind a fence.
+        let before = fence::raise(pipeline).await?;
+        fence::wait_settled(pipeline, before).await?;
+
+        progress.enter("reading");
+        let snapshots = Snapshots::new(pipeline);
+        let (run, revision) = open(pipeline, mode, due_ms, progress, &snapshots).await?;
+        for (_, done) in ranges(pipeline, &run.id).await?.iter().filter(|(_, range)| range.complete) {
+            progress.count(&done.counts);
+        }
+        while !share(pipeline, worker, &run, &snapshots).await? {
+            tokio::time::sleep(Duration::from_millis(pipeline.limits.lease_ms / ASKS_PER_LEASE)).await;
+        }
+        drop(snapshots);
+        finish(pipeline, progress, run, revision).await
+    }
+}
+
+/// Imports alone: takes the lead, waiting for whoever has it, and gives it back. See [`Lead::import`].
+pub async fn import(pipeline: &Pipeline, mode: Mode, worker: &Worker) -> Result<Report, Fault> {
+    let lead = loop {
+        if let Some(lead) = Lead::take(pipeline, worker).await? {
+            break lead;
+        }
+        worker.progress.enter("helping the import of another process");
+        assist(pipeline, worker).await?;
+        tokio::time::sleep(Duration::from_millis(pipeline.limits.lease_ms / ASKS_PER_LEASE)).await;
+    };
+    let report = lead.during(lead.import(mode, None)).await;
+    lead.release().await;
+    report
+}
+
+/// A pipeline's latest import.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Last {
+    /// The instant that it was scheduled for, or when it started, in milliseconds since 1970.
+    pub due_ms: u64,
+    /// Whether it came to its end.
+    pub ended: bool,
+}
+
+/// A pipeline's latest import, if there was one in this epoch.
+pub async fn last(pipeline: &Pipeline) -> Result<Option<Last>, Fault> {
+    let epoch = epoch::current(pipeline).await?;
+    let run = latest(pipeline).await?.filter(|run| run.epoch == epoch);
+    Ok(run.map(|run| Last { due_ms: run.due_ms, ended: run.ended_ms.is_some() }))
+}
+
+/// Whether an import is needed whatever the schedule says: the epoch has risen since the last one (L11). Notices a hash
+/// store that was lost, and raises the epoch.
+pub async fn demanded(pipeline: &Pipeline) -> Result<bool, Fault> {
+    epoch::establish(pipeline).await?;
+    Ok(epoch::must_compare_target(pipeline).await? || last(pipeline).await?.is_none_or(|last| !last.ended))
+}
+
+/// Reads ranges of the run that another process leads, as long as any is free.
+pub async fn assist(pipeline: &Pipeline, worker: &Worker) -> Result<(), Fault> {
+    let Some(run) = latest(pipeline).await? else { return Ok(()) };
+    if run.ended_ms.is_some() || run.epoch != epoch::current(pipeline).await? {
+        return Ok(());
+    }
+    share(pipeline, worker, &run, &Snapshots::new(pipeline)).await.map(drop)
+}
+
+/// Reads the ranges of a run that nobody else is reading, several at a time, until none of them is free. Returns whether
+/// all ranges of the run are complete.
+async fn share(pipeline: &Pipeline, worker: &Worker, run: &Run, snapshots: &Snapshots<'_>) -> Result<bool, Fault> {
+    let open: Vec<String> = ranges(pipeline, &run.id)
+        .await?
+        .into_iter()
+        .filter(|(_, range)| !range.complete)
+        .map(|(entry, _)| entry)
+        .collect();
+    let readers = open.into_iter().map(|entry| {
+        let reader = RangeReader { pipeline, worker, snapshots, run: &run.id, mode: run.mode, entry };
+        async move { reader.run().await }
+    });
+    let mut reading = futures::stream::iter(readers).buffer_unordered(pipeline.limits.host_partitions.max(1));
+    let mut complete = true;
+    while let Some(read) = reading.try_next().await? {
+        complete &= read;
+    }
+    Ok(complete)
+}
+
+/// Judges what the whole listing did not meet, and ends the run.
+async fn finish(pipeline: &Pipeline, progress: &Progress, mut run: Run, revision: u64) -> Result<Report, Fault> {
+    let state = &*pipeline.backplane.state;
+    let finished = ranges(pipeline, &run.id).await?;
     let mut counts = Counts::default();
     for (_, range) in &finished {
         counts.add(&range.counts);
@@ -136,6 +234,7 @@ pub async fn import(pipeline: &Pipeline, mode: Mode, progress: &Progress) -> Res
 async fn open(
     pipeline: &Pipeline,
     mode: Mode,
+    due_ms: Option<u64>,
     progress: &Progress,
     snapshots: &Snapshots<'_>,
 ) -> Result<(Run, u64), Fault> {
@@ -157,7 +256,8 @@ async fn open(
     };
     let started_ms = state.now_ms().await?;
     let id = format!("{started_ms:013}-{:04x}", state.next_position(&pipeline.id).await? & 0xffff);
-    let plan = snapshots.current().await?.plan(pipeline.limits.host_partitions.max(1)).await?;
+    let want = pipeline.limits.host_partitions.max(1) * RANGES_PER_READER;
+    let plan = snapshots.current().await?.plan(want).await?;
     // Ranges first, the run last: a run that can be seen has all of its ranges.
     for (at, range) in plan.iter().enumerate() {
         let entry = format!("{}{at:05}", range_prefix(&pipeline.id, &id));
@@ -168,6 +268,7 @@ async fn open(
         epoch,
         mode,
         started_ms,
+        due_ms: due_ms.unwrap_or(started_ms),
         ended_ms: None,
         ranges: plan.len(),
         counts: Counts::default(),

@@ -15,6 +15,8 @@ pub(super) struct Gathered {
     pub(super) shape: Option<Arc<Shape>>,
     /// Trace of the first batch that has one.
     pub(super) trace: Option<String>,
+    /// How many of the deliveries may have been delivered before.
+    pub(super) redelivered: usize,
     /// Changes, in order.
     pub(super) changes: Vec<Change>,
     /// The marker that ended the gathering.
@@ -31,24 +33,20 @@ impl Gatherer {
         Self { held: VecDeque::new() }
     }
 
-    /// Waits up to `idle` for a first delivery (`None`: nothing came), then gathers until a limit is reached, a marker
-    /// comes, or the documents change their shape.
-    pub(super) async fn next(
-        &mut self,
-        consumer: &mut dyn Consumer,
-        limits: &Limits,
-        idle: Duration,
-    ) -> Result<Option<Gathered>, Fault> {
-        let mut gathered = Gathered { tags: Vec::new(), shape: None, trace: None, changes: Vec::new(), fence: None };
+    /// Waits for a first delivery, then gathers until a limit is reached, a marker comes, or the documents change their
+    /// shape. A delivery that was taken when the future is dropped returns with its consumer.
+    pub(super) async fn next(&mut self, consumer: &mut dyn Consumer, limits: &Limits) -> Result<Gathered, Fault> {
+        let mut gathered =
+            Gathered { tags: Vec::new(), shape: None, trace: None, redelivered: 0, changes: Vec::new(), fence: None };
         let mut bytes = 0;
-        let mut deadline = Instant::now() + idle;
+        let mut deadline = Instant::now();
         loop {
             let delivery = match self.held.pop_front() {
                 Some(delivery) => delivery,
+                None if gathered.tags.is_empty() => consumer.next().await?,
                 None => match timeout_at(deadline, consumer.next()).await {
                     Ok(delivery) => delivery?,
-                    Err(_) if gathered.tags.is_empty() => return Ok(None),
-                    Err(_) => return Ok(Some(gathered)),
+                    Err(_) => return Ok(gathered),
                 },
             };
             if gathered.tags.is_empty() {
@@ -60,14 +58,15 @@ impl Gatherer {
             };
             if !gathered.tags.is_empty() && !fits(&gathered, &delivery.message, bytes + size, limits) {
                 self.held.push_front(delivery);
-                return Ok(Some(gathered));
+                return Ok(gathered);
             }
             bytes += size;
             gathered.tags.push(delivery.tag);
+            gathered.redelivered += usize::from(delivery.redelivered);
             match delivery.message {
                 Message::Fence(fence) => {
                     gathered.fence = Some(fence);
-                    return Ok(Some(gathered));
+                    return Ok(gathered);
                 }
                 Message::Changes(batch) => {
                     gathered.trace = gathered.trace.or(batch.trace);
@@ -76,7 +75,7 @@ impl Gatherer {
                 }
             }
             if gathered.changes.len() >= limits.apply_records_max || bytes >= limits.apply_bytes_max {
-                return Ok(Some(gathered));
+                return Ok(gathered);
             }
         }
     }

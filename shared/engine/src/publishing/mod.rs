@@ -1,7 +1,21 @@
-//! Publishing: consume lanes, write the target, advance the marks, settle (L2, in that order).
+//! Publishing: consume lanes, admit, write the target, advance the marks, settle (L2).
 
 mod gather;
 mod lane;
 mod round;
+mod share;
 
-pub use lane::{consume_lane, consume_lanes};
+use std::sync::Arc;
+
+pub use share::consume_lanes;
+
+use crate::Progress;
+
+/// Whoever works on a pipeline: a process, new with every start.
+#[derive(Clone, Debug)]
+pub struct Worker {
+    /// Names it as the owner of leases. Never used by another process, nor again after a restart.
+    pub holder: Arc<str>,
+    /// Its counters.
+    pub progress: Arc<Progress>,
+}

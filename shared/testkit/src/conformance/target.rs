@@ -102,6 +102,10 @@ impl Writer {
         self
     }
 
+    async fn claimed_by(&self) -> Option<u64> {
+        self.target.claimed(&self.sink, &self.lane).await.expect("the lane's token can be read")
+    }
+
     async fn apply(&self, changes: &[Change]) -> Vec<Outcome> {
         let write = Write { sink: &self.sink, shape: &self.shape, lane: &self.lane, token: self.token };
         let outcomes = self.target.apply(&write, changes).await;
@@ -378,6 +382,7 @@ pub async fn an_older_version_is_stale(fixture: &dyn TargetFixture) {
 /// Tokens ascend (L6); the owner may claim again.
 pub async fn an_older_token_is_refused(fixture: &dyn TargetFixture) {
     let writer = Writer::over(fixture, people(), None).await.claimed(7).await.claimed(7).await;
+    assert_eq!(writer.claimed_by().await, Some(7));
     let fault = writer.target.claim(&writer.sink, &writer.lane, 6).await.expect_err("6 is older than 7");
     assert_eq!(fault.kind, FaultKind::Permanent, "{fault}");
     writer.write(&[upsert(1, 1, "one")]).await;
@@ -400,6 +405,8 @@ pub async fn a_displaced_writer_writes_nothing(fixture: &dyn TargetFixture) {
 pub async fn lanes_do_not_displace_each_other(fixture: &dyn TargetFixture) {
     let writer = Writer::over(fixture, people(), None).await;
     let other = Lane { index: 1, ..writer.lane.clone() };
+    let unclaimed = writer.target.claimed(&writer.sink, &other).await.expect("a lane that nobody claimed yet");
+    assert_eq!(unclaimed, None);
     let foreign = Lane { pipeline: PipelineId::new("another"), index: 0 };
     for lane in [&other, &foreign] {
         writer.target.claim(&writer.sink, lane, 50).await.expect("another lane can be claimed");

@@ -83,6 +83,10 @@ impl<T: Target + ?Sized + 'static> Target for Faulty<T> {
         self.faults.call("target.claim", self.inner.claim(sink, lane, token)).await
     }
 
+    async fn claimed(&self, sink: &Sink, lane: &Lane) -> Result<Option<u64>, Fault> {
+        self.faults.call("target.claimed", self.inner.claimed(sink, lane)).await
+    }
+
     async fn apply(&self, write: &Write<'_>, changes: &[Change]) -> Vec<Outcome> {
         const APPLY: &str = "target.apply";
         let all = |outcome: Outcome| vec![outcome; changes.len()];

@@ -209,6 +209,10 @@ impl Target for FakeTarget {
         Ok(())
     }
 
+    async fn claimed(&self, sink: &Sink, lane: &Lane) -> Result<Option<u64>, Fault> {
+        Ok(lock(&self.0).tokens.get(&(sink.namespace.clone(), lane.clone())).copied())
+    }
+
     async fn apply(&self, write: &Write<'_>, changes: &[Change]) -> Vec<Outcome> {
         let mut state = lock(&self.0);
         match state.admits(write) {

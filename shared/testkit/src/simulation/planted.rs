@@ -271,6 +271,10 @@ impl Target for SkipsEqual {
         self.target.claim(sink, lane, token).await
     }
 
+    async fn claimed(&self, sink: &Sink, lane: &Lane) -> Result<Option<u64>, Fault> {
+        self.target.claimed(sink, lane).await
+    }
+
     async fn apply(&self, write: &Write<'_>, changes: &[Change]) -> Vec<Outcome> {
         let keys: Vec<Key> = changes.iter().map(|change| change.key.clone()).collect();
         let marks = self.hashes.get(&self.pipeline, &keys).await.unwrap_or_else(|_| vec![None; keys.len()]);

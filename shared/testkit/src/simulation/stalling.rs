@@ -31,6 +31,10 @@ impl Target for Stalling {
         self.target.claim(sink, lane, token).await
     }
 
+    async fn claimed(&self, sink: &Sink, lane: &Lane) -> Result<Option<u64>, Fault> {
+        self.target.claimed(sink, lane).await
+    }
+
     async fn apply(&self, write: &Write<'_>, changes: &[Change]) -> Vec<Outcome> {
         while self.stalled.load(Ordering::Relaxed) {
             tokio::time::sleep(LOOK).await;

@@ -1,0 +1,164 @@
+//! Running pipelines for good, in one process or shared out over many.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fides_core::Fault;
+use fides_engine::import::{Lead, Mode, assist, demanded, last};
+use fides_engine::publishing::{Worker, consume_lanes};
+use fides_engine::{Pipeline, Progress, establish};
+use futures::future::join_all;
+use tokio_util::sync::CancellationToken;
+
+use crate::app::App;
+use crate::schedule::Schedules;
+use crate::sync::{Watched, worker};
+
+/// Looks at what others do this often in the life of a lease.
+const LOOKS_PER_LEASE: u64 = 8;
+
+/// What a process does for the pipelines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Reads hosts by schedule and publishes what changed.
+    Importer,
+    /// Consumes lanes and writes targets.
+    PublishingConsumer,
+}
+
+impl Role {
+    /// Every role: what a single process needs.
+    pub const ALL: [Role; 2] = [Role::Importer, Role::PublishingConsumer];
+}
+
+/// Plays `roles` for every pipeline until `stop`, and returns when what was in hand is finished. Faults of hosts,
+/// targets and backplane do not end it: it waits and goes on.
+pub async fn serve(
+    app: &App,
+    roles: &[Role],
+    mut watch: impl FnMut(Watched),
+    stop: CancellationToken,
+) -> Result<(), Fault> {
+    let schedules = Schedules::start(app).await?;
+    let runs = app.pipelines.iter().map(|pipeline| {
+        let progress = Arc::new(Progress::default());
+        watch(Watched { pipeline: pipeline.id.clone(), progress: progress.clone() });
+        keep_in_step(pipeline, roles, worker(progress), &schedules, &stop)
+    });
+    join_all(runs.collect::<Vec<_>>()).await;
+    schedules.shutdown().await;
+    Ok(())
+}
+
+async fn keep_in_step(
+    pipeline: &Pipeline,
+    roles: &[Role],
+    worker: Worker,
+    schedules: &Schedules,
+    stop: &CancellationToken,
+) {
+    while !stop.is_cancelled() {
+        match establish(pipeline).await {
+            Ok(_) => break,
+            Err(fault) => wait_after(pipeline, &worker, &fault, stop).await,
+        }
+    }
+    let consumers = async {
+        if roles.contains(&Role::PublishingConsumer) {
+            consume_lanes(pipeline, &worker, stop).await;
+        }
+    };
+    let imports = async {
+        if roles.contains(&Role::Importer) {
+            keep_importing(pipeline, &worker, schedules, stop).await;
+        }
+    };
+    futures::join!(consumers, imports);
+}
+
+/// Leads the pipeline's imports whenever nobody else does, and helps otherwise.
+async fn keep_importing(pipeline: &Pipeline, worker: &Worker, schedules: &Schedules, stop: &CancellationToken) {
+    let look = Duration::from_millis(pipeline.limits.lease_ms / LOOKS_PER_LEASE);
+    // Without a schedule an import runs when this process starts, and then on demand.
+    let mut begun = false;
+    while !stop.is_cancelled() {
+        let turn = async {
+            if let Some(lead) = Lead::take(pipeline, worker).await? {
+                let led = tokio::select! {
+                    led = lead.during(lead_imports(pipeline, worker, &lead, schedules, &mut begun)) => led,
+                    () = stop.cancelled() => Ok(()),
+                };
+                lead.release().await;
+                led
+            } else {
+                assist(pipeline, worker).await?;
+                tokio::time::sleep(look).await;
+                Ok(())
+            }
+        };
+        let turned = tokio::select! {
+            biased;
+            turned = turn => turned,
+            () = stop.cancelled() => Ok(()),
+        };
+        if let Err(fault) = turned {
+            wait_after(pipeline, worker, &fault, stop).await;
+        }
+    }
+}
+
+/// Imports whenever one is due. Ends with a fault only.
+async fn lead_imports(
+    pipeline: &Pipeline,
+    worker: &Worker,
+    lead: &Lead<'_>,
+    schedules: &Schedules,
+    begun: &mut bool,
+) -> Result<(), Fault> {
+    loop {
+        worker.progress.enter("waiting for the schedule");
+        let due_ms = due(pipeline, schedules, *begun).await?;
+        *begun = true;
+        let report = lead.import(Mode::Delta, Some(due_ms)).await?;
+        tracing::info!(pipeline = %pipeline.id, run = report.run, read = report.counts.read,
+            published = report.counts.published, "import finished");
+    }
+}
+
+/// Waits until an import is due, and returns the instant that made it due, in milliseconds since 1970: at once when a run
+/// is unfinished, when there was none yet, when the marks cannot be trusted (L11), or when the schedule was missed while
+/// nothing ran; such a missed import runs once, however many instants were missed.
+async fn due(pipeline: &Pipeline, schedules: &Schedules, begun: bool) -> Result<u64, Fault> {
+    let look = Duration::from_millis(pipeline.limits.lease_ms / LOOKS_PER_LEASE);
+    let scheduled = match last(pipeline).await? {
+        Some(last) if last.ended && (begun || schedules.has(&pipeline.id)) => {
+            schedules.after(&pipeline.id, last.due_ms)?
+        }
+        _ => return pipeline.backplane.state.now_ms().await,
+    };
+    let missed = scheduled.filter(|scheduled| scheduled.is_past());
+    if missed.is_some() {
+        return pipeline.backplane.state.now_ms().await;
+    }
+    let demanded = async {
+        loop {
+            tokio::time::sleep(look).await;
+            if demanded(pipeline).await? {
+                return pipeline.backplane.state.now_ms().await;
+            }
+        }
+    };
+    tokio::select! {
+        due_ms = schedules.wait(scheduled) => due_ms,
+        due_ms = demanded => due_ms,
+    }
+}
+
+async fn wait_after(pipeline: &Pipeline, worker: &Worker, fault: &Fault, stop: &CancellationToken) {
+    tracing::error!(pipeline = %pipeline.id, %fault, "import stopped; it will be resumed");
+    worker.progress.enter("waiting after a fault");
+    tokio::select! {
+        () = tokio::time::sleep(Duration::from_millis(pipeline.limits.retry_cap_ms / 4)) => {}
+        () = stop.cancelled() => {}
+    }
+}
