@@ -173,8 +173,9 @@ impl Buckets {
         let (mut present, mut bytes) = (0, 0);
         self.walk(pipeline, &KeyRange::ALL, What::Sizes, |bucket| {
             bytes += bucket.bytes;
-            present += if bucket.tail.is_empty() {
-                u64::from(Header::read(&bucket.base)?.0.present)
+            let (header, _) = Header::read(&bucket.base)?;
+            present += if header.tail_bytes == 0 {
+                u64::from(header.present)
             } else {
                 bucket.marks()?.iter().filter(|(_, mark)| mark.may_exist()).count() as u64
             };

@@ -21,7 +21,7 @@ pub(super) struct Header {
     pub writes: u64,
     pub summary: Option<u128>,
     /// A tail of another length lost something.
-    tail_bytes: u32,
+    pub tail_bytes: u32,
     /// Marks of the base that may exist at the target.
     pub present: u32,
 }
@@ -180,4 +180,172 @@ fn as_unavailable(fault: Fault) -> Fault {
     let advise = fault.advice.is_none();
     let fault = Fault { kind: FaultKind::Unavailable, ..fault };
     if advise { fault.advise("delete the keys of this prefix in Redis: everything is compared anew") } else { fault }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fides_core::{Fingerprint, Held, Value, Version};
+    use proptest::prelude::*;
+
+    fn key() -> impl Strategy<Value = Key> {
+        (-9i64..9).prop_map(|id| Key::encode(&[Value::I64(id)]).unwrap())
+    }
+
+    fn mark() -> impl Strategy<Value = Mark> {
+        (0u32..2, 0u64..4, proptest::option::of(any::<u128>()), 0usize..3).prop_map(|(epoch, position, found, held)| {
+            Mark {
+                version: Version::scan(epoch, position),
+                fingerprint: found.map(Fingerprint),
+                held: [Held::Present, Held::Absent, Held::Dead][held],
+            }
+        })
+    }
+
+    fn patch() -> impl Strategy<Value = Patch> {
+        prop_oneof![
+            prop::collection::btree_map(key(), mark(), 0..9)
+                .prop_map(|marks| Patch::Advance(marks.into_iter().collect())),
+            prop::collection::btree_set(key(), 0..5).prop_map(|keys| Patch::Distrust(keys.into_iter().collect())),
+        ]
+    }
+
+    /// What a client may do with a pipeline.
+    #[derive(Clone, Debug)]
+    enum Step {
+        Write(Patch),
+        /// Merges the bucket of a key; the last patches came after it was read.
+        Merge(Key, usize),
+        /// Splits the bucket of the first key at the second; the last patches came after it was read.
+        Split(Key, Key, usize),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => patch().prop_map(Step::Write),
+            1 => (key(), 0usize..3).prop_map(|(key, since)| Step::Merge(key, since)),
+            1 => (key(), key(), 0usize..3).prop_map(|(key, at, since)| Step::Split(key, at, since)),
+        ]
+    }
+
+    /// What [`fides_core::port::HashStore`] says of itself, without buckets.
+    fn apply(model: &mut BTreeMap<Key, Mark>, patch: &Patch) {
+        match patch {
+            Patch::Advance(marks) => {
+                for (key, mark) in marks {
+                    let held = model.entry(key.clone()).or_insert(*mark);
+                    if mark.version >= held.version {
+                        *held = *mark;
+                    }
+                }
+            }
+            Patch::Distrust(keys) => {
+                for key in keys {
+                    model.entry(key.clone()).and_modify(|mark| mark.fingerprint = None);
+                }
+            }
+        }
+    }
+
+    /// Buckets by lower bound, as the scripts keep them: marks, and patches one by one.
+    #[derive(Debug)]
+    struct Store(BTreeMap<Vec<u8>, (Vec<(Key, Mark)>, Vec<Vec<u8>>)>);
+
+    impl Store {
+        fn upper(&self, lower: &[u8]) -> Option<Vec<u8>> {
+            self.0.keys().find(|other| other.as_slice() > lower).cloned()
+        }
+
+        fn bucket_of(&self, key: &Key) -> Vec<u8> {
+            self.0.keys().rfind(|lower| lower.as_slice() <= key.as_bytes()).unwrap().clone()
+        }
+
+        fn write(&mut self, patch: &Patch) {
+            let mut from = 0;
+            while from < patch.len() {
+                let lower = self.bucket_of(patch.key(from));
+                let upper = self.upper(&lower);
+                let to = (from..patch.len())
+                    .find(|&at| upper.as_deref().is_some_and(|upper| patch.key(at).as_bytes() >= upper))
+                    .unwrap_or(patch.len());
+                self.0.get_mut(&lower).unwrap().1.push(patch.encode(from..to));
+                from = to;
+            }
+        }
+
+        fn merged(&self, lower: &[u8], patches: usize) -> Vec<(Key, Mark)> {
+            let upper = self.upper(lower);
+            let inside = |key: &[u8]| lower <= key && upper.as_deref().is_none_or(|upper| key < upper);
+            let (base, tail) = &self.0[lower];
+            let base = bucket::decode(&bucket::encode(base)).unwrap();
+            merge(base, &tail[..patches].concat(), inside).unwrap()
+        }
+
+        fn merge(&mut self, key: &Key, since: usize) {
+            let lower = self.bucket_of(key);
+            let read = self.0[&lower].1.len().saturating_sub(since);
+            let marks = self.merged(&lower, read);
+            let bucket = self.0.get_mut(&lower).unwrap();
+            bucket.0 = marks;
+            bucket.1.drain(..read);
+        }
+
+        fn split(&mut self, key: &Key, at: &Key, since: usize) {
+            let lower = self.bucket_of(key);
+            if self.bucket_of(at) != lower || at.as_bytes() == lower {
+                return;
+            }
+            self.merge(key, since);
+            let bucket = self.0.get_mut(&lower).unwrap();
+            let middle = bucket.0.partition_point(|(key, _)| key < at);
+            let later = (bucket.0.split_off(middle), bucket.1.clone());
+            self.0.insert(at.as_bytes().to_vec(), later);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn merging_agrees_with_a_map_whenever_it_happens(steps in prop::collection::vec(step(), 0..40)) {
+            let mut model = BTreeMap::new();
+            let mut store = Store(BTreeMap::from([(Vec::new(), Default::default())]));
+            for step in &steps {
+                match step {
+                    Step::Write(patch) => {
+                        apply(&mut model, patch);
+                        store.write(patch);
+                    }
+                    Step::Merge(key, since) => store.merge(key, *since),
+                    Step::Split(key, at, since) => store.split(key, at, *since),
+                }
+                let lowers: Vec<_> = store.0.keys().cloned().collect();
+                let held: Vec<_> =
+                    lowers.iter().flat_map(|lower| store.merged(lower, store.0[lower].1.len())).collect();
+                prop_assert_eq!(held, model.clone().into_iter().collect::<Vec<_>>());
+            }
+        }
+
+        #[test]
+        fn a_patch_survives_its_encoding(patch in patch()) {
+            let encoded = patch.encode(0..patch.len());
+            let mut reader = Reader::new(&encoded, "patch");
+            prop_assert_eq!(Patch::read(reader.bytes().unwrap()).unwrap(), patch);
+            prop_assert!(reader.is_empty());
+        }
+
+        #[test]
+        fn foreign_bytes_never_panic_and_are_never_permanent(
+            mut base in prop::collection::vec(any::<u8>(), 0..90), tail in prop::collection::vec(any::<u8>(), 0..50)
+        ) {
+            for _ in 0..2 {
+                if let Err(fault) = marks(&base, &tail, |_| true) {
+                    prop_assert_eq!(fault.kind, FaultKind::Unavailable);
+                    prop_assert!(fault.advice.is_some());
+                }
+                base.insert(0, FORMAT);
+            }
+            if let Err(fault) = merge(Vec::new(), &tail, |_| true) {
+                prop_assert_eq!(fault.kind, FaultKind::Unavailable);
+            }
+        }
+    }
 }

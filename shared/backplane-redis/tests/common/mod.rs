@@ -96,6 +96,21 @@ impl OwnRedis {
         self.child.wait().expect("it is ours");
     }
 
+    /// Stops the process without ending it, as a machine that hangs does.
+    pub fn pause(&self) {
+        self.signal("STOP");
+    }
+
+    pub fn resume(&self) {
+        self.signal("CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-s", signal, &pid]).status().expect("there is a kill");
+        assert!(sent.success());
+    }
+
     async fn answers(&mut self) -> bool {
         let client = redis::Client::open(self.url()).expect("the URL is one of Redis");
         while self.child.try_wait().expect("it is ours").is_none() {
