@@ -29,6 +29,7 @@ mod settings;
 mod state_store;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use fides_core::port::{DeadLetters, HashStore, StateStore};
 use fides_core::{Fault, Limits, bucket};
@@ -52,8 +53,10 @@ pub struct RedisBackplane {
 }
 
 /// Connects; a Redis that cannot be reached is an Unavailable fault. The connection comes back by itself when it is lost;
-/// the calls that it was lost under end in faults.
-pub async fn connect(settings: Settings, _limits: &Limits) -> Result<RedisBackplane, Fault> {
+/// the calls that it was lost under end in faults. No answer is waited for longer than half the life of a lease: its
+/// renewal could be tried again in time.
+pub async fn connect(mut settings: Settings, limits: &Limits) -> Result<RedisBackplane, Fault> {
+    settings.response_timeout = settings.response_timeout.min(Duration::from_millis(limits.lease_ms / 2));
     let names = Names::new(&settings.prefix)?;
     let (marks_max, dead_letters_max) = (settings.bucket_marks_max.max(2), settings.dead_letters_max);
     let link = Arc::new(Link::open(&settings).await?);

@@ -12,7 +12,7 @@ pub struct Settings {
     pub ca_pem: Option<Vec<u8>>,
     /// One attempt to connect.
     pub connect_timeout: Duration,
-    /// One answer. Below the life of a lease, or leases end while their renewal is waited for.
+    /// One answer; at most half the life of a lease.
     pub response_timeout: Duration,
     /// What all keys begin with; two deployments on one Redis need two of them.
     pub prefix: String,

@@ -1,5 +1,7 @@
 //! L11: a Redis that lost its data is noticed by the next call, never answered from.
 
+#![allow(clippy::unwrap_used)] // a fault is the failure of a test
+
 mod common;
 
 use std::sync::Arc;

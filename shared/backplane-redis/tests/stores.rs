@@ -1,5 +1,7 @@
 //! State, dead letters, faults and Redis' own settings.
 
+#![allow(clippy::unwrap_used)] // a fault is the failure of a test
+
 mod common;
 
 use std::time::Duration;

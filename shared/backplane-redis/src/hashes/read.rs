@@ -16,6 +16,7 @@ pub(super) struct Bucket {
     /// As far as it was asked for.
     pub base: Vec<u8>,
     pub tail: Vec<u8>,
+    /// What it takes, where that was asked for.
     bytes: u64,
 }
 
@@ -33,13 +34,13 @@ impl Bucket {
 }
 
 /// What a script says of a group of keys.
-enum Answer {
+pub(super) enum Answer {
     /// It does not lie in one bucket.
     Misrouted,
     /// The pipeline has no bucket yet.
     Nothing,
     /// Its bucket.
-    Stored { base: Vec<u8>, tail: Vec<u8> },
+    Stored(Bucket),
 }
 
 /// What a walk reads of each bucket.
@@ -70,7 +71,7 @@ impl Buckets {
         order.sort_unstable_by_key(|&at| &keys[at]);
         let key = |at: usize| &keys[order[at]];
         let mut marks = vec![None; keys.len()];
-        let mut pending = Vec::from_iter([0..keys.len()]);
+        let mut pending: Vec<_> = std::iter::once(0..keys.len()).collect();
         for _ in 0..ROUTE_ATTEMPTS_MAX {
             let groups = self.directories.groups(pipeline, pending.drain(..), usize::MAX, key);
             let spans: Vec<_> = groups.iter().map(|group| (key(group.start), key(group.end - 1))).collect();
@@ -83,7 +84,7 @@ impl Buckets {
                         continue;
                     }
                     Answer::Nothing => continue,
-                    Answer::Stored { base, tail } => value::marks(&base, &tail, |_| true)?,
+                    Answer::Stored(bucket) => bucket.marks()?,
                 };
                 for &at in &order[group] {
                     let found = held.binary_search_by(|(stored, _)| stored.cmp(&keys[at]));
@@ -100,7 +101,7 @@ impl Buckets {
     }
 
     /// What is stored for groups of keys, by their smallest and largest.
-    async fn read(&self, pipeline: &PipelineId, groups: &[(&Key, &Key)]) -> Result<Vec<Answer>, Fault> {
+    pub(super) async fn read(&self, pipeline: &PipelineId, groups: &[(&Key, &Key)]) -> Result<Vec<Answer>, Fault> {
         let answers = self
             .run(pipeline, &self.scripts.read, |call| {
                 for (smallest, largest) in groups {
@@ -111,14 +112,19 @@ impl Buckets {
         if answers.is_empty() {
             return Ok(groups.iter().map(|_| Answer::Nothing).collect());
         }
-        if answers.len() != 2 * groups.len() {
+        if answers.len() != 4 * groups.len() {
             return Err(self.link.strange("an answer has another length"));
         }
         let mut found = Vec::with_capacity(groups.len());
         let mut answers = answers.into_iter();
-        while let (Some(base), Some(tail)) = (answers.next(), answers.next()) {
-            found.push(match (base, tail) {
-                (Value::BulkString(base), Value::BulkString(tail)) => Answer::Stored { base, tail },
+        while let (Some(lower), Some(upper), Some(base), Some(tail)) =
+            (answers.next(), answers.next(), answers.next(), answers.next())
+        {
+            found.push(match (lower, base, tail) {
+                (Value::BulkString(lower), Value::BulkString(base), Value::BulkString(tail)) => {
+                    let upper = if let Value::BulkString(upper) = upper { Some(bound(upper)) } else { None };
+                    Answer::Stored(Bucket { lower: bound(lower), upper, base, tail, bytes: 0 })
+                }
                 _ => Answer::Misrouted,
             });
         }
@@ -185,11 +191,6 @@ impl Buckets {
         Ok((present, bytes))
     }
 
-    /// The bucket that holds a key, if there is any.
-    pub(super) async fn bucket_of(&self, pipeline: &PipelineId, key: &Key) -> Result<Option<Bucket>, Fault> {
-        Ok(self.portion(pipeline, key.as_bytes(), b"+", ("marks", 1)).await?.0.pop())
-    }
-
     /// Visits the buckets that overlap a range, in key order, portion by portion. Each portion is one state of the store;
     /// a bucket that is split between two of them is met once.
     async fn walk(
@@ -232,7 +233,7 @@ impl Buckets {
     fn parse(answer: Vec<Value>) -> Option<(Vec<Bucket>, Option<Vec<u8>>)> {
         let mut answer = answer.into_iter();
         let next = match answer.next()? {
-            Value::BulkString(next) => Some(next.get(1..)?.to_vec()),
+            Value::BulkString(next) => Some(bound(next)),
             _ => None,
         };
         let mut buckets: Vec<Bucket> = Vec::with_capacity(answer.len() / 4);
@@ -242,7 +243,7 @@ impl Buckets {
             else {
                 return None;
             };
-            let lower = found.get(1..)?.to_vec();
+            let lower = bound(found);
             if let Some(before) = buckets.last_mut() {
                 before.upper = Some(lower.clone());
             }
@@ -253,6 +254,12 @@ impl Buckets {
         }
         Some((buckets, next))
     }
+}
+
+/// A member of the directory as a lower bound.
+fn bound(mut member: Vec<u8>) -> Vec<u8> {
+    member.drain(..member.len().min(1));
+    member
 }
 
 /// The fault of a call that other clients never let through.

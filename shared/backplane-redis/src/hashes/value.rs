@@ -249,7 +249,9 @@ mod tests {
 
     /// Buckets by lower bound, as the scripts keep them: marks, and patches one by one.
     #[derive(Debug)]
-    struct Store(BTreeMap<Vec<u8>, (Vec<(Key, Mark)>, Vec<Vec<u8>>)>);
+    struct Store(BTreeMap<Vec<u8>, BaseAndTail>);
+
+    type BaseAndTail = (Vec<(Key, Mark)>, Vec<Vec<u8>>);
 
     impl Store {
         fn upper(&self, lower: &[u8]) -> Option<Vec<u8>> {

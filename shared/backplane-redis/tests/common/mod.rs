@@ -59,10 +59,7 @@ impl OwnRedis {
         let mut folder = TempDir::new().expect("a folder for temporary files");
         let options: Vec<String> = options.iter().map(|&option| option.to_owned()).collect();
         for _ in 0..20 {
-            let port = std::net::TcpListener::bind("127.0.0.1:0")
-                .and_then(|listener| listener.local_addr())
-                .expect("there is a free port")
-                .port();
+            let port = free_port();
             let mut redis = Self { child: spawn(&folder, port, &options), folder, port, options: options.clone() };
             if redis.answers().await {
                 return redis;
@@ -114,10 +111,12 @@ impl OwnRedis {
     async fn answers(&mut self) -> bool {
         let client = redis::Client::open(self.url()).expect("the URL is one of Redis");
         while self.child.try_wait().expect("it is ours").is_none() {
-            if let Ok(mut connection) = client.get_multiplexed_async_connection().await
-                && redis::cmd("PING").query_async::<String>(&mut connection).await.is_ok()
-            {
-                return true;
+            if let Ok(mut connection) = client.get_multiplexed_async_connection().await {
+                match redis::cmd("PING").query_async::<String>(&mut connection).await {
+                    Ok(_) => return true,
+                    Err(error) if error.code() == Some("NOAUTH") => return true,
+                    Err(_) => {}
+                }
             }
             // Its start is awaited; there is nothing to be notified by.
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -128,6 +127,12 @@ impl OwnRedis {
     fn replaced_folder(&mut self) -> TempDir {
         std::mem::replace(&mut self.folder, TempDir::new().expect("a folder for temporary files"))
     }
+}
+
+/// A port that nobody listened on a moment ago.
+pub fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("there is a free port");
+    listener.local_addr().expect("it is bound").port()
 }
 
 fn spawn(folder: &TempDir, port: u16, options: &[String]) -> Child {
