@@ -1,0 +1,353 @@
+//! What is stored for a bucket: a header and sorted marks (its *base*), and beside it the patches that came since (its
+//! *tail*), in arrival order. Two strings, because Redis doubles the memory of a string that is appended to.
+
+use std::collections::BTreeMap;
+
+use fides_core::{Fault, FaultKind, Key, Mark, Reader, bucket, put_bytes, put_varint};
+
+/// Format number of a base.
+const FORMAT: u8 = 1;
+/// Format number, generation, write counter, whether there is a summary, summary, bytes of the tail, marks that may exist.
+pub(super) const HEADER_BYTES: usize = 1 + 8 + 8 + 1 + 16 + 4 + 4;
+
+const ADVANCE: u8 = 1;
+const DISTRUST: u8 = 2;
+
+/// A bucket without its marks. The scripts know the places of these fields.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Header {
+    /// Changes whenever the base does.
+    pub generation: [u8; 8],
+    pub writes: u64,
+    pub summary: Option<u128>,
+    /// A tail of another length lost something.
+    pub tail_bytes: u32,
+    /// Marks of the base that may exist at the target.
+    pub present: u32,
+}
+
+impl Header {
+    /// Reads the header of a base, and gives what follows it.
+    pub(super) fn read(base: &[u8]) -> Result<(Self, &[u8]), Fault> {
+        if base.is_empty() {
+            return Err(Fault::unavailable("a bucket of marks is gone: a part of the data was lost").advise(
+                "set maxmemory-policy to noeviction, then delete the keys of this prefix: everything is compared anew",
+            ));
+        }
+        let mut reader = Reader::new(base, "bucket of the hash store");
+        let format = reader.u8().map_err(as_unavailable)?;
+        if format != FORMAT {
+            return Err(unknown_format(format));
+        }
+        let read = |reader: &mut Reader<'_>| {
+            let generation = reader.array()?;
+            let writes = u64::from_be_bytes(reader.array()?);
+            let summarised = reader.u8()? == 1;
+            let summary = u128::from_be_bytes(reader.array()?);
+            let tail_bytes = u32::from_be_bytes(reader.array()?);
+            let present = u32::from_be_bytes(reader.array()?);
+            Ok(Self { generation, writes, summary: summarised.then_some(summary), tail_bytes, present })
+        };
+        Ok((read(&mut reader).map_err(as_unavailable)?, &base[HEADER_BYTES..]))
+    }
+}
+
+/// The marks of a bucket: base and tail merged. `inside` says which keys are the bucket's own: after a split its tail may
+/// hold patches of its neighbours.
+pub(super) fn marks(base: &[u8], tail: &[u8], inside: impl Fn(&[u8]) -> bool) -> Result<Vec<(Key, Mark)>, Fault> {
+    let (header, base) = Header::read(base)?;
+    if header.tail_bytes as usize != tail.len() {
+        return Err(Fault::unavailable(format!(
+            "a bucket of marks should have {} bytes of patches and has {}: a part of the data was lost",
+            header.tail_bytes,
+            tail.len()
+        ))
+        .advise(
+            "set maxmemory-policy to noeviction, then delete the keys of this prefix: everything is compared anew",
+        ));
+    }
+    let base = bucket::decode(base).map_err(as_unavailable)?;
+    merge(base, tail, inside)
+}
+
+/// Merges patches in arrival order by the rule of [`fides_core::port::HashStore::advance`] (L4).
+fn merge(base: Vec<(Key, Mark)>, tail: &[u8], inside: impl Fn(&[u8]) -> bool) -> Result<Vec<(Key, Mark)>, Fault> {
+    if tail.is_empty() {
+        return Ok(base);
+    }
+    let mut changed: BTreeMap<Key, Mark> = BTreeMap::new();
+    let stored = |key: &Key| base.binary_search_by(|(stored, _)| stored.cmp(key)).ok().map(|at| base[at].1);
+    let mut reader = Reader::new(tail, "patches of a bucket");
+    while !reader.is_empty() {
+        match Patch::read(reader.bytes().map_err(as_unavailable)?)? {
+            Patch::Advance(marks) => {
+                for (key, mark) in marks.into_iter().filter(|(key, _)| inside(key.as_bytes())) {
+                    let present = changed.get(&key).copied().or_else(|| stored(&key));
+                    if present.is_none_or(|present| mark.version >= present.version) {
+                        changed.insert(key, mark);
+                    }
+                }
+            }
+            Patch::Distrust(keys) => {
+                for key in keys.into_iter().filter(|key| inside(key.as_bytes())) {
+                    if let Some(present) = changed.get(&key).copied().or_else(|| stored(&key)) {
+                        changed.insert(key, Mark { fingerprint: None, ..present });
+                    }
+                }
+            }
+        }
+    }
+    Ok(overlay(base, changed))
+}
+
+/// Sorted marks, with others in their place or between them.
+fn overlay(base: Vec<(Key, Mark)>, changed: BTreeMap<Key, Mark>) -> Vec<(Key, Mark)> {
+    let mut merged = Vec::with_capacity(base.len() + changed.len());
+    let mut base = base.into_iter().peekable();
+    for (key, mark) in changed {
+        while let Some(before) = base.next_if(|(stored, _)| *stored < key) {
+            merged.push(before);
+        }
+        base.next_if(|(stored, _)| *stored == key);
+        merged.push((key, mark));
+    }
+    merged.extend(base);
+    merged
+}
+
+/// What one call does to a bucket, or a part of it; sorted, keys are distinct.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Patch {
+    Advance(Vec<(Key, Mark)>),
+    Distrust(Vec<Key>),
+}
+
+impl Patch {
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Advance(marks) => marks.len(),
+            Self::Distrust(keys) => keys.len(),
+        }
+    }
+
+    pub(super) fn key(&self, at: usize) -> &Key {
+        match self {
+            Self::Advance(marks) => &marks[at].0,
+            Self::Distrust(keys) => &keys[at],
+        }
+    }
+
+    /// Encodes the part of a patch that belongs to one bucket, as it is appended to a tail.
+    pub(super) fn encode(&self, part: std::ops::Range<usize>) -> Vec<u8> {
+        let mut patch = Vec::new();
+        match self {
+            Self::Advance(marks) => {
+                patch.push(ADVANCE);
+                patch.extend_from_slice(&bucket::encode(&marks[part]));
+            }
+            Self::Distrust(keys) => {
+                patch.push(DISTRUST);
+                put_varint(&mut patch, part.len() as u64);
+                keys[part].iter().for_each(|key| put_bytes(&mut patch, key.as_bytes()));
+            }
+        }
+        let mut framed = Vec::with_capacity(patch.len() + 4);
+        put_bytes(&mut framed, &patch);
+        framed
+    }
+
+    fn read(bytes: &[u8]) -> Result<Self, Fault> {
+        let mut reader = Reader::new(bytes, "patch of a bucket");
+        match reader.u8().map_err(as_unavailable)? {
+            ADVANCE => Ok(Self::Advance(bucket::decode(&bytes[1..]).map_err(as_unavailable)?)),
+            DISTRUST => {
+                let count = reader.count().map_err(as_unavailable)?;
+                let key = |_| reader.bytes().map(Key::from_bytes).map_err(as_unavailable);
+                Ok(Self::Distrust((0..count).map(key).collect::<Result<_, _>>()?))
+            }
+            format => Err(unknown_format(format)),
+        }
+    }
+}
+
+fn unknown_format(format: u8) -> Fault {
+    Fault::unavailable(format!("a bucket of the hash store has format {format}; this release reads {FORMAT}"))
+        .advise("upgrade this service")
+}
+
+/// L9: damaged marks are never the fault of a record.
+fn as_unavailable(fault: Fault) -> Fault {
+    let advise = fault.advice.is_none();
+    let fault = Fault { kind: FaultKind::Unavailable, ..fault };
+    if advise { fault.advise("delete the keys of this prefix in Redis: everything is compared anew") } else { fault }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fides_core::{Fingerprint, Held, Value, Version};
+    use proptest::prelude::*;
+
+    fn key() -> impl Strategy<Value = Key> {
+        (-9i64..9).prop_map(|id| Key::encode(&[Value::I64(id)]).unwrap())
+    }
+
+    fn mark() -> impl Strategy<Value = Mark> {
+        (0u32..2, 0u64..4, proptest::option::of(any::<u128>()), 0usize..3).prop_map(|(epoch, position, found, held)| {
+            Mark {
+                version: Version::scan(epoch, position),
+                fingerprint: found.map(Fingerprint),
+                held: [Held::Present, Held::Absent, Held::Dead][held],
+            }
+        })
+    }
+
+    fn patch() -> impl Strategy<Value = Patch> {
+        prop_oneof![
+            prop::collection::btree_map(key(), mark(), 0..9)
+                .prop_map(|marks| Patch::Advance(marks.into_iter().collect())),
+            prop::collection::btree_set(key(), 0..5).prop_map(|keys| Patch::Distrust(keys.into_iter().collect())),
+        ]
+    }
+
+    /// What a client may do with a pipeline.
+    #[derive(Clone, Debug)]
+    enum Step {
+        Write(Patch),
+        /// Merges the bucket of a key; the last patches came after it was read.
+        Merge(Key, usize),
+        /// Splits the bucket of the first key at the second; the last patches came after it was read.
+        Split(Key, Key, usize),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => patch().prop_map(Step::Write),
+            1 => (key(), 0usize..3).prop_map(|(key, since)| Step::Merge(key, since)),
+            1 => (key(), key(), 0usize..3).prop_map(|(key, at, since)| Step::Split(key, at, since)),
+        ]
+    }
+
+    /// What [`fides_core::port::HashStore`] says of itself, without buckets.
+    fn apply(model: &mut BTreeMap<Key, Mark>, patch: &Patch) {
+        match patch {
+            Patch::Advance(marks) => {
+                for (key, mark) in marks {
+                    let held = model.entry(key.clone()).or_insert(*mark);
+                    if mark.version >= held.version {
+                        *held = *mark;
+                    }
+                }
+            }
+            Patch::Distrust(keys) => {
+                for key in keys {
+                    model.entry(key.clone()).and_modify(|mark| mark.fingerprint = None);
+                }
+            }
+        }
+    }
+
+    /// Buckets by lower bound, as the scripts keep them: marks, and patches one by one.
+    #[derive(Debug)]
+    struct Store(BTreeMap<Vec<u8>, BaseAndTail>);
+
+    type BaseAndTail = (Vec<(Key, Mark)>, Vec<Vec<u8>>);
+
+    impl Store {
+        fn upper(&self, lower: &[u8]) -> Option<Vec<u8>> {
+            self.0.keys().find(|other| other.as_slice() > lower).cloned()
+        }
+
+        fn bucket_of(&self, key: &Key) -> Vec<u8> {
+            self.0.keys().rfind(|lower| lower.as_slice() <= key.as_bytes()).unwrap().clone()
+        }
+
+        fn write(&mut self, patch: &Patch) {
+            let mut from = 0;
+            while from < patch.len() {
+                let lower = self.bucket_of(patch.key(from));
+                let upper = self.upper(&lower);
+                let to = (from..patch.len())
+                    .find(|&at| upper.as_deref().is_some_and(|upper| patch.key(at).as_bytes() >= upper))
+                    .unwrap_or(patch.len());
+                self.0.get_mut(&lower).unwrap().1.push(patch.encode(from..to));
+                from = to;
+            }
+        }
+
+        fn merged(&self, lower: &[u8], patches: usize) -> Vec<(Key, Mark)> {
+            let upper = self.upper(lower);
+            let inside = |key: &[u8]| lower <= key && upper.as_deref().is_none_or(|upper| key < upper);
+            let (base, tail) = &self.0[lower];
+            let base = bucket::decode(&bucket::encode(base)).unwrap();
+            merge(base, &tail[..patches].concat(), inside).unwrap()
+        }
+
+        fn merge(&mut self, key: &Key, since: usize) {
+            let lower = self.bucket_of(key);
+            let read = self.0[&lower].1.len().saturating_sub(since);
+            let marks = self.merged(&lower, read);
+            let bucket = self.0.get_mut(&lower).unwrap();
+            bucket.0 = marks;
+            bucket.1.drain(..read);
+        }
+
+        fn split(&mut self, key: &Key, at: &Key, since: usize) {
+            let lower = self.bucket_of(key);
+            if self.bucket_of(at) != lower || at.as_bytes() == lower {
+                return;
+            }
+            self.merge(key, since);
+            let bucket = self.0.get_mut(&lower).unwrap();
+            let middle = bucket.0.partition_point(|(key, _)| key < at);
+            let later = (bucket.0.split_off(middle), bucket.1.clone());
+            self.0.insert(at.as_bytes().to_vec(), later);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn merging_agrees_with_a_map_whenever_it_happens(steps in prop::collection::vec(step(), 0..40)) {
+            let mut model = BTreeMap::new();
+            let mut store = Store(BTreeMap::from([(Vec::new(), Default::default())]));
+            for step in &steps {
+                match step {
+                    Step::Write(patch) => {
+                        apply(&mut model, patch);
+                        store.write(patch);
+                    }
+                    Step::Merge(key, since) => store.merge(key, *since),
+                    Step::Split(key, at, since) => store.split(key, at, *since),
+                }
+                let lowers: Vec<_> = store.0.keys().cloned().collect();
+                let held: Vec<_> =
+                    lowers.iter().flat_map(|lower| store.merged(lower, store.0[lower].1.len())).collect();
+                prop_assert_eq!(held, model.clone().into_iter().collect::<Vec<_>>());
+            }
+        }
+
+        #[test]
+        fn a_patch_survives_its_encoding(patch in patch()) {
+            let encoded = patch.encode(0..patch.len());
+            let mut reader = Reader::new(&encoded, "patch");
+            prop_assert_eq!(Patch::read(reader.bytes().unwrap()).unwrap(), patch);
+            prop_assert!(reader.is_empty());
+        }
+
+        #[test]
+        fn foreign_bytes_never_panic_and_are_never_permanent(
+            mut base in prop::collection::vec(any::<u8>(), 0..90), tail in prop::collection::vec(any::<u8>(), 0..50)
+        ) {
+            for _ in 0..2 {
+                if let Err(fault) = marks(&base, &tail, |_| true) {
+                    prop_assert_eq!(fault.kind, FaultKind::Unavailable);
+                    prop_assert!(fault.advice.is_some());
+                }
+                base.insert(0, FORMAT);
+            }
+            if let Err(fault) = merge(Vec::new(), &tail, |_| true) {
+                prop_assert_eq!(fault.kind, FaultKind::Unavailable);
+            }
+        }
+    }
+}
