@@ -40,39 +40,40 @@ impl Seated {
 /// Becomes the consumer of a lane. While another one of this process is, this waits; while one of another process is, the
 /// first delivery does (the broker does not tell who is active, it only delivers).
 pub(crate) async fn consume(broker: &Broker, lane: &Lane) -> Result<LaneConsumer, Fault> {
+    match subscribe(broker, lane).await {
+        Err(failure) if failure.missing => {}
+        subscribed => return subscribed.map_err(Fault::from),
+    }
+    // Deleted since this connection declared it.
+    broker.consuming.open().await?.forget(lane);
+    subscribe(broker, lane).await.map_err(Fault::from)
+}
+
+async fn subscribe(broker: &Broker, lane: &Lane) -> Result<LaneConsumer, Failure> {
     let state = broker.lane(lane);
     let seat = state.seat.clone().acquire_owned().await;
     let seat = seat.map_err(|_| Fault::transient(format!("lane {lane} was closed")))?;
-    let mut again = true;
-    loop {
-        let open = broker.consuming.open().await?;
-        match subscribe(broker, lane, &open).await {
-            Ok((seated, consumer)) => {
-                let seated = Arc::new(seated);
-                state.seat(Some(seated.clone()));
-                let held = Some(Held { seated, consumer, seat });
-                return Ok(LaneConsumer { lane: lane.clone(), state, runtime: Handle::current(), held });
-            }
-            // Deleted since this connection declared it.
-            Err(failure) if failure.missing && std::mem::take(&mut again) => open.forget(lane),
-            Err(failure) => return Err(failure.fault),
-        }
-    }
-}
-
-async fn subscribe(broker: &Broker, lane: &Lane, open: &Arc<Open>) -> Result<(Seated, lapin::Consumer), Failure> {
+    let open = broker.consuming.open().await?;
     let channel = open.channel().await?;
-    topology::declare(open, &channel, lane, broker.depth_max).await?;
+    topology::declare(&open, &channel, lane, broker.depth_max).await?;
     let queue = queue_name(lane)?;
     let what = format!("consuming queue {queue}");
     let inbox = Inbox::new(open.at(&what));
-    let seated = Seated { open: open.clone(), channel, prefetch: broker.prefetch, inbox };
+    let seated = Arc::new(Seated { open, channel, prefetch: broker.prefetch, inbox });
     seated.round_trip().await?;
+    // Before anything can come: whoever counts the lane meanwhile finds it in the queue or here. From now on giving up
+    // means closing the channel.
+    state.seat(Some(seated.clone()));
+    let held = Some(Held { seated: seated.clone(), consumer: None, seat });
+    let mut subscribed = LaneConsumer { lane: lane.clone(), state, runtime: Handle::current(), held };
     let options = BasicConsumeOptions::default();
     let consuming = seated.channel.basic_consume(queue, ShortString::default(), options, FieldTable::default());
-    let consumer = open.call(&what, consuming).await?;
+    let consumer = seated.open.call(&what, consuming).await?;
     consumer.set_delegate(Feed(seated.inbox.clone()));
-    Ok((seated, consumer))
+    if let Some(held) = &mut subscribed.held {
+        held.consumer = Some(consumer);
+    }
+    Ok(subscribed)
 }
 
 /// The consumer of a lane. What it has not settled returns to the head of the lane when it is dropped.
@@ -88,7 +89,7 @@ struct Held {
     seated: Arc<Seated>,
     /// Must outlive the channel: it cancels when it is dropped, and a consumer that cancels with unsettled messages makes
     /// the next one active before they are back (L6).
-    consumer: lapin::Consumer,
+    consumer: Option<lapin::Consumer>,
     seat: OwnedSemaphorePermit,
 }
 

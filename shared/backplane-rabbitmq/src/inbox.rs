@@ -54,16 +54,17 @@ impl From<Delivery> for Arrived {
 }
 
 /// Equal counts mean that nothing was received or settled in between.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Count {
     received: u64,
     settled: u64,
+    ended: bool,
 }
 
 impl Count {
-    /// Received and not settled.
+    /// Received and not settled; nothing once the broker has it back.
     pub(crate) fn held(self) -> u64 {
-        self.received.saturating_sub(self.settled)
+        if self.ended { 0 } else { self.received.saturating_sub(self.settled) }
     }
 }
 
@@ -78,7 +79,7 @@ impl Inbox {
 
     pub(crate) fn count(&self) -> Count {
         let state = self.state();
-        Count { received: state.received, settled: state.settled }
+        Count { received: state.received, settled: state.settled, ended: state.ended.is_some() }
     }
 
     /// Hands out the first message that `read` can read; waits for one. What it cannot read stays the first. Once the
