@@ -25,13 +25,14 @@ const NOT_IN_CORE: &[&str] = &[
     "rusqlite",
     "libsqlite3-sys",
     "pgwire-replication",
+    "lapin",
     "rustls",
     "chrono",
     "time",
     "tracing",
 ];
 /// What no crate below the adapters may reach.
-const DRIVERS: &[&str] = &["sqlx", "sqlx-core", "rusqlite", "libsqlite3-sys", "pgwire-replication", "rustls"];
+const DRIVERS: &[&str] = &["sqlx", "sqlx-core", "rusqlite", "libsqlite3-sys", "pgwire-replication", "lapin", "rustls"];
 
 /// Where a crate stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

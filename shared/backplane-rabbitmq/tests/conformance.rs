@@ -1,5 +1,7 @@
 //! The suite of the port `Queue`, run against a real broker.
 
+#![allow(clippy::unwrap_used)] // a fault is a test's failure
+
 mod common;
 
 use std::sync::Arc;

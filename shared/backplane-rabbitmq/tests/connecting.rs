@@ -1,5 +1,7 @@
 //! Faults of connecting and declaring: their kinds, what they name, and what they hide.
 
+#![allow(clippy::unwrap_used)] // a fault is a test's failure
+
 mod common;
 
 use common::proxy::Proxy;

@@ -1,5 +1,7 @@
 //! What a consumer is promised by a real broker: order at the head, nothing lost, and never left hanging.
 
+#![allow(clippy::unwrap_used)] // a fault is a test's failure
+
 mod common;
 
 use common::proxy::Proxy;

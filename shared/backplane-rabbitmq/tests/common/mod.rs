@@ -82,7 +82,7 @@ pub fn number(delivery: &Delivery) -> u64 {
 
 /// Far longer than anything takes on a busy machine: a test that would hang fails instead.
 pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(60), future).await.unwrap_or_else(|_| panic!("{what}: hangs"))
+    tokio::time::timeout(Duration::from_mins(1), future).await.unwrap_or_else(|_| panic!("{what}: hangs"))
 }
 
 pub async fn take(consumer: &mut Box<dyn Consumer>, count: usize) -> Vec<Delivery> {
