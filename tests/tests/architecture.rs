@@ -26,13 +26,15 @@ const NOT_IN_CORE: &[&str] = &[
     "libsqlite3-sys",
     "pgwire-replication",
     "redis",
+    "lapin",
     "rustls",
     "chrono",
     "time",
     "tracing",
 ];
 /// What no crate below the adapters may reach.
-const DRIVERS: &[&str] = &["sqlx", "sqlx-core", "rusqlite", "libsqlite3-sys", "pgwire-replication", "redis", "rustls"];
+const DRIVERS: &[&str] =
+    &["sqlx", "sqlx-core", "rusqlite", "libsqlite3-sys", "pgwire-replication", "redis", "lapin", "rustls"];
 
 /// Where a crate stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

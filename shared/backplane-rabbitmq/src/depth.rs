@@ -1,0 +1,62 @@
+//! How many messages a lane holds.
+
+use std::sync::Arc;
+
+use fides_core::{Fault, Lane};
+
+use crate::broker::{Broker, LaneState};
+use crate::consume::Seated;
+use crate::inbox::Count;
+use crate::topology::ready;
+
+/// Looks at a lane that flows before an answer that is a little too small is taken.
+const LOOKS_MAX: usize = 8;
+
+/// Messages in a lane; `None` where it has no queue yet.
+///
+/// The broker tells how many are ready, not how many are delivered and unsettled. Those that a consumer of this process
+/// holds are added: exactly, when nothing was delivered or settled while we looked. What a consumer of *another* process
+/// holds, at most its prefetch, is not seen.
+pub(crate) async fn depth(broker: &Broker, lane: &Lane) -> Result<Option<u64>, Fault> {
+    let open = broker.consuming.open().await?;
+    let state = broker.lane(lane);
+    let mut seen = 0;
+    for _ in 0..LOOKS_MAX {
+        let before = Held::of(&state);
+        let borrowed = open.borrow().await?;
+        // A question about a queue that is not there has closed the channel.
+        let Some(ready) = ready(&open, &borrowed.channel, lane).await? else { return Ok(None) };
+        borrowed.give_back();
+        if let Some(seated) = &before.by {
+            // When its own channel answers, what had left the queue when it was asked is here. One that has ended does
+            // not answer: nothing comes over it any more.
+            let _ = seated.round_trip().await;
+        }
+        seen = ready + before.count.held();
+        if Held::of(&state) == before {
+            break;
+        }
+    }
+    Ok(Some(seen))
+}
+
+/// What this process holds of a lane.
+struct Held {
+    by: Option<Arc<Seated>>,
+    count: Count,
+}
+
+impl Held {
+    fn of(state: &LaneState) -> Self {
+        let by = state.seated();
+        let count = by.as_ref().map(|seated| seated.inbox.count()).unwrap_or_default();
+        Self { by, count }
+    }
+}
+
+/// Nothing came, went or was settled in between.
+impl PartialEq for Held {
+    fn eq(&self, other: &Self) -> bool {
+        self.by.as_ref().map(Arc::as_ptr) == other.by.as_ref().map(Arc::as_ptr) && self.count == other.count
+    }
+}
