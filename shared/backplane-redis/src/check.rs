@@ -7,6 +7,8 @@ use crate::link::Link;
 /// A setting of Redis with which marks or letters can be lost (L11).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
+    /// The setting of Redis; `config` where the settings cannot be read.
+    pub setting: &'static str,
     /// What was found, and what it means.
     pub what: String,
     /// What the user can do.
@@ -38,6 +40,7 @@ pub(crate) async fn check(link: &Link) -> Result<Vec<Finding>, Fault> {
         match found.get(setting) {
             Some(found) if found == needed => {}
             Some(found) => findings.push(Finding {
+                setting,
                 what: format!("Redis has {setting} {found}: {meaning}"),
                 advice: format!("CONFIG SET {setting} {needed}, and the same in redis.conf"),
             }),
@@ -50,6 +53,7 @@ pub(crate) async fn check(link: &Link) -> Result<Vec<Finding>, Fault> {
 fn unknown() -> Finding {
     let needed: Vec<_> = NEEDED.iter().map(|(setting, needed, _)| format!("{setting} {needed}")).collect();
     Finding {
+        setting: "config",
         what: "Redis does not let us read its settings (CONFIG GET): whether it keeps what it confirmed is not known"
             .to_owned(),
         advice: format!("allow +config|get to this user, or see to it that it has {}", needed.join(", ")),

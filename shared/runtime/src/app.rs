@@ -4,11 +4,11 @@ use std::sync::Arc;
 use fides_core::port::{Backplane, Host};
 use fides_core::{Fault, PipelineId};
 use fides_engine::Pipeline;
-use fides_guard::{TracingMeter, guard_host, guard_target};
+use fides_guard::{Meter, TracingMeter, guard_host, guard_target};
 
 use crate::config::{self, Config};
 use crate::finding::{Finding, StartError};
-use crate::{convert, registry, wire};
+use crate::{backplane, convert, registry, wire};
 
 /// Whether this process runs pipelines or only looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,13 +39,24 @@ impl App {
     /// Opens the backplane and wires the pipelines named in `only` (all of them when it is empty). With [`Access::Own`]
     /// the targets are prepared too: created where `create: true`, otherwise checked.
     pub async fn open(config: &Config, access: Access, only: &[String]) -> Result<App, StartError> {
+        Self::open_metered(config, access, only, &(Arc::new(TracingMeter) as Arc<dyn Meter>)).await
+    }
+
+    /// [`App::open`] with somebody who learns of every call that crosses a network.
+    pub async fn open_metered(
+        config: &Config,
+        access: Access,
+        only: &[String],
+        meter: &Arc<dyn Meter>,
+    ) -> Result<App, StartError> {
         let chosen = choose(config, only)?;
-        let backplane = backplane(config, access).await.map_err(|fault| Finding::fault("backplane", &fault))?;
+        let limits = convert::limits(&config.limits);
+        let backplane = backplane::open(&config.backplane, &limits, access, meter).await?;
         let mut app = App { pipelines: Vec::new(), schedules: HashMap::new(), create: HashMap::new() };
         let mut findings = Vec::new();
         let mut hosts: HashMap<&str, Arc<dyn Host>> = HashMap::new();
         for pipeline in chosen {
-            match build(config, pipeline, &mut hosts, &backplane).await {
+            match build(config, pipeline, &mut hosts, &backplane, meter).await {
                 Ok(built) => app.add(pipeline, built),
                 Err(found) => findings.extend(found),
             }
@@ -95,23 +106,12 @@ fn choose<'a>(config: &'a Config, only: &[String]) -> Result<Vec<&'a config::Pip
     Ok(config.pipelines.iter().filter(|pipeline| only.is_empty() || only.contains(&pipeline.id)).collect())
 }
 
-async fn backplane(config: &Config, access: Access) -> Result<Backplane, Fault> {
-    let limits = convert::limits(&config.limits);
-    match (&config.backplane, access) {
-        (config::Backplane::Embedded { path }, Access::Own) => {
-            Ok(fides_backplane_embedded::open(path, &limits).await?.backplane())
-        }
-        (config::Backplane::Embedded { path }, Access::Read) => {
-            Ok(fides_backplane_embedded::open_read_only(path).await?.backplane())
-        }
-    }
-}
-
 async fn build<'a>(
     config: &'a Config,
     pipeline: &'a config::Pipeline,
     hosts: &mut HashMap<&'a str, Arc<dyn Host>>,
     backplane: &Backplane,
+    meter: &Arc<dyn Meter>,
 ) -> Result<Pipeline, Vec<Finding>> {
     let limits = convert::limits(&pipeline.limits);
     let missing = |section: &str, name: &str| vec![Finding::error(format!("{section}.{name}"), "is not configured")];
@@ -119,7 +119,6 @@ async fn build<'a>(
         let path = format!("{section}.{name}");
         move |fault: Fault| vec![Finding::fault(path, &fault)]
     };
-    let meter = Arc::new(TracingMeter);
     let host = if let Some(host) = hosts.get(pipeline.host.as_str()) {
         host.clone()
     } else {
@@ -135,6 +134,6 @@ async fn build<'a>(
     }
     let store = config.targets.get(&pipeline.target).ok_or_else(|| missing("targets", &pipeline.target))?;
     let target = registry::target(store, &limits).await.map_err(fault("targets", &pipeline.target))?;
-    let target = guard_target(&format!("target {}", pipeline.target), target, &limits, meter);
+    let target = guard_target(&format!("target {}", pipeline.target), target, &limits, meter.clone());
     Ok(wire::assemble(pipeline, mapped, host, target, backplane.clone()))
 }

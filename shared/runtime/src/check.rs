@@ -5,15 +5,16 @@ use fides_core::port::Host;
 
 use crate::config::{self, Config};
 use crate::finding::{Finding, Severity};
-use crate::{convert, registry, wire};
+use crate::{backplane, convert, registry, wire};
 
 /// Looks for everything that would stop or surprise a sync, and changes nothing. Without `connect` only the file was
-/// checked, which reading it has done already; with it every host and target is asked too.
+/// checked, which reading it has done already; with it the backplane, every host and every target is asked too.
 pub async fn check(config: &Config, connect: bool) -> Vec<Finding> {
     let mut findings = Vec::new();
     if !connect {
         return findings;
     }
+    findings.extend(backplane::check(&config.backplane, &convert::limits(&config.limits)).await);
     let mut hosts: HashMap<&str, Arc<dyn Host>> = HashMap::new();
     for (name, store) in &config.hosts {
         match registry::host(store).await {

@@ -85,6 +85,12 @@ impl From<Finding> for StartError {
     }
 }
 
+impl From<Vec<Finding>> for StartError {
+    fn from(findings: Vec<Finding>) -> Self {
+        Self { findings }
+    }
+}
+
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, finding) in self.findings.iter().enumerate() {

@@ -6,6 +6,7 @@
 pub mod config;
 
 mod app;
+mod backplane;
 mod check;
 mod convert;
 mod finding;

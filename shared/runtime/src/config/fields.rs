@@ -102,18 +102,6 @@ impl Fields<'_, '_> {
         }
     }
 
-    /// A key that is known but not taken; says what to write instead.
-    pub fn refused(&mut self, name: &'static str, expected: &str) -> Option<()> {
-        self.refused.push(name);
-        self.check(|reading, node| {
-            let entry = node.entries().unwrap_or_default().iter().find(|entry| entry.name == name);
-            match entry {
-                Some(entry) => reading.refuse_at(&entry.spot, format!("`{name}`"), expected),
-                None => Some(()),
-            }
-        })
-    }
-
     /// Exactly one of the keys must be there; they are optional otherwise.
     pub fn exactly_one(&mut self, names: &[&'static str]) -> Option<()> {
         let expected = format!("exactly one of {}", list(names));

@@ -1,7 +1,6 @@
 //! The file as a whole and its small sections.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use super::collection::{NameRule, Named, complete};
 use super::errors::Spot;
@@ -10,7 +9,7 @@ use super::form::Reading;
 use super::limits::LimitsPatch;
 use super::model::{Backplane, Config, Limits, Log, LogFormat, Pipeline};
 use super::pipeline::Draft;
-use super::scalar::{FilePath, Word};
+use super::scalar::Word;
 use super::store::AnyStore;
 use super::validate::{apart, referring};
 
@@ -54,31 +53,6 @@ impl Section for Config {
             limits: limits?,
             log: log?,
         })
-    }
-}
-
-impl Section for Backplane {
-    const NAME: &'static str = "backplane";
-    const ABOUT: &'static str = "where the queue, the hash store and the state store are";
-
-    fn read(fields: &mut Fields<'_, '_>) -> Option<Self> {
-        let embedded = fields.defaulted("embedded", "all in one SQLite file", section::<Embedded>(), "");
-        let expected = "`embedded` (distributed mode is not part of this build)";
-        let (amqp, redis) = (fields.refused("amqp", expected), fields.refused("redis", expected));
-        amqp.and(redis)?;
-        Some(Self::Embedded { path: embedded?.0 })
-    }
-}
-
-struct Embedded(PathBuf);
-
-impl Section for Embedded {
-    const NAME: &'static str = "embedded";
-    const ABOUT: &'static str = "a backplane in one SQLite file";
-
-    fn read(fields: &mut Fields<'_, '_>) -> Option<Self> {
-        let about = "the file, relative to the folder of this file";
-        Some(Self(fields.defaulted("path", about, FilePath, "./state.fides")?))
     }
 }
 

@@ -80,7 +80,7 @@ limits! {
     /// Failures in a row that open the circuit breaker.
     breaker_failures: u32 = 5, Number(1..=1000);
     /// Time that an open breaker waits before it probes, in milliseconds.
-    breaker_open_ms: u64 = 5000, Number(1..=3_600_000);
+    breaker_open_ms: u64 = 2000, Number(1..=3_600_000);
     /// Records written to the target per second; no bound when absent.
     rate_records_per_second: Option<u32> = None, Bound(Number(1..=u32::MAX));
     /// Share of the target's records that clean-up may delete unasked.

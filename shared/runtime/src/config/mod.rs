@@ -9,6 +9,7 @@
 #![doc = include_str!("example.yaml")]
 //! ```
 
+mod backplane;
 mod body;
 mod collection;
 mod environment;
@@ -36,8 +37,8 @@ use std::path::Path;
 pub use environment::Environment;
 pub use errors::{ConfigError, ConfigErrors, EXIT_CODE, Place, Spot};
 pub use model::{
-    Arity, Backplane, Columns, Config, Delete, Fields, Kind, Limits, Literal, Log, LogFormat, Namespace, Pipeline,
-    Relation, Schedule, Source, Store,
+    Amqp, Arity, Backplane, Columns, Config, Delete, Fields, Kind, Limits, Literal, Log, LogFormat, Namespace,
+    Pipeline, Redis, Relation, Schedule, Source, Store,
 };
 pub use schema::json_schema;
 

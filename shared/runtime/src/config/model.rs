@@ -25,13 +25,42 @@ pub struct Config {
 }
 
 /// Where the queue, the hash store and the state store are.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Backplane {
     /// In one SQLite file.
     Embedded {
         /// The file.
         path: PathBuf,
     },
+    /// In a broker and a store that many processes share.
+    Distributed {
+        /// The queue.
+        amqp: Amqp,
+        /// Hash store, state store and dead letters.
+        redis: Redis,
+    },
+}
+
+/// A RabbitMQ.
+#[derive(Clone, Debug)]
+pub struct Amqp {
+    /// The url, with its password.
+    pub url: SecretString,
+    /// Certificate authorities beside those of the system.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// A Redis.
+#[derive(Clone, Debug)]
+pub struct Redis {
+    /// The url, with its password.
+    pub url: SecretString,
+    /// Certificate authorities beside those of the system.
+    pub ca_file: Option<PathBuf>,
+    /// Dead letters of one pipeline.
+    pub dead_letters_max: u64,
+    /// Settings that break L11 and are accepted as they are.
+    pub accept: Vec<String>,
 }
 
 /// A store that can be a host, a target, or both.

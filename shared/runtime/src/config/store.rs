@@ -80,7 +80,7 @@ impl Section for Sqlite {
 }
 
 /// A url of one of the schemes. No error shows any of its text.
-struct Url(&'static [&'static str]);
+pub(super) struct Url(pub(super) &'static [&'static str]);
 
 impl Url {
     fn admit(&self, reading: &mut Reading<'_>, node: &Node, url: SecretString) -> Option<SecretString> {
@@ -112,7 +112,7 @@ impl Form for Url {
 }
 
 /// The path of a file that holds a url.
-struct UrlFile(&'static [&'static str]);
+pub(super) struct UrlFile(pub(super) &'static [&'static str]);
 
 impl Form for UrlFile {
     type Value = SecretString;

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use secrecy::ExposeSecret;
+
 use super::super::{Arity, Backplane, Columns, Delete, Fields, Kind, Limits, Literal, LogFormat, Source, Store, load};
 use super::{EXAMPLE, ORDERS, STORES, accepted, pipeline, read};
 
@@ -17,7 +19,9 @@ fn the_documented_example_is_read() {
     let variables = [("SHOP_PASSWORD", "s3cret"), ("FIDES__TARGETS__SEARCH__URL_FILE", file.to_str().unwrap())];
     let config = read(EXAMPLE, &variables).unwrap_or_else(|errors| panic!("{errors}"));
 
-    assert_eq!(config.backplane, Backplane::Embedded { path: "/etc/fides/state.fides".into() });
+    assert!(
+        matches!(&config.backplane, Backplane::Embedded { path } if path == &PathBuf::from("/etc/fides/state.fides"))
+    );
     assert!(matches!(&config.hosts["old"], Store::Sqlite { path } if path == &PathBuf::from("/etc/fides/shop.sqlite")));
     assert_eq!(config.log.format, LogFormat::Auto);
     let [orders, customers] = &config.pipelines[..] else { panic!("{:?}", config.pipelines) };
@@ -62,7 +66,9 @@ fn the_documented_example_is_read() {
 #[test]
 fn what_is_absent_has_its_default() {
     let config = accepted(&format!("{STORES}pipelines:\n{ORDERS}"));
-    assert_eq!(config.backplane, Backplane::Embedded { path: "/etc/fides/state.fides".into() });
+    assert!(
+        matches!(&config.backplane, Backplane::Embedded { path } if path == &PathBuf::from("/etc/fides/state.fides"))
+    );
     assert_eq!(config.limits, Limits::default());
     assert_eq!(config.log.level, tracing::Level::INFO);
     assert!(matches!(config.hosts["old"], Store::Postgres { connections: 4, .. }));
@@ -124,4 +130,15 @@ fn a_file_is_loaded_from_its_folder() {
 #[test]
 fn a_file_from_another_editor() {
     accepted(&format!("\u{feff}{STORES}pipelines:\n{ORDERS}").replace('\n', "\r\n"));
+}
+
+#[test]
+fn a_distributed_backplane() {
+    let backplane = "backplane:\n  amqp: { url: 'amqps://fides:${PW}@mq/prod' }\n  \
+                     redis: { url: 'redis://:${PW}@store:6379/0', accept: [appendfsync] }\n";
+    let config = read(&format!("{backplane}{STORES}pipelines:\n{ORDERS}"), &[("PW", "s3cret")]).unwrap();
+    let Backplane::Distributed { amqp, redis } = &config.backplane else { panic!("{:?}", config.backplane) };
+    assert_eq!(amqp.url.expose_secret(), "amqps://fides:s3cret@mq/prod");
+    assert_eq!((redis.accept.as_slice(), redis.dead_letters_max), (&["appendfsync".to_owned()][..], 100_000));
+    assert!(!format!("{config:?}").contains("s3cret"));
 }

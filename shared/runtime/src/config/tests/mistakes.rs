@@ -141,15 +141,24 @@ fn an_id_that_is_none() {
 }
 
 #[test]
-fn a_distributed_backplane() {
-    let text = format!("backplane: {{ redis: {{}}, amqp: {{}} }}\n{}", super::pipeline(""));
+fn half_a_distributed_backplane() {
+    let text = format!("backplane: {{ redis: {{ url: 'redis://store' }} }}\n{}", super::pipeline(""));
     assert_eq!(
         refused(&text),
-        "fides.yaml:1:14  backplane.redis\n    \
-         found `redis`, expected `embedded` (distributed mode is not part of this build)\n\
-         fides.yaml:1:25  backplane.amqp\n    \
-         found `amqp`, expected `embedded` (distributed mode is not part of this build)"
+        "fides.yaml:1:12  backplane\n    \
+         found `redis` without `amqp`, expected either `embedded`, or both `amqp` and `redis`"
     );
+    let both = "amqp: { url: 'amqp://mq' }, redis: { url: 'redis://store' }";
+    let text = format!("backplane: {{ embedded: {{}}, {both} }}\n{}", super::pipeline(""));
+    assert!(refused(&text).contains("found `embedded` beside a broker or a Redis"));
+}
+
+#[test]
+fn an_accepted_setting_that_does_not_exist() {
+    let redis = "{ url: 'redis://store', accept: [appendfsink] }";
+    let text = format!("backplane: {{ amqp: {{ url: 'amqp://mq' }}, redis: {redis} }}\n{}", super::pipeline(""));
+    let told = refused(&text);
+    assert!(told.contains("found \"appendfsink\"") && told.contains("appendfsync"), "{told}");
 }
 
 #[test]
