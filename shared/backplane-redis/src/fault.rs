@@ -20,6 +20,10 @@ pub(crate) fn fault(place: &str, error: RedisError) -> Fault {
     .because(error)
 }
 
+/// How a part of the marks that is lost or damaged is given up, so that nothing trusts the rest (L11).
+pub(crate) const GIVE_UP: &str = "set maxmemory-policy to noeviction, then delete the key 'incarnation' of this prefix and all \
+     keys of this pipeline: the next import compares everything";
+
 /// Something is stored that this release did not write.
 pub(crate) fn strange(place: &str, what: &str) -> Fault {
     Fault::unavailable(format!("Redis {place}: {what} than this release expects"))
@@ -56,14 +60,58 @@ fn of_code(place: &str, code: &str) -> Fault {
         "BUSY" => Fault::transient(format!("Redis {place} is busy with a script")),
         "NOREPLICAS" => Fault::unavailable(format!("Redis {place} lacks the replicas that it must write to")),
         "WRONGTYPE" => strange(place, "a key holds another type"),
-        "FIDESGONE" => Fault::unavailable(format!(
-            "Redis {place}: a bucket of marks is gone, a part of the data was lost"
-        ))
-        .advise("set maxmemory-policy to noeviction, then delete the keys of this prefix: everything is compared anew"),
+        "FIDESGONE" => {
+            Fault::unavailable(format!("Redis {place}: a bucket of marks is gone, a part of the data was lost"))
+                .advise(GIVE_UP)
+        }
         "FIDESFORMAT" => {
             Fault::unavailable(format!("Redis {place}: a bucket of marks has a format that this release does not know"))
                 .advise("upgrade this service")
         }
         _ => Fault::unavailable(format!("Redis {place} refused a command")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fides_core::FaultKind;
+    use std::io;
+
+    #[test]
+    fn every_error_has_its_kind_and_none_is_a_records_fault() {
+        use FaultKind::{Transient, Unavailable};
+        let code = |code: &str| redis::make_extension_error(code.to_owned(), None);
+        let of = |kind: ErrorKind| RedisError::from((kind, "said by a test"));
+        let io = |kind: io::ErrorKind| RedisError::from(io::Error::from(kind));
+        let cases = [
+            (io(io::ErrorKind::ConnectionRefused), Unavailable, "cannot be reached"),
+            (io(io::ErrorKind::ConnectionReset), Transient, "was lost"),
+            (io(io::ErrorKind::BrokenPipe), Transient, "was lost"),
+            (io(io::ErrorKind::UnexpectedEof), Transient, "was lost"),
+            (io(io::ErrorKind::TimedOut), Transient, "in time"),
+            (of(ErrorKind::AuthenticationFailed), Unavailable, "refuses us"),
+            (of(ErrorKind::Server(ServerErrorKind::BusyLoading)), Unavailable, "loads"),
+            (of(ErrorKind::Server(ServerErrorKind::ReadOnly)), Unavailable, "read-only"),
+            (of(ErrorKind::Server(ServerErrorKind::ClusterDown)), Unavailable, "no primary"),
+            (of(ErrorKind::Server(ServerErrorKind::Moved)), Unavailable, "cluster"),
+            (of(ErrorKind::Server(ServerErrorKind::NoPerm)), Unavailable, "ACL"),
+            (of(ErrorKind::Server(ServerErrorKind::ResponseError)), Unavailable, "refused a command"),
+            (of(ErrorKind::UnexpectedReturnType), Unavailable, "another form"),
+            (code("NOAUTH"), Unavailable, "refuses us"),
+            (code("OOM"), Unavailable, "maxmemory"),
+            (code("MISCONF"), Unavailable, "disk"),
+            (code("BUSY"), Transient, "busy"),
+            (code("WRONGTYPE"), Unavailable, "another type"),
+            (code("FIDESGONE"), Unavailable, "lost"),
+            (code("FIDESFORMAT"), Unavailable, "upgrade"),
+            (code("UNHEARDOF"), Unavailable, "refused a command"),
+        ];
+        for (error, kind, said) in cases {
+            let case = error.to_string();
+            let fault = fault("127.0.0.1:6379", error);
+            assert!(fault.kind == kind && fault.to_string().contains(said), "{case}: {fault:?}");
+            assert!(fault.to_string().contains("127.0.0.1:6379"), "{fault}");
+        }
     }
 }

@@ -50,6 +50,13 @@ async fn hash_store() {
     conformance::hash_store::run_all(Prefix::new).await;
 }
 
+/// Buckets so small that every case has many of them, and splits.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hash_store_in_small_buckets() {
+    let small = async || Prefix(Settings { bucket_marks_max: 50, ..common::settings() });
+    conformance::hash_store::run_all(small).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn state_store() {
     conformance::state_store::run_all(Prefix::new).await;

@@ -89,3 +89,49 @@ impl Buckets {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use fides_core::port::HashStore;
+    use fides_core::{Fingerprint, KeyRange, Value, Version};
+
+    use super::*;
+    use crate::link::Link;
+    use crate::names::Names;
+    use crate::settings::Settings;
+
+    /// Another client splits a bucket that was read as a whole.
+    #[tokio::test]
+    async fn a_split_drops_the_summary_and_lets_no_earlier_one_in() {
+        let url = std::env::var("FIDES_TEST_REDIS_URL").expect(
+            "FIDES_TEST_REDIS_URL is not set: run this with `tests/parts/redis cargo test -p fides-backplane-redis`",
+        );
+        let link = Arc::new(Link::open(&Settings::new(url.into())).await.unwrap());
+        let seconds = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        let names = Names::new(&format!("test-split-{}", seconds.as_nanos())).unwrap();
+        let [large, small] = [1_000, 8].map(|marks_max| Buckets::new(link.clone(), names.clone(), marks_max));
+        let pipeline = PipelineId::new("p");
+        let mark = |id: i64| {
+            (
+                Key::encode(&[Value::I64(id)]).unwrap(),
+                Mark::present(Version::scan(1, 1), Fingerprint(id.unsigned_abs().into())),
+            )
+        };
+        let marks: Vec<_> = (0..60).map(mark).collect();
+        large.advance(&pipeline, &marks).await.unwrap();
+        let whole = large.buckets(&pipeline, &KeyRange::ALL).await.unwrap();
+        let summaries: Vec<_> = whole.iter().cloned().map(|bucket| (bucket, 7)).collect();
+        large.summarise(&pipeline, &summaries).await.unwrap();
+        assert_eq!(large.buckets(&pipeline, &KeyRange::ALL).await.unwrap()[0].summary, Some(7));
+
+        small.compact(&pipeline, &[&marks[0].0]).await.unwrap();
+        let pieces = async || large.buckets(&pipeline, &KeyRange::ALL).await.unwrap();
+        assert_eq!((whole.len(), pieces().await.len()), (1, 15));
+        assert!(pieces().await.iter().all(|piece| piece.summary.is_none()), "it spoke of a larger range");
+        large.summarise(&pipeline, &summaries).await.unwrap();
+        assert!(pieces().await.iter().all(|piece| piece.summary.is_none()), "a piece is another bucket");
+        assert_eq!(large.range(&pipeline, &KeyRange::ALL).await.unwrap(), marks);
+    }
+}

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 use fides_core::{Fault, FaultKind, Key, Mark, Reader, bucket, put_bytes, put_varint};
 
+use crate::fault::GIVE_UP;
+
 /// Format number of a base.
 const FORMAT: u8 = 1;
 /// Format number, generation, write counter, whether there is a summary, summary, bytes of the tail, marks that may exist.
@@ -30,9 +32,7 @@ impl Header {
     /// Reads the header of a base, and gives what follows it.
     pub(super) fn read(base: &[u8]) -> Result<(Self, &[u8]), Fault> {
         if base.is_empty() {
-            return Err(Fault::unavailable("a bucket of marks is gone: a part of the data was lost").advise(
-                "set maxmemory-policy to noeviction, then delete the keys of this prefix: everything is compared anew",
-            ));
+            return Err(Fault::unavailable("a bucket of marks is gone: a part of the data was lost").advise(GIVE_UP));
         }
         let mut reader = Reader::new(base, "bucket of the hash store");
         let format = reader.u8().map_err(as_unavailable)?;
@@ -62,9 +62,7 @@ pub(super) fn marks(base: &[u8], tail: &[u8], inside: impl Fn(&[u8]) -> bool) ->
             header.tail_bytes,
             tail.len()
         ))
-        .advise(
-            "set maxmemory-policy to noeviction, then delete the keys of this prefix: everything is compared anew",
-        ));
+        .advise(GIVE_UP));
     }
     let base = bucket::decode(base).map_err(as_unavailable)?;
     merge(base, tail, inside)
@@ -179,7 +177,7 @@ fn unknown_format(format: u8) -> Fault {
 fn as_unavailable(fault: Fault) -> Fault {
     let advise = fault.advice.is_none();
     let fault = Fault { kind: FaultKind::Unavailable, ..fault };
-    if advise { fault.advise("delete the keys of this prefix in Redis: everything is compared anew") } else { fault }
+    if advise { fault.advise(GIVE_UP) } else { fault }
 }
 
 #[cfg(test)]

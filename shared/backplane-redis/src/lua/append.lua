@@ -10,6 +10,7 @@ local no_summary = string.rep('\0', 17)
 
 if not exists then
     redis.call('ZADD', directory, 0, '.')
+    redis.call('DEL', tail_key('.'))
     redis.call('SET', base_key('.'), '\1' .. writes .. writes .. no_summary .. string.rep('\0', 8) .. ARGV[4])
 end
 
