@@ -4,8 +4,10 @@
 
 mod common;
 
+use std::path::PathBuf;
+
 use common::proxy::Proxy;
-use common::{lane, numbers, outsider, process, process_at, queue_of, settings_for, soon};
+use common::{lane, numbers, outsider, process, process_at, queue_of, settings_for, settle, soon, take};
 use fides_backplane_rabbitmq::connect;
 use fides_core::{Fault, FaultKind, Limits};
 use lapin::options::{ExchangeDeleteOptions, QueueDeclareOptions};
@@ -143,4 +145,42 @@ async fn a_name_that_is_too_long_is_told() {
     assert_eq!(fault.kind, FaultKind::Permanent);
     assert!(fault.to_string().contains("255 bytes"), "{fault}");
     assert!(queue.consume(&long).await.is_err() && queue.depth(&long).await.is_err());
+}
+
+fn tls() -> (String, PathBuf) {
+    let variable = |name: &str| {
+        std::env::var(name)
+            .unwrap_or_else(|_| panic!("{name} is not set: tests/parts/rabbitmq sets it, with the others"))
+    };
+    (variable("FIDES_TEST_AMQPS_URL"), variable("FIDES_TEST_AMQPS_CA").into())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_tls_the_brokers_certificate_is_checked() {
+    let (url, ca_file) = tls();
+    // No public authority signed it.
+    let fault = refused(&url).await;
+    assert_eq!(fault.kind, FaultKind::Unavailable);
+    assert!(fault.to_string().contains("check the broker's certificate"), "{fault}");
+
+    let mut settings = settings_for(&url);
+    settings.ca_file = Some("/nowhere/ca.pem".into());
+    let fault = connect(settings.clone(), &Limits::default()).await.map(|_| ()).unwrap_err();
+    assert_eq!(fault.kind, FaultKind::Unavailable);
+    assert!(fault.to_string().contains("/nowhere/ca.pem"), "{fault}");
+
+    // Signed for this address, not for that name.
+    settings.ca_file = Some(ca_file);
+    settings.url = url.replace("127.0.0.1", "localhost").into();
+    let fault = soon("the refusal", connect(settings.clone(), &Limits::default())).await.map(|_| ()).unwrap_err();
+    assert_eq!(fault.kind, FaultKind::Unavailable, "{fault}");
+
+    settings.url = url.into();
+    let queue = soon("connecting", connect(settings, &Limits::default())).await.unwrap().queue();
+    let lane = lane("tls");
+    soon("publishing", queue.publish(&numbers(&lane, 1..=3))).await.unwrap();
+    let mut consumer = queue.consume(&lane).await.unwrap();
+    let met = take(&mut consumer, 3).await;
+    settle(&mut consumer, &met).await;
+    assert_eq!(queue.depth(&lane).await.unwrap(), 0);
 }
