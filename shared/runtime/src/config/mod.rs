@@ -37,7 +37,7 @@ pub use environment::Environment;
 pub use errors::{ConfigError, ConfigErrors, EXIT_CODE, Place, Spot};
 pub use model::{
     Arity, Backplane, Columns, Config, Delete, Fields, Kind, Limits, Literal, Log, LogFormat, Namespace, Pipeline,
-    Relation, Schedule, Source, Store,
+    Relation, Schedule, Service, Source, Store,
 };
 pub use schema::json_schema;
 
