@@ -17,8 +17,6 @@ use super::respond::Told;
 
 /// Connections at the same time; the oldest is cut for one more.
 pub(super) const CONNECTIONS_MAX: usize = 32;
-/// How long a connection may last, from its first byte to the last byte of the answer.
-const CONNECTION_MS_MAX: u64 = 10_000;
 /// Bytes of a request's line and headers. Its body is not read.
 const HEADER_BYTES_MAX: usize = 8192;
 /// Lines of a request's headers.
@@ -68,7 +66,7 @@ async fn answer_one(stream: TcpStream, told: Told) {
         .max_buf_size(HEADER_BYTES_MAX)
         .max_headers(HEADER_LINES_MAX)
         .serve_connection(TokioIo::new(stream), service);
-    match tokio::time::timeout(Duration::from_millis(CONNECTION_MS_MAX), connection).await {
+    match tokio::time::timeout(told.bounds.connection_max, connection).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(%error, "a connection to the health endpoint broke"),
         Err(_) => tracing::debug!("a connection to the health endpoint took too long"),

@@ -1,7 +1,5 @@
 //! What is answered to a request.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
@@ -9,14 +7,15 @@ use hyper::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::Health;
+use super::serve::Bounds;
 use crate::metrics::{Metrics, TEXT_FORMAT};
 
-/// What is told, and from when on a silent runtime counts as dead.
+/// What is told, and within which bounds.
 #[derive(Clone, Debug)]
 pub(super) struct Told {
     pub health: Health,
     pub metrics: Metrics,
-    pub silence_max: Duration,
+    pub bounds: Bounds,
 }
 
 impl Told {
@@ -38,7 +37,7 @@ impl Told {
 
     fn alive(&self) -> Response<Full<Bytes>> {
         let silence = self.health.pulse().age();
-        if silence <= self.silence_max {
+        if silence <= self.bounds.silence_max {
             return json(StatusCode::OK, &json!({ "alive": true }));
         }
         let reason = format!("the runtime has not turned for {} s", silence.as_secs());

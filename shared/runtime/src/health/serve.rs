@@ -14,8 +14,20 @@ use super::connections::answer_all;
 use super::respond::Told;
 use crate::metrics::Metrics;
 
-/// How long the runtime may be silent before the process counts as dead.
-const SILENCE_MAX: Duration = Duration::from_secs(10);
+/// The bounds in time (L10).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// How long the runtime may be silent before the process counts as dead.
+    pub silence_max: Duration,
+    /// How long a connection may last, from its first byte to the last byte of the answer.
+    pub connection_max: Duration,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { silence_max: Duration::from_secs(10), connection_max: Duration::from_secs(10) }
+    }
+}
 
 /// Answers `/healthz`, `/readyz` and `/metrics` at an address, of which port 0 is a free one; says which.
 ///
@@ -25,13 +37,14 @@ const SILENCE_MAX: Duration = Duration::from_secs(10);
 /// all is drained: a process that is still at work has to say that it lives.
 ///
 /// Does not block, and must be called inside the runtime that is to be watched.
+#[expect(clippy::needless_pass_by_value, reason = "handles, taken as the other entries of this crate take them")]
 pub fn serve(
     listen: SocketAddr,
     health: Health,
     metrics: Metrics,
     stop: CancellationToken,
 ) -> Result<(SocketAddr, impl Future<Output = Result<(), Fault>> + Send + use<>), Fault> {
-    serve_with(listen, Told { health, metrics, silence_max: SILENCE_MAX }, &stop)
+    serve_with(listen, Told { health, metrics, bounds: Bounds::default() }, &stop)
 }
 
 pub(super) fn serve_with(
