@@ -4,6 +4,8 @@
 //! them; [`sync_once`] and [`serve`] run them.
 
 pub mod config;
+pub mod health;
+pub mod metrics;
 
 mod app;
 mod backplane;

@@ -23,7 +23,6 @@ pub(super) trait Section: Sized {
 /// The keys of one section, while it is read or described.
 pub(super) struct Fields<'a, 'r> {
     names: Vec<&'static str>,
-    refused: Vec<&'static str>,
     mode: Mode<'a, 'r>,
 }
 
@@ -162,11 +161,10 @@ impl<T: Section> Form for In<T> {
 
     fn read(&self, reading: &mut Reading<'_>, node: &Node) -> Option<T> {
         let Some(entries) = node.entries() else { return reading.refuse(node, T::ABOUT) };
-        let mut fields = Fields { names: Vec::new(), refused: Vec::new(), mode: Mode::Read { reading, node } };
+        let mut fields = Fields { names: Vec::new(), mode: Mode::Read { reading, node } };
         let value = T::read(&mut fields);
-        let Fields { names, refused, .. } = fields;
-        let is_known = |name: &str| names.contains(&name) || refused.contains(&name);
-        for entry in entries.iter().filter(|entry| !is_known(&entry.name)) {
+        let Fields { names, .. } = fields;
+        for entry in entries.iter().filter(|entry| !names.contains(&entry.name.as_str())) {
             reading.refuse_key(entry, &names);
         }
         value
@@ -180,7 +178,7 @@ impl<T: Section> Form for In<T> {
 /// The schema of a section; use [`Definitions::refer`], which makes it once.
 pub(super) fn describe<T: Section>(definitions: &mut Definitions) -> Value {
     let mode = Mode::Describe { definitions, properties: Map::new(), required: Vec::new(), choices: Vec::new() };
-    let mut fields = Fields { names: Vec::new(), refused: Vec::new(), mode };
+    let mut fields = Fields { names: Vec::new(), mode };
     T::read(&mut fields);
     let Mode::Describe { properties, required, choices, .. } = fields.mode else { return Value::Null };
     let mut schema = json!({

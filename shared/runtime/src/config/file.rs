@@ -7,9 +7,9 @@ use super::errors::Spot;
 use super::fields::{Fields, Section, section};
 use super::form::Reading;
 use super::limits::LimitsPatch;
-use super::model::{Backplane, Config, Limits, Log, LogFormat, Pipeline};
+use super::model::{Backplane, Config, Limits, Log, LogFormat, Pipeline, Service};
 use super::pipeline::Draft;
-use super::scalar::Word;
+use super::scalar::{Listen, Number, Word};
 use super::store::AnyStore;
 use super::validate::{apart, referring};
 
@@ -27,6 +27,8 @@ impl Section for Config {
         let drafts = Named { names: NameRule::Id, of: section::<Draft>(), expected: "a map of pipelines by id" };
         let drafts = fields.required("pipelines", "the pipelines, by id", drafts);
         let limits = fields.defaulted("limits", "bounds of every pipeline", section::<LimitsPatch>(), "");
+        let about = "how the process is watched and stopped";
+        let service = fields.defaulted("service", about, section::<Service>(), "");
         let log = fields.defaulted("log", "how the process logs", section::<Log>(), "");
 
         let limits = fields.check(|reading, node| {
@@ -51,8 +53,22 @@ impl Section for Config {
             targets: BTreeMap::from_iter(complete(targets?)?),
             pipelines: pipelines?,
             limits: limits?,
+            service: service?,
             log: log?,
         })
+    }
+}
+
+impl Section for Service {
+    const NAME: &'static str = "service";
+    const ABOUT: &'static str = "how the process is watched and stopped";
+
+    fn read(fields: &mut Fields<'_, '_>) -> Option<Self> {
+        let about = "where /healthz, /readyz and /metrics are answered; port 0 takes a free one";
+        let listen = fields.defaulted("listen", about, Listen, "127.0.0.1:8080");
+        let about = "how long what is in hand may take once the process was asked to stop, in seconds";
+        let grace_seconds = fields.defaulted("grace_seconds", about, Number(0..=3600), "30");
+        Some(Self { listen: listen?, grace_seconds: grace_seconds? })
     }
 }
 

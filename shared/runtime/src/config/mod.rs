@@ -38,7 +38,7 @@ pub use environment::Environment;
 pub use errors::{ConfigError, ConfigErrors, EXIT_CODE, Place, Spot};
 pub use model::{
     Amqp, Arity, Backplane, Columns, Config, Delete, Fields, Kind, Limits, Literal, Log, LogFormat, Namespace,
-    Pipeline, Redis, Relation, Schedule, Source, Store,
+    Pipeline, Redis, Relation, Schedule, Service, Source, Store,
 };
 pub use schema::json_schema;
 

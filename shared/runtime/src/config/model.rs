@@ -1,6 +1,7 @@
 //! The configuration as the rest of the program sees it: plain values that have been checked.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use secrecy::SecretString;
@@ -20,6 +21,8 @@ pub struct Config {
     pub pipelines: Vec<Pipeline>,
     /// The limits of whatever is no pipeline's own.
     pub limits: Limits,
+    /// How the process is watched and stopped.
+    pub service: Service,
     /// How the process logs.
     pub log: Log,
 }
@@ -239,6 +242,15 @@ pub enum Delete {
     Hard,
     /// It stays.
     Never,
+}
+
+/// How a process that stays is watched and stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Where `/healthz`, `/readyz` and `/metrics` are answered; with port 0 a free one is taken.
+    pub listen: SocketAddr,
+    /// How long what is in hand may take once the process was asked to stop, in seconds.
+    pub grace_seconds: u32,
 }
 
 /// How the process logs.

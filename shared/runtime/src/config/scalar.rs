@@ -1,6 +1,7 @@
 //! The forms of single values: texts, names, flags, numbers, words of a closed set, paths of files, literals.
 
 use std::fmt::Display;
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -139,6 +140,23 @@ impl Form for FilePath {
         let path = Text("the path of a file").read(reading, node)?;
         let path = Path::new(&path);
         Some(reading.folder.join(path.strip_prefix(".").unwrap_or(path)))
+    }
+
+    fn schema(&self, definitions: &mut Definitions) -> Value {
+        Text("").schema(definitions)
+    }
+}
+
+/// An address to listen at. No name: what it stands for would be known only once something looks it up.
+pub(super) struct Listen;
+
+impl Form for Listen {
+    type Value = SocketAddr;
+
+    fn read(&self, reading: &mut Reading<'_>, node: &Node) -> Option<SocketAddr> {
+        let expected = "an IP address and a port: 127.0.0.1:8080, 0.0.0.0:8080 for all of IPv4, \"[::]:8080\" for all";
+        let text = reading.text(node, expected)?;
+        text.parse().ok().or_else(|| reading.refuse(node, expected))
     }
 
     fn schema(&self, definitions: &mut Definitions) -> Value {

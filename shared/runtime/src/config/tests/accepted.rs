@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use secrecy::ExposeSecret;
 
-use super::super::{Arity, Backplane, Columns, Delete, Fields, Kind, Limits, Literal, LogFormat, Source, Store, load};
+use super::super::{
+    Arity, Backplane, Columns, Delete, Fields, Kind, Limits, Literal, LogFormat, Service, Source, Store, load,
+};
 use super::{EXAMPLE, ORDERS, STORES, accepted, pipeline, read};
 
 fn column(path: &[&str]) -> Source {
@@ -71,6 +73,7 @@ fn what_is_absent_has_its_default() {
     );
     assert_eq!(config.limits, Limits::default());
     assert_eq!(config.log.level, tracing::Level::INFO);
+    assert_eq!((config.service.listen.to_string().as_str(), config.service.grace_seconds), ("127.0.0.1:8080", 30));
     assert!(matches!(config.hosts["old"], Store::Postgres { connections: 4, .. }));
 }
 
@@ -80,6 +83,19 @@ fn the_limits_of_a_pipeline_lie_over_those_of_the_file() {
     let config = accepted(&text);
     assert_eq!(config.limits, Limits { lanes: 2, gather_ms_max: 5, ..Limits::default() });
     assert_eq!(config.pipelines[0].limits, Limits { lanes: 3, gather_ms_max: 5, ..Limits::default() });
+}
+
+#[test]
+fn a_service_listens_where_it_is_told() {
+    let pipeline = pipeline("");
+    let listen = |listen: &str| accepted(&format!("service: {{ listen: {listen} }}\n{pipeline}")).service.listen;
+    assert_eq!(listen("0.0.0.0:80"), ([0, 0, 0, 0], 80).into());
+    assert_eq!(listen("'[::]:0'"), ([0u16; 8], 0).into());
+
+    let text = format!("service: {{ listen: '127.0.0.1:${{PORT:-9090}}', grace_seconds: 0 }}\n{pipeline}");
+    assert_eq!(accepted(&text).service, Service { listen: ([127, 0, 0, 1], 9090).into(), grace_seconds: 0 });
+    let config = read(&text, &[("FIDES__SERVICE__LISTEN", "10.0.0.1:1")]).unwrap();
+    assert_eq!(config.service.listen, ([10, 0, 0, 1], 1).into());
 }
 
 #[test]

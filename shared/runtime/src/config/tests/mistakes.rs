@@ -114,6 +114,31 @@ fn no_yaml() {
 }
 
 #[test]
+fn an_address_that_is_none() {
+    let cases = [
+        ("localhost:8080", "\"localhost:8080\""),
+        ("':8080'", "\":8080\""),
+        ("127.0.0.1", "\"127.0.0.1\""),
+        ("8080", "8080"),
+        ("127.0.0.1:65536", "\"127.0.0.1:65536\""),
+        ("'http://127.0.0.1:80'", "a url (not shown)"),
+    ];
+    for (wrong, shown) in cases {
+        let said = refused(&format!("service: {{ listen: {wrong} }}\n{}", super::pipeline("")));
+        let expected = "an IP address and a port: 127.0.0.1:8080, 0.0.0.0:8080 for all of IPv4, \"[::]:8080\" for all";
+        assert_eq!(said, format!("fides.yaml:1:20  service.listen\n    found {shown}, expected {expected}"));
+    }
+}
+
+#[test]
+fn a_grace_beyond_reason() {
+    assert_eq!(
+        refused(&format!("service: {{ grace_seconds: 3601 }}\n{}", super::pipeline(""))),
+        "fides.yaml:1:27  service.grace_seconds\n    found 3601, expected a whole number from 0 to 3600"
+    );
+}
+
+#[test]
 fn an_empty_file() {
     let message = refused("");
     for key in ["hosts", "targets", "pipelines"] {

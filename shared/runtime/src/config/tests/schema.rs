@@ -83,12 +83,23 @@ fn the_keys_are_those_that_are_read() {
     };
     listed("/$defs/configuration/properties", &format!("{}zzz: 1", super::pipeline("")));
     listed("/$defs/pipeline/properties", &super::pipeline("zzz: 1"));
+    listed("/$defs/service/properties", &format!("service: {{ zzz: 1 }}\n{}", super::pipeline("")));
     listed("/$defs/limits/properties", &super::pipeline("limits: { zzz: 1 }"));
     listed(
         "/$defs/relation/properties",
         &super::pipeline("include: { c: { from: c, on: { a: b }, as: one, zzz: 1 } }"),
     );
     listed("/$defs/column/properties", &super::pipeline("mapping: { c: { from: c, zzz: 1 } }"));
+}
+
+#[test]
+fn the_service_shows_its_defaults() {
+    let schema = json_schema();
+    let service = &schema["$defs"]["service"]["properties"];
+    assert_eq!(
+        (&service["listen"]["default"], &service["grace_seconds"]["default"]),
+        (&"127.0.0.1:8080".into(), &30.into())
+    );
 }
 
 #[test]

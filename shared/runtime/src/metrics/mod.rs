@@ -1,0 +1,99 @@
+//! What a process measures about itself, by the API of OpenTelemetry, told in Prometheus' text format.
+//!
+//! `docs/metrics.md` names every metric; a test compares the page with what is exported. Nothing here is done per record:
+//! the guard is told per call, and the counters of pipelines are read when somebody asks.
+
+mod breakers;
+mod guard;
+mod pipelines;
+mod process;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::sync::Arc;
+
+use fides_core::{Fault, PipelineId};
+use fides_engine::Progress;
+use fides_guard::Meter;
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::MeterProvider;
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::metrics::SdkMeterProvider;
+use prometheus::{Registry, TextEncoder};
+
+use breakers::Breakers;
+use guard::{GuardMeter, Instruments};
+use pipelines::Pipelines;
+
+/// The content type of [`Metrics::text`].
+pub(crate) const TEXT_FORMAT: &str = prometheus::TEXT_FORMAT;
+
+/// The measurements of this process. Clones are the same measurements.
+#[derive(Clone)]
+pub struct Metrics {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    registry: Registry,
+    /// Instruments are silent once their provider is gone.
+    _provider: SdkMeterProvider,
+    calls: Arc<Instruments>,
+    breakers: Arc<Breakers>,
+    pipelines: Arc<Pipelines>,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Metrics")
+    }
+}
+
+impl Metrics {
+    /// Measurements of the service of that name (`fides`, `fides-importer`), with an empty registry of their own.
+    pub fn new(service: &'static str) -> Result<Metrics, Fault> {
+        let registry = Registry::new();
+        let exporter = opentelemetry_prometheus::exporter()
+            .with_registry(registry.clone())
+            .scope_info_enabled(false)
+            .build()
+            .map_err(|error| Fault::permanent("metrics cannot be exported").because(error))?;
+        let resource = Resource::builder_empty()
+            .with_service_name(service)
+            .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
+            .build();
+        let provider = SdkMeterProvider::builder().with_resource(resource).with_reader(exporter).build();
+        let meter = provider.meter("fides");
+        process::observe(&meter);
+        let inner = Inner {
+            registry,
+            calls: Arc::new(Instruments::new(&meter)),
+            breakers: Breakers::observed(&meter),
+            pipelines: Pipelines::observed(&meter),
+            _provider: provider,
+        };
+        Ok(Metrics { inner: Arc::new(inner) })
+    }
+
+    /// A meter for a guard; what it is told goes to `tracing` too.
+    ///
+    /// Take one for every guard: a part that is guarded several times has several breakers, and only one that has a meter
+    /// of its own is told apart. Of those the worst is shown, for as long as somebody holds its meter.
+    pub fn meter(&self) -> Arc<dyn Meter> {
+        Arc::new(GuardMeter::new(Arc::clone(&self.inner.calls), self.inner.breakers.join()))
+    }
+
+    /// Shows the counters of a pipeline from now on, instead of those shown under its name before.
+    pub fn pipeline(&self, id: &PipelineId, progress: Arc<Progress>) {
+        self.inner.pipelines.show(id, progress);
+    }
+
+    /// Everything measured so far, in Prometheus' text format.
+    pub fn text(&self) -> Result<String, Fault> {
+        TextEncoder::new()
+            .encode_to_string(&self.inner.registry.gather())
+            .map_err(|error| Fault::permanent("metrics cannot be written as text").because(error))
+    }
+}

@@ -1,0 +1,93 @@
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use fides_core::PipelineId;
+use fides_engine::Progress;
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::Meter;
+
+/// One number of a pipeline: its name, unit and meaning, and where it is read.
+struct Number {
+    name: &'static str,
+    unit: &'static str,
+    about: &'static str,
+    read: fn(&Progress) -> u64,
+}
+
+/// Declares numbers that are read from a [`Progress`].
+macro_rules! numbers {
+    ($($name:literal $unit:literal $about:literal = $read:expr;)+) => {
+        &[$(Number { name: $name, unit: $unit, about: $about, read: $read },)+]
+    };
+}
+
+/// What only grows.
+const COUNTERS: &[Number] = numbers! {
+    "fides.records.read" "{record}" "Records read from the host." = |it| Progress::get(&it.read);
+    "fides.records.unchanged" "{record}" "Records equal to their marks, therefore not sent."
+        = |it| Progress::get(&it.unchanged);
+    "fides.records.summarised" "{record}" "Of the unchanged records, those whose bucket's summary said so."
+        = |it| Progress::get(&it.summarised);
+    "fides.records.still_dead" "{record}" "Records equal to a dead letter, therefore not sent again."
+        = |it| Progress::get(&it.still_dead);
+    "fides.records.published" "{record}" "Records sent to the lanes, deletions included."
+        = |it| Progress::get(&it.published);
+    "fides.records.deletions" "{record}" "Of the published records, deletions." = |it| Progress::get(&it.deletions);
+    "fides.records.written" "{record}" "Records written to the target." = |it| Progress::get(&it.written);
+    "fides.records.stale" "{record}" "Records dropped by a consumer, because the mark is newer."
+        = |it| Progress::get(&it.stale);
+    "fides.records.dead" "{record}" "Records that became dead letters." = |it| Progress::get(&it.dead);
+    "fides.messages.redelivered" "{message}" "Messages of the queue that were delivered before."
+        = |it| Progress::get(&it.redelivered);
+};
+
+/// What is so many now.
+const GAUGES: &[Number] = numbers! {
+    "fides.lanes.owned" "{lane}" "Lanes that this process works on." = |it| Progress::get(&it.lanes);
+    "fides.lanes.paused" "{lane}" "Lanes that are paused, because something cannot be used."
+        = |it| it.paused_lanes() as u64;
+};
+
+/// The pipelines that are shown, each with the counters of its present run.
+#[derive(Default)]
+pub(super) struct Pipelines(RwLock<BTreeMap<PipelineId, Arc<Progress>>>);
+
+impl Pipelines {
+    /// Pipelines whose numbers are read whenever somebody asks.
+    pub fn observed(meter: &Meter) -> Arc<Self> {
+        let pipelines = Arc::new(Self::default());
+        for Number { name, unit, about, read } in COUNTERS {
+            let pipelines = Arc::clone(&pipelines);
+            meter
+                .u64_observable_counter(*name)
+                .with_unit(*unit)
+                .with_description(*about)
+                .with_callback(move |observer| {
+                    pipelines.each(*read, |value, attributes| observer.observe(value, attributes));
+                })
+                .build();
+        }
+        for Number { name, unit, about, read } in GAUGES {
+            let pipelines = Arc::clone(&pipelines);
+            meter
+                .u64_observable_gauge(*name)
+                .with_unit(*unit)
+                .with_description(*about)
+                .with_callback(move |observer| {
+                    pipelines.each(*read, |value, attributes| observer.observe(value, attributes));
+                })
+                .build();
+        }
+        pipelines
+    }
+
+    pub fn show(&self, id: &PipelineId, progress: Arc<Progress>) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), progress);
+    }
+
+    fn each(&self, read: fn(&Progress) -> u64, mut observe: impl FnMut(u64, &[KeyValue])) {
+        for (id, progress) in &*self.0.read().unwrap_or_else(PoisonError::into_inner) {
+            observe(read(progress), &[KeyValue::new("pipeline", id.to_string())]);
+        }
+    }
+}
