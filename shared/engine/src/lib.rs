@@ -10,6 +10,7 @@ pub mod import;
 pub mod inspect;
 pub mod publishing;
 
+mod cleanup;
 mod epoch;
 mod extras;
 mod fence;
@@ -23,6 +24,7 @@ mod refresh;
 mod spool;
 mod sweep;
 
+pub use cleanup::{clean_up, last_due_ms as last_cleanup_due_ms};
 pub use epoch::{Raised, current as current_epoch, establish};
 pub use fence::{raise as raise_fence, settled as fence_settled, wait_settled as wait_for_fence};
 pub use pipeline::{DeletePolicy, Pipeline};

@@ -12,10 +12,24 @@ fn prefix(pipeline: &PipelineId) -> String {
     format!("candidates/{pipeline}/")
 }
 
-/// Spools the candidates of one page. Named by the first key, so that a repeated page replaces its entry.
-pub(crate) async fn put(pipeline: &Pipeline, run: &str, keys: &[Key]) -> Result<(), Fault> {
+/// Who found a candidate.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Source {
+    /// An import: the key is marked, and the listing did not meet it.
+    Listing,
+    /// A walk over host and target: only the target has it.
+    Walk,
+}
+
+/// Spools the candidates of one page. Named by its source and the first key, so that a repeated page replaces its entry
+/// and no other.
+pub(crate) async fn put(pipeline: &Pipeline, run: &str, source: Source, keys: &[Key]) -> Result<(), Fault> {
     let Some(first) = keys.first() else { return Ok(()) };
-    let name = first.as_bytes().iter().fold(String::new(), |name, byte| name + &format!("{byte:02x}"));
+    let source = match source {
+        Source::Listing => "listing-",
+        Source::Walk => "walk-",
+    };
+    let name = first.as_bytes().iter().fold(source.to_owned(), |name, byte| name + &format!("{byte:02x}"));
     let entry = format!("{}{run}/{name}", prefix(&pipeline.id));
     let bytes: Vec<&[u8]> = keys.iter().map(Key::as_bytes).collect();
     persisted::store(&*pipeline.backplane.state, &entry, &bytes, Expect::Any).await?;
@@ -46,12 +60,13 @@ pub(crate) async fn count(pipeline: &Pipeline, run: &str) -> Result<u64, Fault> 
     Ok(count)
 }
 
-/// Forgets the candidates of every other run.
-pub(crate) async fn clear_others(pipeline: &Pipeline, run: &str) -> Result<(), Fault> {
+/// Forgets the candidates of every other run of the same kind: imports and clean-ups may go on side by side.
+pub(crate) async fn clear_others(pipeline: &Pipeline, kind: &str, run: &str) -> Result<(), Fault> {
     let keep = format!("{}{run}/", prefix(&pipeline.id));
+    let of_kind = format!("{}{kind}", prefix(&pipeline.id));
     let mut after: Option<String> = None;
     loop {
-        let listed = pipeline.backplane.state.list(&prefix(&pipeline.id), after.as_deref(), LIST_MAX).await?;
+        let listed = pipeline.backplane.state.list(&of_kind, after.as_deref(), LIST_MAX).await?;
         let Some((last, _)) = listed.last() else { return Ok(()) };
         after = Some(last.clone());
         for (entry, _) in listed {

@@ -6,6 +6,7 @@
 pub mod config;
 pub mod health;
 pub mod metrics;
+pub mod service;
 
 mod app;
 mod backplane;

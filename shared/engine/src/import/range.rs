@@ -9,7 +9,8 @@ use super::run::Mode;
 use super::snapshots::Snapshots;
 use crate::lease::Held;
 use crate::publishing::Worker;
-use crate::{Counts, Mapping, Pipeline, Progress, fence, persisted, publisher, spool};
+use crate::spool::{self, Source};
+use crate::{Counts, Mapping, Pipeline, Progress, fence, persisted, publisher};
 
 /// The durable state of one range of a run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -143,7 +144,7 @@ impl RangeReader<'_> {
             publisher::publish(pipeline, pipeline.shape(), Origin::Import, changes).await?;
         }
         let unmet: Vec<Key> = work.unmet.into_iter().map(|(key, _)| key).collect();
-        spool::put(pipeline, self.run, &unmet).await?;
+        spool::put(pipeline, self.run, Source::Listing, &unmet).await?;
         let counts = Counts {
             read: page.len() as u64,
             unchanged: work.unchanged as u64,

@@ -21,6 +21,9 @@ const ASKS_PER_LEASE: u64 = 8;
 /// A run is planned in more ranges than one process reads at a time, so that processes that join find some to read.
 const RANGES_PER_READER: usize = 2;
 
+/// Begins the names of imports, among other runs.
+const RUN_KIND: &str = "import-";
+
 /// What an import sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Mode {
@@ -255,7 +258,7 @@ async fn open(
         None => Expect::Absent,
     };
     let started_ms = state.now_ms().await?;
-    let id = format!("{started_ms:013}-{:04x}", state.next_position(&pipeline.id).await? & 0xffff);
+    let id = format!("{RUN_KIND}{started_ms:013}-{:04x}", state.next_position(&pipeline.id).await? & 0xffff);
     let want = pipeline.limits.host_partitions.max(1) * RANGES_PER_READER;
     let plan = snapshots.current().await?.plan(want).await?;
     // Ranges first, the run last: a run that can be seen has all of its ranges.
@@ -276,7 +279,7 @@ async fn open(
         resumed: 0,
     };
     let revision = persisted::store(state, &key, &run, expect).await?.ok_or_else(|| persisted::lost_race(&key))?;
-    spool::clear_others(pipeline, &run.id).await?;
+    spool::clear_others(pipeline, RUN_KIND, &run.id).await?;
     Ok((run, revision))
 }
 

@@ -47,30 +47,36 @@ pub(crate) async fn merge(
     right: &mut Side,
     mut see: impl FnMut(Option<Found<'_>>, Option<Found<'_>>),
 ) -> Result<(), Fault> {
+    while merge_pages(left, right, &mut see).await? {}
+    Ok(())
+}
+
+/// One step of [`merge`]: goes on until one of the pages at hand is through. Whether there is more.
+pub(crate) async fn merge_pages(
+    left: &mut Side,
+    right: &mut Side,
+    see: &mut impl FnMut(Option<Found<'_>>, Option<Found<'_>>),
+) -> Result<bool, Fault> {
+    // Pages are loaded side by side: two stores, two waits at once.
+    futures::try_join!(left.fill(), right.fill())?;
     loop {
-        // Pages are loaded side by side: two stores, two waits at once.
-        futures::try_join!(left.fill(), right.fill())?;
-        loop {
-            let order = match (left.peek(), right.peek()) {
-                (None, None) => break,
-                (Some(_), None) => Ordering::Less,
-                (None, Some(_)) => Ordering::Greater,
-                (Some((a, i)), Some((b, j))) => a.keys.get(i).cmp(b.keys.get(j)),
-            };
-            // A side whose page is through but whose range is not must be filled before it is passed over.
-            match order {
-                Ordering::Less if right.peek().is_none() && right.has_more() => break,
-                Ordering::Greater if left.peek().is_none() && left.has_more() => break,
-                _ => {}
-            }
-            see(left.peek().filter(|_| order != Ordering::Greater), right.peek().filter(|_| order != Ordering::Less));
-            left.at += usize::from(order != Ordering::Greater);
-            right.at += usize::from(order != Ordering::Less);
+        let order = match (left.peek(), right.peek()) {
+            (None, None) => break,
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some((a, i)), Some((b, j))) => a.keys.get(i).cmp(b.keys.get(j)),
+        };
+        // A side whose page is through but whose range is not must be filled before it is passed over.
+        match order {
+            Ordering::Less if right.peek().is_none() && right.has_more() => break,
+            Ordering::Greater if left.peek().is_none() && left.has_more() => break,
+            _ => {}
         }
-        if left.is_through() && right.is_through() {
-            return Ok(());
-        }
+        see(left.peek().filter(|_| order != Ordering::Greater), right.peek().filter(|_| order != Ordering::Less));
+        left.at += usize::from(order != Ordering::Greater);
+        right.at += usize::from(order != Ordering::Less);
     }
+    Ok(!(left.is_through() && right.is_through()))
 }
 
 impl Side {

@@ -294,7 +294,7 @@ async fn work(world: &World, faults: &Faults, holder: &str, imports: bool, stop:
     let importer = async {
         while imports && !world.imported.get() {
             if let Ok(report) = import(&pipeline, Mode::Delta, &worker).await {
-                let started_ms: u64 = report.run.split('-').next().and_then(|ms| ms.parse().ok()).unwrap_or(0);
+                let started_ms: u64 = report.run.split('-').nth(1).and_then(|ms| ms.parse().ok()).unwrap_or(0);
                 // A run that began before the last change may have passed it by.
                 world.imported.set(world.quiet_ms.get().is_some_and(|quiet_ms| started_ms > quiet_ms));
             }

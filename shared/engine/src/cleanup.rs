@@ -1,0 +1,60 @@
+//! Clean-up: the target against the host, for what no import can tell. A record that an import does not meet is a
+//! candidate already; this walk also finds what the marks do not know.
+
+use fides_core::Fault;
+use fides_core::port::Expect;
+use serde::{Deserialize, Serialize};
+
+use crate::lease::Held;
+use crate::publishing::Worker;
+use crate::{Pipeline, SweepReport, epoch, extras, fence, persisted, spool, sweep};
+
+/// Begins the names of clean-ups, among other runs.
+const RUN_KIND: &str = "cleanup-";
+
+/// A pipeline's latest clean-up.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Latest {
+    due_ms: u64,
+    report: SweepReport,
+}
+
+fn key(pipeline: &Pipeline) -> String {
+    format!("cleanup/{}", pipeline.id)
+}
+
+/// The instant for which a pipeline's latest clean-up was due, in milliseconds since 1970.
+pub async fn last_due_ms(pipeline: &Pipeline) -> Result<Option<u64>, Fault> {
+    let latest = persisted::load::<Latest>(&*pipeline.backplane.state, &key(pipeline)).await?;
+    Ok(latest.map(|(latest, _)| latest.due_ms))
+}
+
+/// Walks over target and host, spools every record that only the target has, and deletes what is still absent when it is
+/// fetched again, if that is allowed (L8). `None` while another process is at it. Needs consumers at work.
+pub async fn clean_up(pipeline: &Pipeline, worker: &Worker, due_ms: u64) -> Result<Option<SweepReport>, Fault> {
+    let state = &*pipeline.backplane.state;
+    let lease = format!("cleanup-lease/{}", pipeline.id);
+    let Some(lease) = Held::take(state, lease, &worker.holder, pipeline.limits.lease_ms).await? else {
+        return Ok(None);
+    };
+    let walk = async {
+        worker.progress.enter("waiting for earlier changes to settle");
+        epoch::establish(pipeline).await?;
+        // L7: what is queued may create or delete what the walk compares.
+        let before = fence::raise(pipeline).await?;
+        fence::wait_settled(pipeline, before).await?;
+        worker.progress.enter("comparing the target with the host");
+        let run = format!("{RUN_KIND}{:013}", state.now_ms().await?);
+        spool::clear_others(pipeline, RUN_KIND, &run).await?;
+        let host_records = extras::spool_extras(pipeline, &run).await?;
+        worker.progress.enter("deleting what is gone");
+        let report = sweep::sweep(pipeline, &run, host_records, true, &worker.progress).await?;
+        let latest = Latest { due_ms, report: report.clone() };
+        persisted::store(state, &key(pipeline), &latest, Expect::Any).await?;
+        worker.progress.enter("waiting for the schedule");
+        Ok(report)
+    };
+    let report = lease.during(walk).await?;
+    lease.release().await;
+    Ok(Some(report))
+}

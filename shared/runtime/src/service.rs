@@ -1,0 +1,224 @@
+//! The life of one service of the distributed mode: read the configuration, answer probes, wait for the parts, work, and
+//! on SIGTERM finish what is in hand within the grace period.
+
+use std::fmt::Display;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Arg, Command, value_parser};
+use fides_core::Fault;
+use fides_core::port::Backplane;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::app::{Access, App};
+use crate::config::{self, Config};
+use crate::finding::{Finding, StartError};
+use crate::health::{self, Health, Part};
+use crate::metrics::Metrics;
+use crate::serve::{Role, serve};
+use crate::{install_logging, Watched};
+
+/// How long a service waits before it looks for its parts again.
+const RETRY: Duration = Duration::from_secs(1);
+/// How often a service that works looks whether its parts are still there.
+const PROBE: Duration = Duration::from_secs(2);
+
+const EXIT_STATUS: &str = "\
+Exit status:
+    0  stopped by a signal, with nothing in hand
+   64  the command line or the configuration is wrong, or does not fit the stores
+   69  the address of the probes is taken
+   70  an internal error
+   75  stopped by a signal, and the grace period was over before what was in hand was finished (nothing is lost)
+
+/healthz, /readyz (names what it waits for) and /metrics are answered at `service.listen` of the configuration.";
+
+/// What distinguishes a service.
+#[derive(Clone, Copy, Debug)]
+pub struct Service {
+    /// Its name.
+    pub name: &'static str,
+    /// What it does, for `--help`.
+    pub about: &'static str,
+    /// What it does for the pipelines.
+    pub roles: &'static [Role],
+}
+
+/// Why a service ended.
+struct Ended {
+    code: u8,
+    why: Option<String>,
+}
+
+impl Ended {
+    fn new(code: u8, why: impl Display) -> Self {
+        Self { code, why: Some(why.to_string()) }
+    }
+}
+
+/// Runs a service until a signal. The whole of its `main`.
+pub fn run(service: Service) -> ExitCode {
+    let file = Arg::new("config").short('c').long("config").value_name("FILE").env("FIDES_CONFIG");
+    let file = file.help("The configuration").default_value("fides.yaml").value_parser(value_parser!(PathBuf));
+    let command = Command::new(service.name).version(env!("CARGO_PKG_VERSION")).about(service.about);
+    let matches = match command.arg(file).after_help(EXIT_STATUS).try_get_matches() {
+        Ok(matches) => matches,
+        Err(error) => {
+            // Help may be cut short by its reader; there is nobody left to tell.
+            let _ = error.print();
+            return if error.use_stderr() { 64.into() } else { ExitCode::SUCCESS };
+        }
+    };
+    let file = matches.get_one::<PathBuf>("config").cloned().unwrap_or_default();
+    let ended = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(live(service, file)),
+        Err(error) => Ended::new(70, format!("the process cannot start its threads: {error}")),
+    };
+    if let Some(why) = ended.why {
+        eprintln!("{}: {why}", service.name);
+    }
+    ended.code.into()
+}
+
+async fn live(service: Service, file: PathBuf) -> Ended {
+    let config = match config::load(&file) {
+        Ok(config) => config,
+        Err(errors) => return Ended::new(config::EXIT_CODE, errors),
+    };
+    if let config::Backplane::Embedded { .. } = config.backplane {
+        let finding = Finding::error("backplane", "is `embedded`, which is one process: `fides sync` runs all services");
+        return Ended::new(config::EXIT_CODE, finding);
+    }
+    install_logging(&config.log);
+    let stop = match stop_on_signals() {
+        Ok(stop) => stop,
+        Err(error) => return Ended::new(70, format!("signals cannot be received: {error}")),
+    };
+    let metrics = match Metrics::new(service.name) {
+        Ok(metrics) => metrics,
+        Err(fault) => return Ended::new(70, fault),
+    };
+    let health = Health::new();
+    let probes = CancellationToken::new();
+    let served = health::serve(config.service.listen, health.clone(), metrics.clone(), probes.clone()).await;
+    let answering = match served {
+        Ok((address, answering)) => {
+            tracing::info!(service = service.name, %address, "answering probes");
+            tokio::spawn(answering)
+        }
+        Err(fault) => return Ended::new(69, fault),
+    };
+    let ended = work(service, &config, &health, &metrics, &stop).await;
+    probes.cancel();
+    if let Err(error) = answering.await {
+        tracing::warn!(%error, "the probes did not end cleanly");
+    }
+    ended
+}
+
+async fn work(
+    service: Service,
+    config: &Config,
+    health: &Health,
+    metrics: &Metrics,
+    stop: &CancellationToken,
+) -> Ended {
+    let starting = health.part("start");
+    let app = tokio::select! {
+        opened = open(config, metrics, &starting) => match opened {
+            Ok(app) => app,
+            Err(error) => return Ended::new(error.exit_code(), error),
+        },
+        () = stop.cancelled() => return Ended { code: 0, why: None },
+    };
+    starting.ready();
+    tracing::info!(service = service.name, pipelines = app.pipelines.len(), "ready");
+    let watch = |watched: Watched| metrics.pipeline(&watched.pipeline, watched.progress);
+    let serving = serve(&app, service.roles, watch, stop.clone());
+    let within_grace = async {
+        stop.cancelled().await;
+        sleep(Duration::from_secs(u64::from(config.service.grace_seconds))).await;
+    };
+    let backplane = app.pipelines.first().map(|pipeline| (pipeline.backplane.clone(), pipeline.lanes()));
+    let probing = async {
+        match backplane {
+            Some((backplane, lanes)) => probe(&backplane, &lanes, health).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        served = serving => match served {
+            Ok(()) => Ended { code: 0, why: None },
+            Err(fault) => Ended::new(70, fault),
+        },
+        () = within_grace => Ended::new(75, "the grace period was over before what was in hand was finished; nothing is lost"),
+        () = probing => Ended::new(70, "the probes of the parts ended"),
+    }
+}
+
+/// Opens everything, waiting for what cannot be reached yet: the order in which services and parts start does not matter.
+async fn open(config: &Config, metrics: &Metrics, starting: &Part) -> Result<App, StartError> {
+    let meter = metrics.meter();
+    let mut told = String::new();
+    loop {
+        let error = match App::open_metered(config, Access::Own, &[], &meter).await {
+            Ok(app) => return Ok(app),
+            Err(error) => error,
+        };
+        if error.findings.iter().any(|finding| !finding.unavailable) {
+            return Err(error);
+        }
+        let waits_for: Vec<String> =
+            error.findings.iter().map(|finding| format!("{}: {}", finding.path, finding.message)).collect();
+        let waits_for = waits_for.join("; ");
+        starting.waiting(&waits_for);
+        if told != waits_for {
+            tracing::warn!(waits_for, "waiting for parts that cannot be reached");
+            told = waits_for;
+        }
+        sleep(RETRY).await;
+    }
+}
+
+/// Tells `/readyz` whether the parts that every service needs are there.
+async fn probe(backplane: &Backplane, lanes: &[fides_core::Lane], health: &Health) {
+    let (store, broker) = (health.part("backplane.redis"), health.part("backplane.amqp"));
+    loop {
+        tell(&store, backplane.state.now_ms().await);
+        if let Some(lane) = lanes.first() {
+            tell(&broker, backplane.queue.depth(lane).await);
+        }
+        sleep(PROBE).await;
+    }
+}
+
+fn tell<T>(part: &Part, answer: Result<T, Fault>) {
+    match answer {
+        Ok(_) => part.ready(),
+        Err(fault) => part.waiting(fault),
+    }
+}
+
+/// Cancelled by SIGTERM or Ctrl-C; a second signal ends the process at once.
+fn stop_on_signals() -> std::io::Result<CancellationToken> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let stop = CancellationToken::new();
+    let asked = stop.clone();
+    tokio::spawn(async move {
+        let mut next = async || {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        };
+        next().await;
+        tracing::info!("stopping after what is in hand");
+        asked.cancel();
+        next().await;
+        std::process::exit(75);
+    });
+    Ok(stop)
+}
