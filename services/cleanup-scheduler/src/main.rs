@@ -6,5 +6,9 @@ use fides_runtime::Role;
 use fides_runtime::service::{self, Service};
 
 fn main() -> ExitCode {
-    service::run(Service { name: "cleanup-scheduler", about: "Deletes by schedule what is proven absent.", roles: &[Role::CleanupScheduler] })
+    service::run(Service {
+        name: "cleanup-scheduler",
+        about: "Deletes by schedule what is proven absent.",
+        roles: &[Role::CleanupScheduler],
+    })
 }

@@ -6,5 +6,9 @@ use fides_runtime::Role;
 use fides_runtime::service::{self, Service};
 
 fn main() -> ExitCode {
-    service::run(Service { name: "event-handler", about: "Follows the logs and events of hosts.", roles: &[Role::EventHandler] })
+    service::run(Service {
+        name: "event-handler",
+        about: "Follows the logs and events of hosts.",
+        roles: &[Role::EventHandler],
+    })
 }

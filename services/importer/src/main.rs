@@ -6,5 +6,9 @@ use fides_runtime::Role;
 use fides_runtime::service::{self, Service};
 
 fn main() -> ExitCode {
-    service::run(Service { name: "importer", about: "Reads hosts by schedule and publishes what changed.", roles: &[Role::Importer] })
+    service::run(Service {
+        name: "importer",
+        about: "Reads hosts by schedule and publishes what changed.",
+        roles: &[Role::Importer],
+    })
 }

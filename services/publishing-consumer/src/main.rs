@@ -6,5 +6,9 @@ use fides_runtime::Role;
 use fides_runtime::service::{self, Service};
 
 fn main() -> ExitCode {
-    service::run(Service { name: "publishing-consumer", about: "Consumes lanes and writes targets.", roles: &[Role::PublishingConsumer] })
+    service::run(Service {
+        name: "publishing-consumer",
+        about: "Consumes lanes and writes targets.",
+        roles: &[Role::PublishingConsumer],
+    })
 }

@@ -3,9 +3,9 @@
 
 use fides_core::{Fault, Key};
 
+use crate::Pipeline;
 use crate::inspect::walk::{Side, merge_pages};
 use crate::spool::{self, Source};
-use crate::Pipeline;
 
 /// Spools every key that the target has and the host has not as a candidate for deletion. Each is judged, and fetched
 /// again, like every other candidate. Returns how many records the host has. Holds a page of each side, and as many keys.

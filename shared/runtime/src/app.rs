@@ -8,6 +8,7 @@ use fides_guard::{Meter, TracingMeter, guard_host, guard_target};
 
 use crate::config::{self, Config};
 use crate::finding::{Finding, StartError};
+use crate::schedule::Task;
 use crate::{backplane, convert, registry, wire};
 
 /// Whether this process runs pipelines or only looks.
@@ -23,8 +24,8 @@ pub enum Access {
 pub struct App {
     /// In the order of the configuration.
     pub pipelines: Vec<Pipeline>,
-    /// When each pipeline imports.
-    pub(crate) schedules: HashMap<PipelineId, config::Schedule>,
+    /// When each pipeline is imported and cleaned up.
+    pub(crate) schedules: HashMap<(PipelineId, Task), config::Schedule>,
     /// Whether a pipeline creates its target namespace.
     pub(crate) create: HashMap<PipelineId, bool>,
 }
@@ -73,8 +74,10 @@ impl App {
     }
 
     fn add(&mut self, configured: &config::Pipeline, built: Pipeline) {
-        if let Some(schedule) = &configured.schedule {
-            self.schedules.insert(built.id.clone(), schedule.clone());
+        for (task, schedule) in [(Task::Import, &configured.schedule), (Task::CleanUp, &configured.cleanup)] {
+            if let Some(schedule) = schedule {
+                self.schedules.insert((built.id.clone(), task), schedule.clone());
+            }
         }
         self.create.insert(built.id.clone(), configured.create);
         self.pipelines.push(built);

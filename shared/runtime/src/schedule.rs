@@ -16,7 +16,16 @@ use crate::config::Schedule;
 /// Schedules of all pipelines.
 pub(crate) struct Schedules {
     scheduler: JobScheduler,
-    schedules: HashMap<PipelineId, Schedule>,
+    schedules: HashMap<(PipelineId, Task), Schedule>,
+}
+
+/// What is done by a schedule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Task {
+    /// Reading the host and sending what changed.
+    Import,
+    /// Searching the target for what the host no longer has.
+    CleanUp,
 }
 
 /// An instant that a schedule names.
@@ -37,14 +46,14 @@ impl Schedules {
         Ok(Self { scheduler, schedules: app.schedules.clone() })
     }
 
-    /// Whether a pipeline has a schedule.
-    pub(crate) fn has(&self, pipeline: &PipelineId) -> bool {
-        self.schedules.contains_key(pipeline)
+    /// Whether a pipeline has a schedule for a task.
+    pub(crate) fn has(&self, pipeline: &PipelineId, task: Task) -> bool {
+        self.schedules.contains_key(&(pipeline.clone(), task))
     }
 
     /// The first instant of a pipeline's schedule after `last_ms`, in milliseconds since 1970; `None` without a schedule.
-    pub(crate) fn after(&self, pipeline: &PipelineId, last_ms: u64) -> Result<Option<Instant>, Fault> {
-        let Some(schedule) = self.schedules.get(pipeline) else { return Ok(None) };
+    pub(crate) fn after(&self, pipeline: &PipelineId, task: Task, last_ms: u64) -> Result<Option<Instant>, Fault> {
+        let Some(schedule) = self.schedules.get(&(pipeline.clone(), task)) else { return Ok(None) };
         let last = i64::try_from(last_ms).ok().and_then(DateTime::from_timestamp_millis).unwrap_or_default();
         next(schedule, last).map(|next| Some(Instant(next)))
     }
@@ -52,7 +61,7 @@ impl Schedules {
     /// Waits for an instant, and returns it in milliseconds since 1970; for ever when there is none.
     pub(crate) async fn wait(&self, instant: Option<Instant>) -> Result<u64, Fault> {
         let Some(Instant(instant)) = instant else { return std::future::pending().await };
-        let fault = |error| Fault::permanent("an import cannot be scheduled").because(error);
+        let fault = |error| Fault::permanent("nothing can be scheduled").because(error);
         let due = Arc::new(Notify::new());
         let notify = due.clone();
         let wait = (instant - Utc::now()).to_std().unwrap_or_default();

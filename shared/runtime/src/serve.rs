@@ -6,12 +6,12 @@ use std::time::Duration;
 use fides_core::Fault;
 use fides_engine::import::{Lead, Mode, assist, demanded, last};
 use fides_engine::publishing::{Worker, consume_lanes};
-use fides_engine::{Pipeline, Progress, establish};
+use fides_engine::{Pipeline, Progress, clean_up, establish, last_cleanup_due_ms};
 use futures::future::join_all;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
-use crate::schedule::Schedules;
+use crate::schedule::{Schedules, Task};
 use crate::sync::{Watched, worker};
 
 /// Looks at what others do this often in the life of a lease.
@@ -24,11 +24,15 @@ pub enum Role {
     Importer,
     /// Consumes lanes and writes targets.
     PublishingConsumer,
+    /// Searches targets by schedule for what hosts no longer have.
+    CleanupScheduler,
+    /// Follows the logs and events of hosts; no kind of host offers any yet.
+    EventHandler,
 }
 
 impl Role {
     /// Every role: what a single process needs.
-    pub const ALL: [Role; 2] = [Role::Importer, Role::PublishingConsumer];
+    pub const ALL: [Role; 4] = [Role::Importer, Role::PublishingConsumer, Role::CleanupScheduler, Role::EventHandler];
 }
 
 /// Plays `roles` for every pipeline until `stop`, and returns when what was in hand is finished. Faults of hosts,
@@ -73,7 +77,12 @@ async fn keep_in_step(
             keep_importing(pipeline, &worker, schedules, stop).await;
         }
     };
-    futures::join!(consumers, imports);
+    let clean_ups = async {
+        if roles.contains(&Role::CleanupScheduler) && schedules.has(&pipeline.id, Task::CleanUp) {
+            keep_clean(pipeline, &worker, schedules, stop).await;
+        }
+    };
+    futures::join!(consumers, imports, clean_ups, stop.cancelled());
 }
 
 /// Leads the pipeline's imports whenever nobody else does, and helps otherwise.
@@ -131,8 +140,8 @@ async fn lead_imports(
 async fn due(pipeline: &Pipeline, schedules: &Schedules, begun: bool) -> Result<u64, Fault> {
     let look = Duration::from_millis(pipeline.limits.lease_ms / LOOKS_PER_LEASE);
     let scheduled = match last(pipeline).await? {
-        Some(last) if last.ended && (begun || schedules.has(&pipeline.id)) => {
-            schedules.after(&pipeline.id, last.due_ms)?
+        Some(last) if last.ended && (begun || schedules.has(&pipeline.id, Task::Import)) => {
+            schedules.after(&pipeline.id, Task::Import, last.due_ms)?
         }
         _ => return pipeline.backplane.state.now_ms().await,
     };
@@ -154,8 +163,46 @@ async fn due(pipeline: &Pipeline, schedules: &Schedules, begun: bool) -> Result<
     }
 }
 
+/// Cleans up whenever the schedule says so. One process does it; a missed clean-up is made up for once.
+async fn keep_clean(pipeline: &Pipeline, worker: &Worker, schedules: &Schedules, stop: &CancellationToken) {
+    let look = Duration::from_millis(pipeline.limits.lease_ms);
+    while !stop.is_cancelled() {
+        let turn = async {
+            let state = &*pipeline.backplane.state;
+            // A pipeline that was never cleaned up begins with the next instant, not with one of the past.
+            let last_ms = match last_cleanup_due_ms(pipeline).await? {
+                Some(last_ms) => last_ms,
+                None => state.now_ms().await?,
+            };
+            let scheduled = schedules.after(&pipeline.id, Task::CleanUp, last_ms)?;
+            let due_ms = match scheduled.filter(|scheduled| scheduled.is_past()) {
+                Some(_) => state.now_ms().await?,
+                None => schedules.wait(scheduled).await?,
+            };
+            // Another replica may have been faster.
+            if last_cleanup_due_ms(pipeline).await?.is_some_and(|last_ms| last_ms >= due_ms) {
+                return Ok(());
+            }
+            match clean_up(pipeline, worker, due_ms).await? {
+                Some(report) => tracing::info!(pipeline = %pipeline.id, candidates = report.candidates,
+                    deleted = report.deleted, refused = report.refused, "clean-up finished"),
+                None => tokio::time::sleep(look).await,
+            }
+            Ok(())
+        };
+        let turned = tokio::select! {
+            biased;
+            turned = turn => turned,
+            () = stop.cancelled() => Ok(()),
+        };
+        if let Err(fault) = turned {
+            wait_after(pipeline, worker, &fault, stop).await;
+        }
+    }
+}
+
 async fn wait_after(pipeline: &Pipeline, worker: &Worker, fault: &Fault, stop: &CancellationToken) {
-    tracing::error!(pipeline = %pipeline.id, %fault, "import stopped; it will be resumed");
+    tracing::error!(pipeline = %pipeline.id, %fault, "stopped by a fault; it goes on after a while");
     worker.progress.enter("waiting after a fault");
     tokio::select! {
         () = tokio::time::sleep(Duration::from_millis(pipeline.limits.retry_cap_ms / 4)) => {}

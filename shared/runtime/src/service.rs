@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::{Arg, Command, value_parser};
 use fides_core::Fault;
 use fides_core::port::Backplane;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::{Access, App};
@@ -18,7 +18,7 @@ use crate::finding::{Finding, StartError};
 use crate::health::{self, Health, Part};
 use crate::metrics::Metrics;
 use crate::serve::{Role, serve};
-use crate::{install_logging, Watched};
+use crate::{Watched, install_logging};
 
 /// How long a service waits before it looks for its parts again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -88,7 +88,8 @@ async fn live(service: Service, file: PathBuf) -> Ended {
         Err(errors) => return Ended::new(config::EXIT_CODE, errors),
     };
     if let config::Backplane::Embedded { .. } = config.backplane {
-        let finding = Finding::error("backplane", "is `embedded`, which is one process: `fides sync` runs all services");
+        let finding =
+            Finding::error("backplane", "is `embedded`, which is one process: `fides sync` runs all services");
         return Ended::new(config::EXIT_CODE, finding);
     }
     install_logging(&config.log);
@@ -102,7 +103,7 @@ async fn live(service: Service, file: PathBuf) -> Ended {
     };
     let health = Health::new();
     let probes = CancellationToken::new();
-    let served = health::serve(config.service.listen, health.clone(), metrics.clone(), probes.clone()).await;
+    let served = health::serve(config.service.listen, health.clone(), metrics.clone(), probes.clone());
     let answering = match served {
         Ok((address, answering)) => {
             tracing::info!(service = service.name, %address, "answering probes");
@@ -112,8 +113,10 @@ async fn live(service: Service, file: PathBuf) -> Ended {
     };
     let ended = work(service, &config, &health, &metrics, &stop).await;
     probes.cancel();
-    if let Err(error) = answering.await {
-        tracing::warn!(%error, "the probes did not end cleanly");
+    match answering.await {
+        Ok(Ok(())) => {}
+        Ok(Err(fault)) => tracing::warn!(%fault, "the probes did not end cleanly"),
+        Err(error) => tracing::warn!(%error, "the probes did not end cleanly"),
     }
     ended
 }

@@ -113,6 +113,8 @@ pub struct Pipeline {
     pub version_field: Option<String>,
     /// When imports start; only on demand when absent.
     pub schedule: Option<Schedule>,
+    /// When clean-ups start; only on demand when absent.
+    pub cleanup: Option<Schedule>,
     /// What happens to a target record whose host record is gone.
     pub delete: Delete,
     /// The limits, those of the file with the pipeline's own over them.

@@ -8,6 +8,7 @@ use croner::parser::{CronParser, Seconds, Year};
 use super::body::Body;
 use super::collection::{DottedPath, Names, WithNode, complete};
 use super::fields::{Fields as Keys, Section, section};
+use super::form::Reading;
 use super::limits::LimitsPatch;
 use super::mapping::mapping;
 use super::model::{Delete, Fields, Limits, Namespace, Pipeline, Schedule};
@@ -48,7 +49,7 @@ impl Section for Draft {
         let one = keys.exactly_one(&["columns", "mapping"]);
         let about = "the target column that holds the version, for conditional writes";
         let version_field = keys.optional("version_field", about, Text("a column of the target"));
-        let schedule = schedule(keys);
+        let schedules = schedules(keys);
         let deletes = Word(&[("hard", Delete::Hard), ("never", Delete::Never)]);
         let about = "what happens to a target record whose host record is gone";
         let delete = keys.defaulted("delete", about, deletes, "hard");
@@ -66,6 +67,7 @@ impl Section for Draft {
         });
         let pipeline = || {
             checked.and(one)?;
+            let schedules = schedules?;
             Some(Pipeline {
                 id: String::new(),
                 host: host.clone()?.0,
@@ -81,7 +83,8 @@ impl Section for Draft {
                     None => Fields::Same(columns??),
                 },
                 version_field: version_field?,
-                schedule: schedule?,
+                schedule: schedules.import,
+                cleanup: schedules.cleanup,
                 delete: delete?,
                 limits: Limits::default(),
             })
@@ -91,11 +94,18 @@ impl Section for Draft {
     }
 }
 
-#[expect(clippy::option_option, reason = "refused, absent, and read are three things")]
-fn schedule(keys: &mut Keys<'_, '_>) -> Option<Option<Schedule>> {
+/// When imports and clean-ups start.
+struct Schedules {
+    import: Option<Schedule>,
+    cleanup: Option<Schedule>,
+}
+
+fn schedules(keys: &mut Keys<'_, '_>) -> Option<Schedules> {
     let about = "when imports start: six cron fields, seconds first";
-    let cron = keys.optional("schedule", about, WithNode(Text("six cron fields")));
-    let about = "the time zone of the schedule, as Europe/Berlin";
+    let import = keys.optional("schedule", about, WithNode(Text("six cron fields")));
+    let about = "when the target is searched for what the host no longer has: six cron fields, seconds first";
+    let cleanup = keys.optional("cleanup", about, WithNode(Text("six cron fields")));
+    let about = "the time zone of the schedules, as Europe/Berlin";
     let timezone = keys.optional("timezone", about, WithNode(Text("a time zone")));
     keys.check(|reading, node| {
         let zone = timezone.and_then(|timezone| match &timezone {
@@ -105,20 +115,29 @@ fn schedule(keys: &mut Keys<'_, '_>) -> Option<Option<Schedule>> {
                 reading.refuse_word(written, name, "a time zone of the IANA database", known)
             }),
         });
-        match (cron?, node.get("timezone")) {
-            (Some((cron, written)), _) => match sensible(&cron) {
-                Ok(()) => Some(Some(Schedule { cron, timezone: zone? })),
-                Err(reason) => {
-                    let found = format!("{} ({reason})", written.shown());
-                    reading.refuse_at(&written.spot, found, "six cron fields: second minute hour day month weekday")
-                }
-            },
-            (None, Some(zone)) if !zone.is_null() => {
-                reading.refuse_at(&zone.spot, "a time zone without a schedule", "`schedule` beside it")
-            }
-            (None, _) => Some(None),
+        let (import, cleanup) = (import?, cleanup?);
+        if let (None, None, Some(zone)) = (&import, &cleanup, node.get("timezone").filter(|zone| !zone.is_null())) {
+            return reading.refuse_at(
+                &zone.spot,
+                "a time zone without a schedule",
+                "`schedule` or `cleanup` beside it",
+            );
         }
+        let import = import.map_or(Some(None), |written| schedule(reading, written, zone));
+        let cleanup = cleanup.map_or(Some(None), |written| schedule(reading, written, zone));
+        Some(Schedules { import: import?, cleanup: cleanup? })
     })
+}
+
+#[expect(clippy::option_option, reason = "as the callers read it: refused, or there")]
+fn schedule(reading: &mut Reading<'_>, (cron, written): (String, Node), zone: Option<Tz>) -> Option<Option<Schedule>> {
+    match sensible(&cron) {
+        Ok(()) => Some(Some(Schedule { cron, timezone: zone? })),
+        Err(reason) => {
+            let found = format!("{} ({reason})", written.shown());
+            reading.refuse_at(&written.spot, found, "six cron fields: second minute hour day month weekday")
+        }
+    }
 }
 
 /// Whether the expression has its six fields and means something; the parser alone would add missing fields.
