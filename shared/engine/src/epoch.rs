@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Pipeline, persisted};
 
+/// Processes that establish the same epoch at the same moment: each race has a winner.
+const RACES_MAX: usize = 16;
 /// A billion changes of owner in one epoch.
 const LEASE_BITS: u32 = 30;
 
@@ -37,13 +39,23 @@ pub enum Raised {
 /// Makes sure that the pipeline's epoch belongs to this host's lineage and this incarnation of the hash store, and
 /// raises it where it does not: positions may have gone backward. Every import begins with this.
 pub async fn establish(pipeline: &Pipeline) -> Result<Raised, Fault> {
+    for _ in 0..RACES_MAX {
+        if let Some(raised) = try_establish(pipeline).await? {
+            return Ok(raised);
+        }
+    }
+    Err(persisted::lost_race(&key(pipeline)))
+}
+
+/// `None` when another process was faster: what it stored may be what is wanted.
+async fn try_establish(pipeline: &Pipeline) -> Result<Option<Raised>, Fault> {
     let state = &*pipeline.backplane.state;
     let lineage = pipeline.host.lineage().await?;
     let incarnation = incarnation(pipeline).await?;
     let key = key(pipeline);
     let stored = persisted::load::<Epoch>(state, &key).await?;
     if stored.as_ref().is_some_and(|(epoch, _)| epoch.lineage == lineage && epoch.incarnation == incarnation) {
-        return Ok(Raised::No);
+        return Ok(Some(Raised::No));
     }
     let seconds = u32::try_from(state.now_ms().await? / 1_000).unwrap_or(u32::MAX);
     let (stored, expect) = match stored {
@@ -53,14 +65,17 @@ pub async fn establish(pipeline: &Pipeline) -> Result<Raised, Fault> {
     // L11: the target remembers who wrote it. Where the state store was lost, that alone tells a pipeline that had
     // written before from a new one, and from which epoch on its writes would be refused.
     let last = stored.max(written_in(pipeline).await?);
-    if last > 0 {
-        tracing::warn!(pipeline = %pipeline.id, last, lineage = lineage.0,
-            "versions have a new authority, or marks were lost: the epoch rises");
-    }
     let epoch = seconds.max(last.saturating_add(1));
     let raised = Epoch { epoch, lineage, incarnation, compare_target: last > 0 };
-    persisted::store(state, &key, &raised, expect).await?.ok_or_else(|| persisted::lost_race(&key))?;
-    Ok(if last == 0 { Raised::First } else { Raised::Again })
+    if persisted::store(state, &key, &raised, expect).await?.is_none() {
+        return Ok(None);
+    }
+    if last == 0 {
+        return Ok(Some(Raised::First));
+    }
+    tracing::warn!(pipeline = %pipeline.id, last, epoch, lineage = raised.lineage.0,
+        "versions have a new authority, or marks were lost: the epoch has risen");
+    Ok(Some(Raised::Again))
 }
 
 /// The latest epoch in which somebody took a lane to write the target; 0 when nobody ever did.

@@ -8,7 +8,8 @@ use crate::config::{Log, LogFormat};
 /// Sends logs to standard error: pretty on a terminal, JSON elsewhere, unless the configuration says which. `RUST_LOG`
 /// overrides the level. Called once.
 pub fn install(log: &Log) {
-    let default = EnvFilter::new(log.level.to_string());
+    // lapin logs the bodies of returned messages, which are records; its faults reach us as faults.
+    let default = EnvFilter::new(format!("{},lapin=off,tokio_cron_scheduler=warn", log.level));
     let filter = EnvFilter::try_from_default_env().unwrap_or(default);
     let json = match log.format {
         LogFormat::Json => true,

@@ -1,0 +1,12 @@
+//! The four services as processes, over real `RabbitMQ`, Redis and `PostgreSQL`, while things break. Run through
+//! `tests/run`, or `tests/parts/postgres tests/parts/redis tests/parts/rabbitmq cargo test … --test distributed`.
+//!
+//! `FIDES_TEST_LONG` makes the tables as large as the figures of the README speak of.
+
+mod proxy;
+mod redis;
+mod services;
+mod stand;
+mod writer;
+
+mod survives;

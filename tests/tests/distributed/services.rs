@@ -1,0 +1,138 @@
+//! The services as processes.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// A program that was built beside this test.
+pub fn program(name: &str) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let path = test.ancestors().nth(2).unwrap().join(name);
+    assert!(path.exists(), "{} is missing: build it with cargo build -p {name} in the same profile", path.display());
+    path
+}
+
+/// One process of a service; killed when it is dropped.
+pub struct Process {
+    pub name: &'static str,
+    config: PathBuf,
+    log: PathBuf,
+    child: Child,
+}
+
+impl Process {
+    /// Starts a service. `index` tells it from others of the same name.
+    pub fn start(name: &'static str, config: &Path, index: usize) -> Self {
+        let log = config.with_file_name(format!("{name}-{index}.log"));
+        let child = launch(name, config, &log);
+        Self { name, config: config.to_owned(), log, child }
+    }
+
+    /// Ends it as kill -9 does. Whether it was still alive.
+    pub fn kill(&mut self) -> bool {
+        let alive = self.child.try_wait().unwrap().is_none();
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        alive
+    }
+
+    /// Starts it again, with a log that goes on.
+    pub fn restart(&mut self) {
+        self.child = launch(self.name, &self.config, &self.log);
+    }
+
+    pub fn is_alive(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Asks it to stop, and waits until it has.
+    pub async fn terminate(&mut self) -> ExitStatus {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// What it has logged in all its lives.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Resident memory, in KiB.
+    pub fn memory_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    /// Where its present life answers probes, once it does.
+    fn probes(&self) -> Option<String> {
+        let log = self.log();
+        let line = log.lines().rev().find(|line| line.contains("\"answering probes\""))?;
+        Some(serde_json::from_str::<serde_json::Value>(line).ok()?["address"].as_str()?.to_owned())
+    }
+
+    /// The body and the status line of a probe; waits until the process answers at all.
+    pub async fn probe(&self, path: &str) -> (String, String) {
+        loop {
+            if let Some(address) = self.probes()
+                && let Ok(answer) = get(&address, path).await
+                && let Some((head, body)) = answer.split_once("\r\n\r\n")
+            {
+                return (head.lines().next().unwrap_or_default().to_owned(), body.to_owned());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// The sum of all samples of a metric whose line has every one of `labels`.
+    pub async fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+        let (_, body) = self.probe("/metrics").await;
+        let is_it = |line: &&str| {
+            line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))
+                && labels.iter().all(|label| line.contains(label))
+        };
+        let value = |line: &str| line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok());
+        body.lines().filter(is_it).filter_map(value).sum()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = (self.child.kill(), self.child.wait());
+        if std::thread::panicking() {
+            let log = self.log();
+            let last: Vec<&str> = log.lines().rev().take(8).collect();
+            eprintln!("--- last words of {}", self.log.display());
+            last.iter().rev().for_each(|line| eprintln!("{line}"));
+        }
+    }
+}
+
+async fn get(address: &str, path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(address).await?;
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: fides\r\nConnection: close\r\n\r\n").as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
+}
+
+fn launch(name: &str, config: &Path, log: &Path) -> Child {
+    let log = File::options().create(true).append(true).open(log).unwrap();
+    Command::new(program(&format!("fides-{name}")))
+        .arg("--config")
+        .arg(config)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .unwrap()
+}

@@ -1,0 +1,183 @@
+//! What every test here stands on: a database, a Redis and lanes of its own, proxies before all parts, the services.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+
+use crate::proxy::Proxy;
+use crate::redis::Redis;
+use crate::services::{Process, program};
+
+/// How long both sides may take to become equal once nothing breaks any more.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Rows of the table.
+pub fn rows() -> i64 {
+    match (cfg!(debug_assertions), std::env::var_os("FIDES_TEST_LONG").is_some()) {
+        (true, _) => 5_000,
+        (false, false) => 100_000,
+        (false, true) => 1_000_000,
+    }
+}
+
+pub struct Stand {
+    pub folder: tempfile::TempDir,
+    /// The pipeline: its lanes are this test's own.
+    pub pipeline: String,
+    pub config: PathBuf,
+    pub redis: Redis,
+    pub before_host: Proxy,
+    pub before_target: Proxy,
+    pub before_redis: Proxy,
+    pub before_broker: Proxy,
+    server: String,
+    database: String,
+    options: String,
+}
+
+fn variable(name: &str, part: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run this through tests/parts/{part}"))
+}
+
+/// The address in a url, and the url with another address.
+fn address_of(url: &str) -> SocketAddr {
+    let authority = url.split_once('@').unwrap().1.split(['/', '?']).next().unwrap();
+    authority.to_socket_addrs().unwrap().next().unwrap()
+}
+
+fn through(url: &str, proxy: &Proxy) -> String {
+    let (user, rest) = url.split_once('@').unwrap();
+    let (_, path) = rest.split_once('/').unwrap();
+    format!("{user}@{}/{path}", proxy.address)
+}
+
+impl Stand {
+    /// A stand whose host has no table yet. `options` are keys of the pipeline.
+    pub async fn new(name: &str, options: &str) -> Self {
+        let server = variable("FIDES_TEST_POSTGRES_URL", "postgres");
+        let unique = uuid::Uuid::now_v7().simple().to_string();
+        let database = format!("fides_{name}_{unique}");
+        let mut admin = PgConnection::connect(&server).await.unwrap();
+        sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {database}"))).execute(&mut admin).await.unwrap();
+        let redis = Redis::start().await;
+        let broker = address_of(&variable("FIDES_TEST_AMQP_URL", "rabbitmq"));
+        let folder = tempfile::tempdir().unwrap();
+        let stand = Self {
+            config: folder.path().join("fides.yaml"),
+            folder,
+            pipeline: format!("{name}-{}", &unique[20..]),
+            before_host: Proxy::before(address_of(&server)).await,
+            before_target: Proxy::before(address_of(&server)).await,
+            before_redis: Proxy::before(redis.address).await,
+            before_broker: Proxy::before(broker).await,
+            redis,
+            server,
+            database,
+            options: options.to_owned(),
+        };
+        stand.configure(&stand.config, stand.before_redis.address);
+        stand
+    }
+
+    /// The database, reached directly.
+    pub fn url(&self) -> String {
+        let (server, _) = self.server.rsplit_once('/').unwrap();
+        format!("{server}/{}", self.database)
+    }
+
+    pub async fn connect(&self) -> PgConnection {
+        PgConnection::connect(&self.url()).await.unwrap()
+    }
+
+    /// Writes a configuration that reaches Redis at `redis`.
+    pub fn configure(&self, path: &std::path::Path, redis: SocketAddr) {
+        let broker = through(&variable("FIDES_TEST_AMQP_URL", "rabbitmq"), &self.before_broker);
+        let (host, target) = (through(&self.url(), &self.before_host), through(&self.url(), &self.before_target));
+        let text = format!(
+            "backplane:\n  amqp: {{ url: \"{broker}\" }}\n  redis: {{ url: \"redis://{redis}/0\" }}\n\
+             service: {{ listen: \"127.0.0.1:0\" }}\n\
+             hosts:\n  host: {{ kind: postgres, url: \"{host}\" }}\n\
+             targets:\n  target: {{ kind: postgres, url: \"{target}\" }}\n\
+             pipelines:\n  {}:\n    host: host\n    from: items\n    target: target\n    into: public.copy\n    \
+             create: true\n    columns: '*'\n    schedule: \"*/2 * * * * *\"\n    {}\n",
+            self.pipeline, self.options
+        );
+        std::fs::write(path, text).unwrap();
+    }
+
+    /// The host table, filled by the server itself.
+    pub async fn fill(&self, rows: i64) -> PgConnection {
+        let mut host = self.connect().await;
+        let table = "CREATE TABLE items (id bigint PRIMARY KEY, name text NOT NULL, price numeric(12,2), stock int, \
+                     active boolean NOT NULL, attributes jsonb, changed timestamptz NOT NULL, ratio double precision)";
+        sqlx::query(table).execute(&mut host).await.unwrap();
+        let rows = format!(
+            "INSERT INTO items SELECT i, 'Stück № ' || i || repeat('x', (i % 60)::int), (i % 100000) / 100.0, \
+             (i % 1000)::int, i % 3 = 0, jsonb_build_object('größe', i % 50), \
+             timestamptz '2024-01-01 00:00:00Z' + i * interval '1 second', i / 3.0 FROM generate_series(1, {rows}) i"
+        );
+        sqlx::query(AssertSqlSafe(rows)).execute(&mut host).await.unwrap();
+        sqlx::query("ANALYZE items").execute(&mut host).await.unwrap();
+        host
+    }
+
+    pub fn start(&self, name: &'static str, index: usize) -> Process {
+        Process::start(name, &self.config, index)
+    }
+
+    /// Two importers, three publishing-consumers, one of each other service.
+    pub fn start_all(&self) -> Vec<Process> {
+        let importers = (0..2).map(|index| self.start("importer", index));
+        let consumers = (0..3).map(|index| self.start("publishing-consumer", index));
+        let others = ["cleanup-scheduler", "event-handler"].map(|name| self.start(name, 0));
+        importers.chain(consumers).chain(others).collect()
+    }
+
+    /// Runs the operator's command; its exit status, what it printed, what it complained about.
+    pub fn fides(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
+        let output =
+            Command::new(program("fides")).arg("--config").arg(&self.config).args(arguments).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    }
+
+    /// Waits until `verify` says that both sides are equal, and that nothing is dead.
+    pub async fn becomes_equal(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let (code, stdout, stderr) = self.fides(&["verify", &self.pipeline, "--json"]);
+            if code == Some(0) {
+                break;
+            }
+            assert!(Instant::now() < deadline, "never equal: {code:?} {stdout}{stderr}");
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        let (_, dead, stderr) = self.fides(&["dead", "list", &self.pipeline, "--json"]);
+        let letters: serde_json::Value = serde_json::from_str(&dead).unwrap_or_else(|error| panic!("{error}: {dead}{stderr}"));
+        assert_eq!(letters.as_array().map(Vec::len), Some(0), "{dead}");
+    }
+
+    /// How many documents the target holds.
+    pub async fn copied(&self) -> i64 {
+        let mut target = self.connect().await;
+        sqlx::query_scalar("SELECT count(*) FROM copy").fetch_one(&mut target).await.unwrap_or(0)
+    }
+
+    /// Waits until the target holds at least so many documents.
+    pub async fn has_copied(&self, documents: i64) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.copied().await < documents {
+            assert!(Instant::now() < deadline, "only {} documents arrived", self.copied().await);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    pub async fn close(self) {
+        let mut admin = PgConnection::connect(&self.server).await.unwrap();
+        let drop = format!("DROP DATABASE {} WITH (FORCE)", self.database);
+        sqlx::query(AssertSqlSafe(drop)).execute(&mut admin).await.unwrap();
+    }
+}
