@@ -179,17 +179,15 @@ async fn a_port_in_use_is_a_fault_with_advice() {
 
 #[tokio::test]
 async fn slow_clients_do_not_keep_others_out_and_the_oldest_is_cut() {
-    let served = Served::start();
+    // Nothing but the coming of another ends a connection here.
+    let served = Served::within(Bounds { connection_max: 2 * LONG, ..Bounds::default() });
     let mut slow = Vec::new();
     for _ in 0..CONNECTIONS_MAX {
         let mut stream = TcpStream::connect(served.address).await.unwrap();
         stream.write_all(b"GET /healthz HT").await.unwrap();
         slow.push(stream);
     }
-    let (asked, answer) = (Instant::now(), served.get("/healthz").await);
-    assert_eq!(answer.status, 200);
-    // Far below the time that a connection may last: nobody waited for a slow client.
-    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+    assert_eq!(served.get("/healthz").await.status, 200);
 
     let mut oldest = slow.remove(0);
     let read = within(oldest.read(&mut [0; 1])).await;

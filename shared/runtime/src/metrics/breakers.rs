@@ -23,7 +23,7 @@ impl Breakers {
         meter
             .u64_observable_gauge("fides.breaker.state")
             .with_unit("{state}")
-            .with_description("State of the circuit breaker before a host or target: 0 closed, 1 half-open, 2 open.")
+            .with_description("State of the circuit breaker before a part: 0 closed, 1 half-open, 2 open.")
             .with_callback(move |observer| {
                 for (part, state) in observed.worst() {
                     observer.observe(state, &[KeyValue::new("part", part)]);

@@ -26,12 +26,14 @@ impl Instruments {
             records: meter
                 .u64_counter("fides.call.records")
                 .with_unit("{record}")
-                .with_description("Records of calls to hosts and targets, by what became of them.")
+                .with_description("Records of calls to hosts, targets and the backplane, by what became of them.")
                 .build(),
             duration: meter
                 .f64_histogram("fides.call.duration")
                 .with_unit("s")
-                .with_description("Durations of calls to hosts and targets, with all attempts and waits.")
+                .with_description(
+                    "Durations of calls to hosts, targets and the backplane, with all attempts and waits.",
+                )
                 .with_boundaries(DURATION_BOUNDS.to_vec())
                 .build(),
             retries: meter
@@ -42,7 +44,7 @@ impl Instruments {
             throttles: meter
                 .u64_counter("fides.call.throttles")
                 .with_unit("{answer}")
-                .with_description("Answers by which a host or target asked for patience.")
+                .with_description("Answers by which a part asked for patience.")
                 .build(),
         }
     }

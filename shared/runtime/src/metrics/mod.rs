@@ -80,7 +80,8 @@ impl Metrics {
     /// A meter for a guard; what it is told goes to `tracing` too.
     ///
     /// Take one for every guard: a part that is guarded several times has several breakers, and only one that has a meter
-    /// of its own is told apart. Of those the worst is shown, for as long as somebody holds its meter.
+    /// of its own is told apart. Of those the worst is shown, for as long as somebody holds its meter; so a meter that
+    /// outlives its guard shows the last state of a breaker that is no more.
     pub fn meter(&self) -> Arc<dyn Meter> {
         Arc::new(GuardMeter::new(Arc::clone(&self.inner.calls), self.inner.breakers.join()))
     }

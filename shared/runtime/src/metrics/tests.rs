@@ -192,9 +192,12 @@ fn paused_lanes_are_counted() {
     metrics.pipeline(&PipelineId::new("orders"), Arc::clone(&progress));
     let paused = || value(&metrics, "fides_lanes_paused{pipeline=\"orders\"}");
     assert_eq!(paused(), Some(0.0));
-    progress.pause(0, Some("the target is away".into()));
+    progress.pause(3, Some("the target is away".into()));
+    progress.pause(5, Some("the target is away".into()));
+    assert_eq!(paused(), Some(2.0));
+    progress.pause(3, None);
     assert_eq!(paused(), Some(1.0));
-    progress.pause(0, None);
+    progress.pause(5, None);
     assert_eq!(paused(), Some(0.0));
 }
 
