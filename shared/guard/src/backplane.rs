@@ -14,17 +14,17 @@ use crate::stack::{Call, Stack};
 const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Puts the guard before a backplane that is reached over a network. `broker` and `store` are its parts' names in faults
-/// and measurements; each has a breaker of its own. Every call may be made again: a put whose answer was lost and that
+/// and measurements; each has a breaker and a meter of its own. Every call may be made again: a put whose answer was lost and that
 /// is repeated says that its precondition did not hold, which callers treat as a race that they lost.
 pub fn guard_backplane(
     backplane: Backplane,
     broker: &str,
     store: &str,
     limits: &Limits,
-    meter: &Arc<dyn Meter>,
+    meters: &(dyn Fn() -> Arc<dyn Meter> + Send + Sync),
 ) -> Backplane {
-    let store = Arc::new(Stack::new(store, None, limits, Arc::clone(meter)));
-    let broker = Stack::new(broker, None, limits, Arc::clone(meter));
+    let store = Arc::new(Stack::new(store, None, limits, meters()));
+    let broker = Stack::new(broker, None, limits, meters());
     Backplane {
         queue: Arc::new(GuardedQueue { queue: backplane.queue, stack: broker }),
         hashes: Arc::new(Guarded { port: backplane.hashes, stack: Arc::clone(&store) }),

@@ -20,6 +20,9 @@ pub enum Access {
     Read,
 }
 
+/// Makes meters: every guard tells one of its own, because a meter remembers the state of the breaker behind it.
+pub type Meters<'a> = &'a (dyn Fn() -> Arc<dyn Meter> + Send + Sync);
+
 /// Wired pipelines.
 pub struct App {
     /// In the order of the configuration.
@@ -40,7 +43,7 @@ impl App {
     /// Opens the backplane and wires the pipelines named in `only` (all of them when it is empty). With [`Access::Own`]
     /// the targets are prepared too: created where `create: true`, otherwise checked.
     pub async fn open(config: &Config, access: Access, only: &[String]) -> Result<App, StartError> {
-        Self::open_metered(config, access, only, &(Arc::new(TracingMeter) as Arc<dyn Meter>)).await
+        Self::open_metered(config, access, only, &|| Arc::new(TracingMeter)).await
     }
 
     /// [`App::open`] with somebody who learns of every call that crosses a network.
@@ -48,16 +51,16 @@ impl App {
         config: &Config,
         access: Access,
         only: &[String],
-        meter: &Arc<dyn Meter>,
+        meters: Meters<'_>,
     ) -> Result<App, StartError> {
         let chosen = choose(config, only)?;
         let limits = convert::limits(&config.limits);
-        let backplane = backplane::open(&config.backplane, &limits, access, meter).await?;
+        let backplane = backplane::open(&config.backplane, &limits, access, meters).await?;
         let mut app = App { pipelines: Vec::new(), schedules: HashMap::new(), create: HashMap::new() };
         let mut findings = Vec::new();
         let mut hosts: HashMap<&str, Arc<dyn Host>> = HashMap::new();
         for pipeline in chosen {
-            match build(config, pipeline, &mut hosts, &backplane, meter).await {
+            match build(config, pipeline, &mut hosts, &backplane, meters).await {
                 Ok(built) => app.add(pipeline, built),
                 Err(found) => findings.extend(found),
             }
@@ -114,7 +117,7 @@ async fn build<'a>(
     pipeline: &'a config::Pipeline,
     hosts: &mut HashMap<&'a str, Arc<dyn Host>>,
     backplane: &Backplane,
-    meter: &Arc<dyn Meter>,
+    meters: Meters<'_>,
 ) -> Result<Pipeline, Vec<Finding>> {
     let limits = convert::limits(&pipeline.limits);
     let missing = |section: &str, name: &str| vec![Finding::error(format!("{section}.{name}"), "is not configured")];
@@ -127,7 +130,7 @@ async fn build<'a>(
     } else {
         let store = config.hosts.get(&pipeline.host).ok_or_else(|| missing("hosts", &pipeline.host))?;
         let host = registry::host(store).await.map_err(fault("hosts", &pipeline.host))?;
-        let host = guard_host(&format!("host {}", pipeline.host), host, &limits, meter.clone());
+        let host = guard_host(&format!("host {}", pipeline.host), host, &limits, meters());
         hosts.insert(&pipeline.host, host.clone());
         host
     };
@@ -137,6 +140,6 @@ async fn build<'a>(
     }
     let store = config.targets.get(&pipeline.target).ok_or_else(|| missing("targets", &pipeline.target))?;
     let target = registry::target(store, &limits).await.map_err(fault("targets", &pipeline.target))?;
-    let target = guard_target(&format!("target {}", pipeline.target), target, &limits, meter.clone());
+    let target = guard_target(&format!("target {}", pipeline.target), target, &limits, meters());
     Ok(wire::assemble(pipeline, mapped, host, target, backplane.clone()))
 }

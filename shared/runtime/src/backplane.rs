@@ -1,13 +1,12 @@
 //! Opens the backplane: the only place that knows in which mode Fides runs.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use fides_core::port::Backplane;
 use fides_core::{Fault, Limits};
-use fides_guard::{Meter, guard_backplane};
+use fides_guard::guard_backplane;
 
-use crate::app::Access;
+use crate::app::{Access, Meters};
 use crate::config::{self, Amqp, Redis};
 use crate::finding::Finding;
 
@@ -16,7 +15,7 @@ pub(crate) async fn open(
     configured: &config::Backplane,
     limits: &Limits,
     access: Access,
-    meter: &Arc<dyn Meter>,
+    meters: Meters<'_>,
 ) -> Result<Backplane, Vec<Finding>> {
     let found = |path: &'static str| move |fault: Fault| vec![Finding::fault(path, &fault)];
     match (configured, access) {
@@ -42,7 +41,7 @@ pub(crate) async fn open(
                 state: store.state(),
                 dead: store.dead_letters(),
             };
-            Ok(guard_backplane(backplane, "backplane amqp", "backplane redis", limits, meter))
+            Ok(guard_backplane(backplane, "backplane amqp", "backplane redis", limits, meters))
         }
     }
 }

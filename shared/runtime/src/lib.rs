@@ -21,7 +21,7 @@ mod serve;
 mod sync;
 mod wire;
 
-pub use app::{Access, App};
+pub use app::{Access, App, Meters};
 pub use check::check;
 pub use finding::{Finding, Severity, StartError};
 pub use init::init;

@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Arg, Command, value_parser};
-use fides_core::Fault;
 use fides_core::port::Backplane;
+use fides_core::{Fault, Lane};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -129,6 +129,7 @@ async fn work(
     stop: &CancellationToken,
 ) -> Ended {
     let starting = health.part("start");
+    let (store, broker) = (health.part("backplane.redis"), health.part("backplane.amqp"));
     let app = tokio::select! {
         opened = open(config, metrics, &starting) => match opened {
             Ok(app) => app,
@@ -147,7 +148,7 @@ async fn work(
     let backplane = app.pipelines.first().map(|pipeline| (pipeline.backplane.clone(), pipeline.lanes()));
     let probing = async {
         match backplane {
-            Some((backplane, lanes)) => probe(&backplane, &lanes, health).await,
+            Some((backplane, lanes)) => probe(&backplane, &lanes, &store, &broker).await,
             None => std::future::pending().await,
         }
     };
@@ -163,10 +164,9 @@ async fn work(
 
 /// Opens everything, waiting for what cannot be reached yet: the order in which services and parts start does not matter.
 async fn open(config: &Config, metrics: &Metrics, starting: &Part) -> Result<App, StartError> {
-    let meter = metrics.meter();
     let mut told = String::new();
     loop {
-        let error = match App::open_metered(config, Access::Own, &[], &meter).await {
+        let error = match App::open_metered(config, Access::Own, &[], &|| metrics.meter()).await {
             Ok(app) => return Ok(app),
             Err(error) => error,
         };
@@ -186,12 +186,11 @@ async fn open(config: &Config, metrics: &Metrics, starting: &Part) -> Result<App
 }
 
 /// Tells `/readyz` whether the parts that every service needs are there.
-async fn probe(backplane: &Backplane, lanes: &[fides_core::Lane], health: &Health) {
-    let (store, broker) = (health.part("backplane.redis"), health.part("backplane.amqp"));
+async fn probe(backplane: &Backplane, lanes: &[Lane], store: &Part, broker: &Part) {
     loop {
-        tell(&store, backplane.state.now_ms().await);
+        tell(store, backplane.state.now_ms().await);
         if let Some(lane) = lanes.first() {
-            tell(&broker, backplane.queue.depth(lane).await);
+            tell(broker, backplane.queue.depth(lane).await);
         }
         sleep(PROBE).await;
     }

@@ -3,6 +3,8 @@
 //!
 //! `FIDES_TEST_LONG` makes the tables as large as the figures of the README speak of.
 
+#![allow(clippy::unwrap_used)] // allow-unwrap-in-tests does not reach the functions that tests share
+
 mod proxy;
 mod redis;
 mod services;
@@ -10,3 +12,4 @@ mod stand;
 mod writer;
 
 mod survives;
+mod waits;

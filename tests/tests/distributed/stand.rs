@@ -12,7 +12,7 @@ use crate::redis::Redis;
 use crate::services::{Process, program};
 
 /// How long both sides may take to become equal once nothing breaks any more.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_mins(5);
 
 /// Rows of the table.
 pub fn rows() -> i64 {
@@ -138,8 +138,7 @@ impl Stand {
 
     /// Runs the operator's command; its exit status, what it printed, what it complained about.
     pub fn fides(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
-        let output =
-            Command::new(program("fides")).arg("--config").arg(&self.config).args(arguments).output().unwrap();
+        let output = Command::new(program("fides")).arg("--config").arg(&self.config).args(arguments).output().unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         (output.status.code(), text(&output.stdout), text(&output.stderr))
     }
@@ -156,7 +155,8 @@ impl Stand {
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
         let (_, dead, stderr) = self.fides(&["dead", "list", &self.pipeline, "--json"]);
-        let letters: serde_json::Value = serde_json::from_str(&dead).unwrap_or_else(|error| panic!("{error}: {dead}{stderr}"));
+        let letters: serde_json::Value =
+            serde_json::from_str(&dead).unwrap_or_else(|error| panic!("{error}: {dead}{stderr}"));
         assert_eq!(letters.as_array().map(Vec::len), Some(0), "{dead}");
     }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::collection::Names;
 use super::fields::{Fields, Section, section};
 use super::model::{Amqp, Backplane, Redis};
+use super::node::Content;
 use super::scalar::{FilePath, Number};
 use super::store::{Url, UrlFile};
 
@@ -84,9 +85,14 @@ impl Section for Redis {
             "settings of Redis that may lose marks and are accepted as they are: what is lost is imported again";
         let accept = fields.optional("accept", about, Names("a setting of Redis"));
         let known = fields.check(|reading, node| {
-            let unknown = accept.iter().flatten().flatten().find(|name| !ACCEPTABLE.contains(&name.as_str()));
-            let (Some(unknown), Some(list)) = (unknown, node.get("accept")) else { return Some(()) };
-            reading.refuse_word(list, unknown, format!("some of {}", ACCEPTABLE.join(", ")), ACCEPTABLE)
+            let Some(Content::List(items)) = node.get("accept").map(|list| &list.content) else { return Some(()) };
+            let names = accept.iter().flatten().flatten();
+            match items.iter().zip(names).find(|(_, name)| !ACCEPTABLE.contains(&name.as_str())) {
+                Some((item, name)) => {
+                    reading.refuse_word(item, name, format!("one of {}", ACCEPTABLE.join(", ")), ACCEPTABLE)
+                }
+                None => Some(()),
+            }
         });
         one?;
         Some(Self {
