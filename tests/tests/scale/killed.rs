@@ -136,6 +136,10 @@ async fn twenty_kills_repeat_only_what_was_in_flight() {
     let least = TABLE - KILLS * PAGES_IN_FLIGHT;
     assert!((least..=TABLE).contains(&told), "{told} rows in saved pages; {least} to {TABLE} were due");
     assert!((1..=KILLS).contains(&run["resumed"].as_i64().unwrap()), "{run}");
+
+    // What the killed processes had marked is true and complete.
+    let (nothing, _) = sync(&config);
+    assert_eq!(nothing["published"], 0, "{nothing}");
     drop(host);
     stand.close().await;
 }
