@@ -3,14 +3,17 @@
 
 use std::process::{Command, Stdio};
 
-use crate::shop::{Ran, Shop, ran};
+use crate::shop::{CONFIG, Ran, Shop, ran};
 
-/// So narrow that the target stays far below the limits that the state file meets.
-const ROWS: usize = 30_000;
+/// More than the largest limit has room for in the queue.
+const ROWS: usize = 60_000;
+/// An import that never waits for room in a lane meets the full disk itself, at once.
+const DEEP: &str = "limits: { lane_depth_batches_max: 10000 }\n";
 const UNAVAILABLE: i32 = 69;
 
 fn stocked() -> Shop {
     let shop = Shop::new();
+    shop.configure(&format!("{DEEP}{CONFIG}"));
     shop.on_host(&format!(
         "DELETE FROM item; WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {ROWS})
          INSERT INTO item SELECT i, 'n' || i, '1' FROM n"
@@ -59,7 +62,7 @@ fn assert_goes_on(shop: &Shop) {
 fn a_state_file_that_cannot_grow_stops_a_sync_and_loses_nothing() {
     let shop = stocked();
     let mut in_the_middle = 0;
-    for kib in [4, 16, 64, 256, 1_024, 1_536, 2_048] {
+    for kib in [4, 64, 1_024] {
         assert_told(&run_within(&shop, kib, &["sync", "--once"]), &format!("{kib} KiB"));
         in_the_middle += usize::from((1..ROWS).contains(&shop.target_count()));
     }
@@ -99,13 +102,13 @@ impl Drop for Small {
 #[test]
 fn a_full_disk_is_named_and_room_on_it_is_enough_to_go_on() {
     let shop = stocked();
-    shop.configure(&crate::shop::CONFIG.replace("./state.fides", "./small/state.fides"));
+    shop.configure(&format!("{DEEP}{CONFIG}").replace("./state.fides", "./small/state.fides"));
     let Some(small) = Small::mount(shop.path("small"), "64k") else {
         eprintln!("not run: this user may not mount a file system");
         return;
     };
     let mut in_the_middle = 0;
-    for size in ["64k", "512k", "1m"] {
+    for size in ["64k", "1m"] {
         small.resize(size);
         let ran = shop.run(&["sync", "--once"]);
         assert_told(&ran, size);

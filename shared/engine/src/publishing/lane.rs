@@ -40,7 +40,7 @@ pub async fn consume_lane(
         // A round is never cut in the middle by a stop: `own` looks at the token between rounds.
         let Err(fault) = own(pipeline, progress, lane, holder, stop, &mut worked).await else { return };
         failures = if worked { 1 } else { failures + 1 };
-        progress.pause(Some(format!("lane {lane} waits: {fault}")));
+        progress.pause(lane.index, format!("lane {lane} waits: {fault}"));
         tracing::warn!(%lane, failures, %fault, "lane paused");
         let wait_ms = match fault.kind {
             FaultKind::Throttled { after } => u64::try_from(after.as_millis()).unwrap_or(u64::MAX),
@@ -86,7 +86,7 @@ async fn own(
     let mut gatherer = Gatherer::new();
     let round = Round { pipeline, progress, lane, token };
     let idle = Duration::from_millis(limits.lease_ms / 3);
-    progress.pause(None);
+    progress.retry(lane.index);
     loop {
         let gathered = tokio::select! {
             biased;
@@ -100,13 +100,17 @@ async fn own(
             Some(renewed) if renewed.token == lease.token => {}
             _ => return Err(Fault::unavailable(format!("lane {lane} was taken over by another process"))),
         }
-        let Some(gathered) = gathered else { continue };
+        let Some(gathered) = gathered else {
+            progress.resume(lane.index);
+            continue;
+        };
         round.run(&gathered).await?;
         if let Some(fence) = gathered.fence {
             fence::pass(pipeline, lane, fence).await?;
         }
         // L2: applied, marked, and only now settled.
         consumer.settle(&gathered.tags).await?;
+        progress.resume(lane.index);
         *worked = true;
     }
 }
