@@ -1,6 +1,9 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 /// What a run has done so far, counted in records. Shared by all tasks of a run; reading it costs nothing.
 #[derive(Debug, Default)]
@@ -31,9 +34,20 @@ pub struct Progress {
     pub redelivered: AtomicU64,
     /// Lanes that this process works on.
     pub lanes: AtomicU64,
-    /// Why each paused lane is paused.
-    paused: Mutex<BTreeMap<u16, String>>,
+    troubled: Mutex<BTreeMap<u16, Trouble>>,
     phase: Mutex<&'static str>,
+}
+
+/// A lane that has not worked since a fault.
+#[derive(Debug)]
+struct Trouble {
+    /// The first fault since it last worked.
+    since: Instant,
+    /// The latest one.
+    latest: Instant,
+    reason: String,
+    /// Whether it waits now; otherwise it is being tried again.
+    waits: bool,
 }
 
 /// The numbers of a [`Progress`].
@@ -74,23 +88,47 @@ impl Progress {
         }
     }
 
-    /// Why a lane is paused, if one is.
+    /// Why a lane is paused, if one is: of several, the one that has not worked for longest.
     pub fn paused(&self) -> Option<String> {
-        self.paused.lock().ok().and_then(|paused| paused.values().next().cloned())
+        let troubled = self.troubled.lock().ok()?;
+        let waiting = troubled.values().filter(|trouble| trouble.waits);
+        waiting.min_by_key(|trouble| trouble.since).map(|trouble| trouble.reason.clone())
     }
 
-    /// How many lanes are paused.
+    /// How many lanes have met a fault and not worked since.
     pub fn paused_lanes(&self) -> usize {
-        self.paused.lock().map_or(0, |paused| paused.len())
+        self.troubled.lock().map_or(0, |troubled| troubled.len())
     }
 
-    /// Says that a lane is paused, or (`None`) that it goes on.
-    pub fn pause(&self, lane: u16, reason: Option<String>) {
-        if let Ok(mut paused) = self.paused.lock() {
-            match reason {
-                Some(reason) => paused.insert(lane, reason),
-                None => paused.remove(&lane),
-            };
+    /// From its first fault to its latest: how long a lane has tried in vain, of several the longest, and why. A lane that
+    /// is tried again and fails again has not worked in between.
+    pub fn stuck(&self) -> Option<(Duration, String)> {
+        let troubled = self.troubled.lock().ok()?;
+        let lasted = troubled.values().map(|trouble| (trouble.latest - trouble.since, &trouble.reason));
+        lasted.max_by_key(|(lasted, _)| *lasted).map(|(lasted, reason)| (lasted, reason.clone()))
+    }
+
+    /// Says that a lane met a fault and waits.
+    pub fn pause(&self, lane: u16, reason: String) {
+        let Ok(mut troubled) = self.troubled.lock() else { return };
+        let now = Instant::now();
+        let since = troubled.get(&lane).map_or(now, |trouble| trouble.since);
+        troubled.insert(lane, Trouble { since, latest: now, reason, waits: true });
+    }
+
+    /// Says that a lane is tried again. Whether it works is not known yet.
+    pub fn retry(&self, lane: u16) {
+        if let Ok(mut troubled) = self.troubled.lock()
+            && let Some(trouble) = troubled.get_mut(&lane)
+        {
+            trouble.waits = false;
+        }
+    }
+
+    /// Says that a lane works.
+    pub fn resume(&self, lane: u16) {
+        if let Ok(mut troubled) = self.troubled.lock() {
+            troubled.remove(&lane);
         }
     }
 

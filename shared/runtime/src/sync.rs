@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 
-/// `sync_once` gives up when a lane was paused for this long without a pause in between.
+/// `sync_once` gives up when a lane has tried in vain for this long.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How often that is looked at.
 const WATCH: Duration = Duration::from_millis(250);
@@ -112,16 +112,11 @@ async fn beside_consumers<T>(
     }
 }
 
-/// Resolves when a lane has been paused for too long.
+/// Resolves when a lane has tried in vain for too long.
 async fn give_up(progress: &Progress) -> Fault {
-    let mut since: Option<Instant> = None;
     loop {
         tokio::time::sleep(WATCH).await;
-        let Some(reason) = progress.paused() else {
-            since = None;
-            continue;
-        };
-        if since.get_or_insert_with(Instant::now).elapsed() >= PATIENCE {
+        if let Some((_, reason)) = progress.stuck().filter(|(lasted, _)| *lasted >= PATIENCE) {
             return Fault::unavailable(reason).advise("nothing is lost: run it again when the cause is mended");
         }
     }
@@ -131,4 +126,40 @@ async fn give_up(progress: &Progress) -> Fault {
 pub(crate) fn worker(progress: Arc<Progress>) -> Worker {
     let holder = format!("{}-{:x}", std::process::id(), fastrand::u64(..)).into();
     Worker { holder, progress }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A lane that can be owned and cannot write, beside one that works: every two seconds, for so many.
+    async fn in_vain(progress: &Progress, seconds: u64, works_at: Option<u64>) -> bool {
+        let lanes = async {
+            for second in (0..seconds).step_by(2) {
+                progress.pause(0, String::from("lane items/0 waits: refused"));
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                progress.retry(0);
+                progress.resume(1);
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                if works_at == Some(second) {
+                    progress.resume(0);
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            fault = give_up(progress) => {
+                assert!(fault.to_string().contains("items/0") && fault.to_string().contains("nothing is lost"), "{fault}");
+                true
+            }
+            () = lanes => false,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn patience_ends_for_a_lane_that_is_tried_again_and_again() {
+        assert!(in_vain(&Progress::default(), 40, None).await);
+        assert!(!in_vain(&Progress::default(), 28, None).await, "within its patience");
+        assert!(!in_vain(&Progress::default(), 40, Some(20)).await, "it worked in between");
+    }
 }

@@ -159,7 +159,7 @@ mod tests {
         Progress::add(&progress.read, 12_000);
         Progress::add(&progress.estimate, 50_000);
         Progress::add(&progress.published, 7);
-        progress.pause(0, Some("lane a/1 waits: refused".into()));
+        progress.pause(1, "lane a/1 waits: refused".into());
         let row = Row { pipeline: "a".into(), progress, bar: None };
         assert_eq!(row.line(), "12,000 read of about 50,000, reading, 7 published; paused: lane a/1 waits: refused");
     }

@@ -5,6 +5,7 @@
 mod dead;
 mod demo;
 mod flow;
+mod full;
 mod shop;
 mod together;
 mod usage;

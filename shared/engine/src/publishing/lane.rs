@@ -29,7 +29,7 @@ pub(super) async fn consume_lane(pipeline: &Pipeline, worker: &Worker, lane: &La
             Ok(Owned::Elsewhere) => pipeline.limits.lease_ms / ASKS_PER_LEASE,
             Err(fault) => {
                 failures = if worked { 1 } else { failures + 1 };
-                worker.progress.pause(lane.index, Some(format!("lane {lane} waits: {fault}")));
+                worker.progress.pause(lane.index, format!("lane {lane} waits: {fault}"));
                 tracing::warn!(%lane, failures, %fault, "lane paused");
                 match fault.kind {
                     FaultKind::Throttled { after } => u64::try_from(after.as_millis()).unwrap_or(u64::MAX),
@@ -42,7 +42,7 @@ pub(super) async fn consume_lane(pipeline: &Pipeline, worker: &Worker, lane: &La
             () = stop.cancelled() => break,
         }
     }
-    worker.progress.pause(lane.index, None);
+    worker.progress.resume(lane.index);
 }
 
 /// A paused lane is tried again at least this often: whatever it waits for, it goes on soon after. The guard decides
@@ -92,12 +92,25 @@ async fn work(
     let mut consumer = pipeline.backplane.queue.consume(lane).await?;
     let mut gatherer = Gatherer::new();
     let round = Round { pipeline, progress: &worker.progress, lane, token };
-    worker.progress.pause(lane.index, None);
+    worker.progress.retry(lane.index);
+    let idle = Duration::from_millis(pipeline.limits.lease_ms / 3);
     loop {
-        let gathered = tokio::select! {
-            biased;
-            () = stop.cancelled() => return Ok(()),
-            gathered = gatherer.next(&mut *consumer, &pipeline.limits) => gathered?,
+        let gathered = {
+            let mut next = std::pin::pin!(gatherer.next(&mut *consumer, &pipeline.limits));
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(()),
+                gathered = &mut next => gathered?,
+                // A lane without work is not in trouble.
+                () = tokio::time::sleep(idle) => {
+                    worker.progress.resume(lane.index);
+                    tokio::select! {
+                        biased;
+                        () = stop.cancelled() => return Ok(()),
+                        gathered = next => gathered?,
+                    }
+                }
+            }
         };
         Progress::add(&worker.progress.redelivered, gathered.redelivered);
         round.run(&gathered).await?;
@@ -106,6 +119,7 @@ async fn work(
         }
         // L2: applied, marked, and only now settled.
         consumer.settle(&gathered.tags).await?;
+        worker.progress.resume(lane.index);
         *worked = true;
     }
 }

@@ -192,12 +192,12 @@ fn paused_lanes_are_counted() {
     metrics.pipeline(&PipelineId::new("orders"), Arc::clone(&progress));
     let paused = || value(&metrics, "fides_lanes_paused{pipeline=\"orders\"}");
     assert_eq!(paused(), Some(0.0));
-    progress.pause(3, Some("the target is away".into()));
-    progress.pause(5, Some("the target is away".into()));
+    progress.pause(3, "the target is away".into());
+    progress.pause(5, "the target is away".into());
     assert_eq!(paused(), Some(2.0));
-    progress.pause(3, None);
+    progress.resume(3);
     assert_eq!(paused(), Some(1.0));
-    progress.pause(5, None);
+    progress.resume(5);
     assert_eq!(paused(), Some(0.0));
 }
 
