@@ -1,6 +1,7 @@
 //! The consumer of a lane.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use fides_core::port::{Consumer, Delivery};
@@ -11,6 +12,7 @@ use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{FieldTable, ShortString};
 use tokio::runtime::Handle;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::sleep;
 
 use crate::broker::{Broker, LaneState};
 use crate::fault::Failure;
@@ -19,6 +21,8 @@ use crate::link::Open;
 use crate::topology::{self, queue_name};
 
 const REPLY_SUCCESS: u16 = 200;
+/// A consumer that nothing has come to for so long looks whether it still is one.
+const IDLE: Duration = Duration::from_secs(2);
 
 /// A channel that consumes, and what has come over it.
 pub(crate) struct Seated {
@@ -34,6 +38,24 @@ impl Seated {
     pub(crate) async fn round_trip(&self) -> Result<(), Failure> {
         let qos = self.channel.basic_qos(self.prefetch, BasicQosOptions::default());
         self.open.call("asking a consumer's channel for an answer", qos).await
+    }
+}
+
+impl Seated {
+    /// Fails when this consumer waits in vain. A channel that ends between the answer to its `basic.consume` and the first
+    /// look at its deliveries tells nobody; and a queue whose leader is being elected may accept a consumer and forget it.
+    async fn is_served(&self, lane: &Lane) -> Result<(), Fault> {
+        let what = format!("waiting for messages of lane {lane}");
+        if !self.channel.status().connected() {
+            return Err(Fault::transient(format!("{}: the channel has ended", self.open.at(&what))));
+        }
+        match topology::consumers(&self.open, &self.channel, lane).await? {
+            Some(0) => {
+                Err(Fault::transient(format!("{}: the broker does not know this consumer", self.open.at(&what))))
+            }
+            Some(_) => Ok(()),
+            None => Err(Fault::unavailable(self.open.at(&what)).advise("its queue was deleted meanwhile")),
+        }
     }
 }
 
@@ -104,7 +126,14 @@ impl LaneConsumer {
 impl Consumer for LaneConsumer {
     async fn next(&mut self) -> Result<Delivery, Fault> {
         let lane = &self.lane;
-        self.seated()?.inbox.next(|arrived| read(lane, arrived)).await
+        let seated = self.seated()?;
+        loop {
+            tokio::select! {
+                biased;
+                next = seated.inbox.next(|arrived| read(lane, arrived)) => return next,
+                () = sleep(IDLE) => seated.is_served(lane).await?,
+            }
+        }
     }
 
     /// After the acknowledgements the broker is asked for the queue's depth. The channel hands over what it received in

@@ -3,7 +3,7 @@
 use fides_core::{Fault, Lane};
 use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
-use lapin::{Channel, ExchangeKind};
+use lapin::{Channel, ExchangeKind, Queue};
 
 use crate::fault::Failure;
 use crate::link::Open;
@@ -100,11 +100,23 @@ async fn bind(
 
 /// Messages that are ready in a lane's queue; `None` where there is no such queue.
 pub(crate) async fn ready(open: &Open, channel: &Channel, lane: &Lane) -> Result<Option<u64>, Failure> {
+    let queue = ask(open, channel, lane).await?;
+    Ok(queue.map(|queue| u64::from(queue.message_count())))
+}
+
+/// Consumers of a lane's queue; `None` where there is no such queue.
+pub(crate) async fn consumers(open: &Open, channel: &Channel, lane: &Lane) -> Result<Option<u32>, Failure> {
+    let queue = ask(open, channel, lane).await?;
+    Ok(queue.map(|queue| queue.consumer_count()))
+}
+
+/// A question about a queue that is not there closes the channel.
+async fn ask(open: &Open, channel: &Channel, lane: &Lane) -> Result<Option<Queue>, Failure> {
     let queue = queue_name(lane)?;
     let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-    let what = format!("asking for the depth of queue {queue}");
+    let what = format!("asking about queue {queue}");
     match open.call(&what, channel.queue_declare(queue, options, FieldTable::default())).await {
-        Ok(queue) => Ok(Some(u64::from(queue.message_count()))),
+        Ok(queue) => Ok(Some(queue)),
         Err(failure) if failure.missing => Ok(None),
         Err(failure) => Err(failure),
     }

@@ -34,7 +34,7 @@ pub(crate) async fn ensure(connection: &mut PgConnection, table: &str) -> Result
     match run(connection, sql.clone()).await {
         Ok(()) => Ok(()),
         // IF NOT EXISTS still races with another session that creates it.
-        Err(error) if matches!(state(&error).as_deref(), Some("42P07" | "23505")) => Ok(()),
+        Err(error) if matches!(state(&error).as_deref(), Some("42P07" | "42710" | "23505")) => Ok(()),
         Err(error) if state(&error).as_deref() == Some("42501") => {
             let fault = Fault::permanent(format!("the table that fences writers off, {table}, is missing"));
             Err(fault

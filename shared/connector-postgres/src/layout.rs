@@ -155,7 +155,7 @@ pub(crate) async fn ensure_table(
     }
     match run(connection, sql).await {
         // Another process created it at the same moment.
-        Err(error) if matches!(state(&error).as_deref(), Some("42P07" | "23505")) => {}
+        Err(error) if matches!(state(&error).as_deref(), Some("42P07" | "42710" | "23505")) => {}
         done => done.map_err(|error| fault(&format!("creating table {namespace}"), error))?,
     }
     catalog::require(connection, namespace).await
