@@ -12,12 +12,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
+use crate::patience;
 use crate::schedule::Schedules;
-
-/// `sync_once` gives up when a lane has tried in vain for this long.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// How often that is looked at.
-const WATCH: Duration = Duration::from_millis(250);
 
 /// A pipeline that is about to run, for whoever shows its progress.
 #[derive(Clone, Debug)]
@@ -56,7 +52,7 @@ pub async fn sync_once(app: &App, mode: Mode, mut watch: impl FnMut(Watched), st
 async fn run_once(pipeline: &Pipeline, mode: Mode, progress: Arc<Progress>, stop: &CancellationToken) -> Outcome {
     let started = Instant::now();
     let work = async {
-        let report = import(pipeline, mode, &progress).await?;
+        let report = patience::import(pipeline, mode, &progress).await?;
         progress.enter("writing what is queued");
         let fence = raise_fence(pipeline).await?;
         wait_for_fence(pipeline, fence).await?;
@@ -85,7 +81,7 @@ pub async fn drain(app: &App, pipeline: &PipelineId, stop: CancellationToken) ->
 }
 
 /// Does `work` while the pipeline's lanes are consumed. Ends early when `stop` is asked for, and when a lane cannot go on
-/// for longer than [`PATIENCE`]: what is queued stays queued.
+/// for too long: what is queued stays queued.
 async fn beside_consumers<T>(
     pipeline: &Pipeline,
     progress: &Arc<Progress>,
@@ -101,7 +97,7 @@ async fn beside_consumers<T>(
     });
     let result = tokio::select! {
         result = work => result,
-        fault = give_up(progress) => Err(fault),
+        fault = patience::for_lanes(progress) => Err(fault),
         () = stop.cancelled() => {
             Err(Fault::unavailable("stopped before everything was written").advise("the next sync continues from here"))
         }
@@ -110,16 +106,6 @@ async fn beside_consumers<T>(
     match consumers.await {
         Ok(()) => result,
         Err(error) => Err(Fault::permanent("a consumer failed unexpectedly").because(error)),
-    }
-}
-
-/// Resolves when a lane has tried in vain for too long.
-async fn give_up(progress: &Progress) -> Fault {
-    loop {
-        tokio::time::sleep(WATCH).await;
-        if let Some((_, reason)) = progress.stuck().filter(|(lasted, _)| *lasted >= PATIENCE) {
-            return Fault::unavailable(reason).advise("nothing is lost: run it again when the cause is mended");
-        }
     }
 }
 
@@ -181,40 +167,4 @@ async fn wait_after(pipeline: &Pipeline, progress: &Progress, fault: &Fault, sto
 /// Names this process as the owner of lanes: new with every start.
 fn holder() -> String {
     format!("{}-{:x}", std::process::id(), fastrand::u64(..))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A lane that can be owned and cannot write, beside one that works: every two seconds, for so many.
-    async fn in_vain(progress: &Progress, seconds: u64, works_at: Option<u64>) -> bool {
-        let lanes = async {
-            for second in (0..seconds).step_by(2) {
-                progress.pause(0, String::from("lane items/0 waits: refused"));
-                tokio::time::sleep(Duration::from_secs(1)).await;
-                progress.retry(0);
-                progress.resume(1);
-                tokio::time::sleep(Duration::from_secs(1)).await;
-                if works_at == Some(second) {
-                    progress.resume(0);
-                }
-            }
-        };
-        tokio::select! {
-            biased;
-            fault = give_up(progress) => {
-                assert!(fault.to_string().contains("items/0") && fault.to_string().contains("nothing is lost"), "{fault}");
-                true
-            }
-            () = lanes => false,
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn patience_ends_for_a_lane_that_is_tried_again_and_again() {
-        assert!(in_vain(&Progress::default(), 40, None).await);
-        assert!(!in_vain(&Progress::default(), 28, None).await, "within its patience");
-        assert!(!in_vain(&Progress::default(), 40, Some(20)).await, "it worked in between");
-    }
 }

@@ -79,8 +79,10 @@ pub async fn import(pipeline: &Pipeline, mode: Mode, progress: &Progress) -> Res
     let (mut run, revision) = open(pipeline, mode, progress, &snapshots).await?;
     let state = &*pipeline.backplane.state;
     let mut ranges = ranges(pipeline, &run.id).await?;
-    for (_, done) in &ranges {
-        progress.count(&done.counts);
+    if progress.follow(&run.id) {
+        for (_, done) in &ranges {
+            progress.count(&done.counts);
+        }
     }
     let readers: Vec<RangeReader<'_>> = ranges
         .drain(..)
