@@ -48,6 +48,29 @@ async fn a_host_that_stays_away_is_named_and_the_next_run_goes_on() {
     gone_for_good(Side::Host, "host_away").await;
 }
 
+/// A target that lets itself be claimed and refuses every write: trying again is no sign that it works.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_target_whose_disk_is_full_is_given_up_too() {
+    let Scene { stand, mut watcher, config, .. } = Scene::new(Side::Target, "target_full").await;
+    let refuse = "CREATE TABLE copy (LIKE items INCLUDING ALL);
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+            'BEGIN RAISE ''could not extend file'' USING ERRCODE = ''53100''; END';
+        CREATE TRIGGER refuse BEFORE INSERT ON copy FOR EACH STATEMENT EXECUTE FUNCTION refuse()";
+    sqlx::raw_sql(refuse).execute(&mut watcher).await.unwrap();
+    let (code, _, said) = Running::start(&config).end().await;
+    assert_eq!(code, UNAVAILABLE, "{said}");
+    let told = last_word(&said);
+    for expected in ["could not extend file", "public.copy", "lane items.lane.", "nothing is lost"] {
+        assert!(told.contains(expected), "{expected:?} is not in: {told}");
+    }
+
+    sqlx::raw_sql("DROP TRIGGER refuse ON copy").execute(&mut watcher).await.unwrap();
+    sync(&config);
+    prove(&config);
+    drop(watcher);
+    stand.close().await;
+}
+
 /// Cuts the way three times, each time until the program has said that it waits.
 async fn gone_and_back(side: Side, name: &str, says: &str) {
     let Scene { stand, mut watcher, mut proxy, config } = Scene::new(side, name).await;
@@ -75,7 +98,7 @@ async fn gone_for_good(side: Side, name: &str) {
     proxy.cut().await;
     let (code, _, said) = running.end().await;
     assert_eq!(code, UNAVAILABLE, "{said}");
-    let told = &said[said.find("fides: pipeline items").unwrap_or_else(|| panic!("no last word: {said}"))..];
+    let told = last_word(&said);
     for expected in [proxy.address().as_str(), "nothing is lost"] {
         assert!(told.contains(expected), "{expected:?} is not in: {told}");
     }
@@ -88,6 +111,11 @@ async fn gone_for_good(side: Side, name: &str) {
     prove(&config);
     drop(watcher);
     stand.close().await;
+}
+
+/// What is said at the end, to people.
+fn last_word(said: &str) -> &str {
+    &said[said.find("fides: pipeline items").unwrap_or_else(|| panic!("no last word: {said}"))..]
 }
 
 /// Both sides are equal, and the marks know it.
