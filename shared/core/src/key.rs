@@ -123,7 +123,12 @@ fn decode(mut rest: &[u8]) -> Option<Vec<Value<'static>>> {
                 let (number, tail) = rest.split_first_chunk::<8>()?;
                 rest = tail;
                 let value = i64::from_be_bytes(*number);
-                if tag == NON_NEGATIVE && value < 0 { Value::U64(value as u64) } else { Value::I64(value) }
+                match (tag, value < 0) {
+                    (NEGATIVE, true) | (NON_NEGATIVE, false) => Value::I64(value),
+                    (NON_NEGATIVE, true) => Value::U64(value as u64),
+                    // Not what is encoded: it would sort before numbers that it is greater than.
+                    _ => return None,
+                }
             }
             UUID => {
                 let (uuid, tail) = rest.split_first_chunk::<16>()?;

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -36,6 +36,10 @@ pub struct Progress {
     pub lanes: AtomicU64,
     troubled: Mutex<BTreeMap<u16, Trouble>>,
     phase: Mutex<&'static str>,
+    /// The run that is counted.
+    run: Mutex<String>,
+    /// Reading the host failed.
+    host_failed: AtomicBool,
 }
 
 /// A lane that has not worked since a fault.
@@ -134,6 +138,27 @@ impl Progress {
 
     pub(crate) fn own_lanes(&self, lanes: usize) {
         self.lanes.store(lanes as u64, Ordering::Relaxed);
+    }
+
+    /// Whether it was reading the host that failed since this was last asked, and not the backplane, say.
+    pub fn take_host_failed(&self) -> bool {
+        self.host_failed.swap(false, Ordering::Relaxed)
+    }
+
+    /// Says that reading the host failed.
+    pub(crate) fn host_failed(&self) {
+        self.host_failed.store(true, Ordering::Relaxed);
+    }
+
+    /// Says which run is counted from now on; whether it is another one than before. What an interrupted run had done is
+    /// counted once, also where this process had done it.
+    pub(crate) fn follow(&self, run: &str) -> bool {
+        let Ok(mut current) = self.run.lock() else { return false };
+        let is_other = *current != run;
+        if is_other {
+            run.clone_into(&mut current);
+        }
+        is_other
     }
 
     /// Adds what was compared and published.

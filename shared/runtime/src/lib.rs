@@ -15,6 +15,7 @@ mod convert;
 mod finding;
 mod init;
 mod logging;
+mod patience;
 mod registry;
 mod schedule;
 mod serve;

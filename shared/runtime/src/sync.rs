@@ -1,10 +1,9 @@
 //! Running pipelines once.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use fides_core::{Fault, PipelineId};
-use fides_engine::import::{Mode, Report, import};
+use fides_engine::import::{Mode, Report};
 use fides_engine::publishing::{Worker, consume_lanes};
 use fides_engine::{Pipeline, Progress, establish, raise_fence, wait_for_fence};
 use futures::future::join_all;
@@ -12,11 +11,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
-
-/// `sync_once` gives up when a lane has tried in vain for this long.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// How often that is looked at.
-const WATCH: Duration = Duration::from_millis(250);
+use crate::patience;
 
 /// A pipeline that is about to run, for whoever shows its progress.
 #[derive(Clone, Debug)]
@@ -56,7 +51,7 @@ async fn run_once(pipeline: &Pipeline, mode: Mode, progress: Arc<Progress>, stop
     let started = Instant::now();
     let worker = worker(progress.clone());
     let work = async {
-        let report = import(pipeline, mode, &worker).await?;
+        let report = patience::import(pipeline, mode, &worker).await?;
         progress.enter("writing what is queued");
         let fence = raise_fence(pipeline).await?;
         wait_for_fence(pipeline, fence).await?;
@@ -85,7 +80,7 @@ pub async fn drain(app: &App, pipeline: &PipelineId, stop: CancellationToken) ->
 }
 
 /// Does `work` while the pipeline's lanes are consumed. Ends early when `stop` is asked for, and when a lane cannot go on
-/// for longer than [`PATIENCE`]: what is queued stays queued.
+/// for too long: what is queued stays queued.
 async fn beside_consumers<T>(
     pipeline: &Pipeline,
     worker: &Worker,
@@ -100,7 +95,7 @@ async fn beside_consumers<T>(
     });
     let result = tokio::select! {
         result = work => result,
-        fault = give_up(&worker.progress) => Err(fault),
+        fault = patience::for_lanes(&worker.progress) => Err(fault),
         () = stop.cancelled() => {
             Err(Fault::unavailable("stopped before everything was written").advise("the next sync continues from here"))
         }
@@ -112,54 +107,8 @@ async fn beside_consumers<T>(
     }
 }
 
-/// Resolves when a lane has tried in vain for too long.
-async fn give_up(progress: &Progress) -> Fault {
-    loop {
-        tokio::time::sleep(WATCH).await;
-        if let Some((_, reason)) = progress.stuck().filter(|(lasted, _)| *lasted >= PATIENCE) {
-            return Fault::unavailable(reason).advise("nothing is lost: run it again when the cause is mended");
-        }
-    }
-}
-
 /// A worker of this process: its name is new with every start.
 pub(crate) fn worker(progress: Arc<Progress>) -> Worker {
     let holder = format!("{}-{:x}", std::process::id(), fastrand::u64(..)).into();
     Worker { holder, progress }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A lane that can be owned and cannot write, beside one that works: every two seconds, for so many.
-    async fn in_vain(progress: &Progress, seconds: u64, works_at: Option<u64>) -> bool {
-        let lanes = async {
-            for second in (0..seconds).step_by(2) {
-                progress.pause(0, String::from("lane items/0 waits: refused"));
-                tokio::time::sleep(Duration::from_secs(1)).await;
-                progress.retry(0);
-                progress.resume(1);
-                tokio::time::sleep(Duration::from_secs(1)).await;
-                if works_at == Some(second) {
-                    progress.resume(0);
-                }
-            }
-        };
-        tokio::select! {
-            biased;
-            fault = give_up(progress) => {
-                assert!(fault.to_string().contains("items/0") && fault.to_string().contains("nothing is lost"), "{fault}");
-                true
-            }
-            () = lanes => false,
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn patience_ends_for_a_lane_that_is_tried_again_and_again() {
-        assert!(in_vain(&Progress::default(), 40, None).await);
-        assert!(!in_vain(&Progress::default(), 28, None).await, "within its patience");
-        assert!(!in_vain(&Progress::default(), 40, Some(20)).await, "it worked in between");
-    }
 }

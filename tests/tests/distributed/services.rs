@@ -110,7 +110,7 @@ impl Drop for Process {
         let _ = (self.child.kill(), self.child.wait());
         if std::thread::panicking() {
             let log = self.log();
-            let last: Vec<&str> = log.lines().rev().take(30).collect();
+            let last: Vec<&str> = log.lines().rev().take(12).collect();
             eprintln!("--- last words of {}", self.log.display());
             last.iter().rev().for_each(|line| eprintln!("{line}"));
         }

@@ -12,7 +12,7 @@ use crate::redis::Redis;
 use crate::services::{Process, program};
 
 /// How long both sides may take to become equal once nothing breaks any more.
-const PATIENCE: Duration = Duration::from_secs(40);
+const PATIENCE: Duration = Duration::from_mins(5);
 
 /// Rows of the table.
 pub fn rows() -> i64 {

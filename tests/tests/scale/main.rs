@@ -4,5 +4,7 @@
 #![allow(clippy::unwrap_used)] // allow-unwrap-in-tests does not reach the functions that tests share
 
 mod delta;
+mod gone;
 mod killed;
+mod proxy;
 mod stand;

@@ -58,8 +58,12 @@ impl Stand {
 
     /// Writes `fides.yaml` with one pipeline `items` between two stores and returns its path.
     pub fn configure(&self, host: &str, from: &str, limits: &str) -> PathBuf {
+        self.configure_to(host, from, &self.url(), limits)
+    }
+
+    /// The same, with the target reached by this URL.
+    pub fn configure_to(&self, host: &str, from: &str, target: &str, limits: &str) -> PathBuf {
         let path = self.folder.path().join("fides.yaml");
-        let target = self.url();
         let text = format!(
             "backplane:\n  embedded: {{ path: ./state.fides }}\nhosts:\n  host: {host}\ntargets:\n  target: {{ kind: postgres, \
              url: \"{target}\" }}\nlimits: {limits}\npipelines:\n  items:\n    host: host\n    from: {from}\n    key: [id]\n    \

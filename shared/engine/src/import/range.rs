@@ -101,11 +101,13 @@ impl RangeReader<'_> {
             };
             let after = at.after();
             let (counts, ahead) = futures::join!(self.publish(&range, after.as_ref(), &page), ahead);
-            at.counts.add(&counts?);
+            let counts = counts?;
+            at.counts.add(&counts);
             at.after = next.as_ref().map(|key| key.as_bytes().to_vec()).or(at.after);
             at.complete = next.is_none();
             // L3: everything of this page is confirmed; only now the cursor moves.
             revision = self.save(&at, revision).await?;
+            self.worker.progress.count(&counts);
             match ahead? {
                 Some(read) => page = read,
                 None => return Ok(()),
@@ -119,8 +121,8 @@ impl RangeReader<'_> {
     }
 
     async fn read(&self, range: &KeyRange, after: Option<&Key>) -> Result<Page, Fault> {
-        let snapshot = self.snapshots.current().await?;
-        snapshot.scan(range, after).await
+        let page = async { self.snapshots.current().await?.scan(range, after).await };
+        page.await.inspect_err(|_| self.worker.progress.host_failed())
     }
 
     /// Compares a page, publishes what changed and spools what was not met. Returns once all of it is confirmed.
@@ -145,14 +147,12 @@ impl RangeReader<'_> {
         }
         let unmet: Vec<Key> = work.unmet.into_iter().map(|(key, _)| key).collect();
         spool::put(pipeline, self.run, Source::Listing, &unmet).await?;
-        let counts = Counts {
+        Ok(Counts {
             read: page.len() as u64,
             unchanged: work.unchanged as u64,
             still_dead: work.dead as u64,
             published: work.changed.len() as u64,
             deletions: 0,
-        };
-        self.worker.progress.count(&counts);
-        Ok(counts)
+        })
     }
 }

@@ -120,8 +120,10 @@ impl<'a> Lead<'a> {
         progress.enter("reading");
         let snapshots = Snapshots::new(pipeline);
         let (run, revision) = open(pipeline, mode, due_ms, progress, &snapshots).await?;
-        for (_, done) in ranges(pipeline, &run.id).await?.iter().filter(|(_, range)| range.complete) {
-            progress.count(&done.counts);
+        if progress.follow(&run.id) {
+            for (_, done) in ranges(pipeline, &run.id).await? {
+                progress.count(&done.counts);
+            }
         }
         while !share(pipeline, worker, &run, &snapshots).await? {
             tokio::time::sleep(Duration::from_millis(pipeline.limits.lease_ms / ASKS_PER_LEASE)).await;
