@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 pub struct Redis {
@@ -34,7 +35,16 @@ impl Redis {
         self.wait().await;
     }
 
-    pub fn kill(&mut self) {
+    /// Changes a setting while it runs.
+    pub async fn set(&self, setting: &str, value: &str) {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        stream.write_all(format!("CONFIG SET {setting} {value}\r\n").as_bytes()).await.unwrap();
+        let mut answer = [0; 5];
+        stream.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"+OK\r\n");
+    }
+
+    fn kill(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
     }

@@ -236,3 +236,42 @@ async fn six_cuts_on_one_batch() {
     terminate(services).await;
     stand.close().await;
 }
+
+/// A Redis that may forget what it confirmed is refused by `check`, unless the setting is accepted by its name (L11).
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_forgets_is_refused() {
+    let stand = Stand::new("check", "").await;
+    stand.fill(10).await;
+    let (code, stdout, stderr) = stand.fides(&["check", "--connect"]);
+    assert_eq!(code, Some(0), "{stdout}{stderr}");
+    stand.redis.set("appendfsync", "everysec").await;
+    let (code, stdout, stderr) = stand.fides(&["check", "--connect"]);
+    let told = stdout + &stderr;
+    assert!(code == Some(64) && told.contains("backplane.redis") && told.contains("appendfsync"), "{code:?} {told}");
+    let text = std::fs::read_to_string(&stand.config).unwrap();
+    std::fs::write(&stand.config, text.replace("/0\" }", "/0\", accept: [appendfsync] }")).unwrap();
+    let (code, stdout, stderr) = stand.fides(&["check", "--connect"]);
+    assert_eq!(code, Some(0), "{stdout}{stderr}");
+    stand.close().await;
+}
+
+/// Services wait for parts that are not there yet, and say what for.
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_that_come_later() {
+    let stand = Stand::new("later", "limits: { lanes: 2, lease_ms: 3000 }").await;
+    stand.fill(100).await;
+    stand.before_broker.set(Weather::Refuse);
+    let services = [stand.start("importer", 0), stand.start("publishing-consumer", 0)];
+    let minute = Duration::from_mins(1);
+    until("it says what it waits for", minute, async || {
+        let (status, body) = services[0].probe("/readyz").await;
+        status.contains("503") && body.contains("backplane.amqp")
+    })
+    .await;
+    assert!(services[0].probe("/healthz").await.0.contains("200"), "it lives all the same");
+    stand.before_broker.set(Weather::Fair);
+    stand.becomes_equal().await;
+    until("it is ready", minute, async || services[0].probe("/readyz").await.0.contains("200")).await;
+    terminate(services).await;
+    stand.close().await;
+}
