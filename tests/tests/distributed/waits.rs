@@ -275,3 +275,31 @@ async fn parts_that_come_later() {
     terminate(services).await;
     stand.close().await;
 }
+
+/// A store of dead letters that is full pauses the lane and says so; nothing is dropped, and room lets it go on.
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_letters_that_find_no_room() {
+    let stand = Stand::new("full", "limits: { lanes: 1, lease_ms: 3000 }").await;
+    let text = std::fs::read_to_string(&stand.config).unwrap();
+    std::fs::write(&stand.config, text.replace("/0\" }", "/0\", dead_letters_max: 1 }")).unwrap();
+    let mut host = stand.fill(500).await;
+    let mut target = stand.connect().await;
+    run(&mut target, "CREATE TABLE copy (LIKE items INCLUDING ALL, CONSTRAINT mild CHECK (name <> 'Gift'))").await;
+    let services = [stand.start("importer", 0), stand.start("publishing-consumer", 0)];
+    stand.has_copied(500).await;
+    // One after the other: the first takes the only place.
+    run(&mut host, "UPDATE items SET name = 'Gift' WHERE id = 7").await;
+    until_dead(&stand).await;
+    run(&mut host, "UPDATE items SET name = 'Gift' WHERE id IN (8, 9)").await;
+    until("it says that there is no room", Duration::from_mins(1), async || {
+        services[1].log().contains("dead letters are full")
+    })
+    .await;
+    assert!(services[1].metric("fides_lanes_paused", &[]).await >= 1.0);
+    run(&mut target, "ALTER TABLE copy DROP CONSTRAINT mild").await;
+    let (code, stdout, stderr) = stand.fides(&["dead", "replay", &stand.pipeline, "--all"]);
+    assert_eq!(code, Some(0), "{stdout}{stderr}");
+    stand.becomes_equal().await;
+    terminate(services).await;
+    stand.close().await;
+}

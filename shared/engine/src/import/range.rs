@@ -65,7 +65,9 @@ impl RangeReader<'_> {
     /// Reads the range to its end, unless somebody else is reading it. Returns whether it is complete.
     pub(super) async fn run(&self) -> Result<bool, Fault> {
         let state = &*self.pipeline.backplane.state;
-        let key = format!("reading/{}", self.entry);
+        // Named by its place in the plan, not by the run: leases of readers that died are few, and are used again.
+        let place = self.entry.rsplit('/').next().unwrap_or_default();
+        let key = format!("reading/{}/{place}", self.pipeline.id);
         let lease = Held::take(state, key, &self.worker.holder, self.pipeline.limits.lease_ms).await?;
         let Some(lease) = lease else { return Ok(false) };
         lease.during(self.read_to_end()).await?;
