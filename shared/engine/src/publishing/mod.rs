@@ -2,6 +2,7 @@
 
 mod gather;
 mod lane;
+mod orphans;
 mod round;
 mod share;
 

@@ -7,7 +7,7 @@ use fides_core::port::{Backplane, DeadLetter, Outcome, Write};
 use fides_core::{Change, Fault, FaultKind, Held, Key, Lane, Mark, Op, Shape};
 
 use super::gather::Gathered;
-use crate::{Mapping, Pipeline, Progress, dead, epoch, record};
+use crate::{Pipeline, Progress, dead, record};
 
 /// A change that another one may unblock (a unique or foreign-key violation) is tried this often before it is dead.
 const DEFERRED_ATTEMPTS_MAX: u32 = 5;
@@ -47,20 +47,45 @@ impl Round<'_> {
         let refreshed = self.refreshed(&gathered.changes, &orphans).await?;
 
         let mut settlement = Settlement::default();
-        let mut batch: Vec<Change> = Vec::with_capacity(admitted.len());
-        let mut known: Vec<Option<Mark>> = Vec::with_capacity(admitted.len());
-        let queued = admitted.into_iter().map(|at| (&gathered.changes[at], marks[at]));
-        for (change, mark) in queued.chain(refreshed.iter().map(|change| (change, None))) {
+        let trace = gathered.trace.as_deref();
+        let queued: Vec<_> = admitted.into_iter().map(|at| (gathered.changes[at].clone(), marks[at])).collect();
+        let refreshed: Vec<_> = refreshed.into_iter().map(|change| (change, None)).collect();
+        let mapped = pipeline.shape();
+        if **mapped == **shape {
+            let all = queued.into_iter().chain(refreshed).collect();
+            self.write(shape, all, trace, &mut settlement).await;
+        } else {
+            // Rows are positional: each is written in the shape that it was mapped with.
+            self.write(shape, queued, trace, &mut settlement).await;
+            self.write(mapped, refreshed, trace, &mut settlement).await;
+        }
+        self.record(settlement).await
+    }
+
+    /// Buries what was rejected and applies the rest, each with its mark, unless an earlier part of the round is to be
+    /// delivered again.
+    async fn write(
+        &self,
+        shape: &Shape,
+        changes: Vec<(Change, Option<Mark>)>,
+        trace: Option<&str>,
+        settlement: &mut Settlement,
+    ) {
+        if settlement.pause.is_some() {
+            return;
+        }
+        let mut batch: Vec<Change> = Vec::with_capacity(changes.len());
+        let mut known: Vec<Option<Mark>> = Vec::with_capacity(changes.len());
+        for (change, mark) in changes {
             if let Op::Reject { reason, record } = &change.op {
                 let fault = Fault::permanent(reason.clone());
-                settlement.bury(change, &fault, record.clone(), 1, gathered.trace.as_deref());
+                settlement.bury(&change, &fault, record.clone(), 1, trace);
             } else {
                 known.push(mark);
-                batch.push(change.clone());
+                batch.push(change);
             }
         }
-        self.apply(shape, &mut batch, &known, gathered.trace.as_deref(), &mut settlement).await;
-        self.record(settlement).await
+        self.apply(shape, batch, known, trace, settlement).await;
     }
 
     /// More dead letters than the limit are a broken mapping or target, not broken records: the lane waits for a person.
@@ -81,50 +106,21 @@ impl Round<'_> {
         .advise("see `fides dead list`, mend the cause, then run it again: what is queued waits"))
     }
 
-    /// L11: without a mark, a change of an older epoch may be older than what the target holds: the host's present state
-    /// of its key takes its place. A key that the host no longer has is left to the clean-up that follows a raised
-    /// epoch. Nothing is published here: a consumer that waited for room in its own lane would wait for itself.
-    async fn refreshed(&self, changes: &[Change], orphans: &[usize]) -> Result<Vec<Change>, Fault> {
-        if orphans.is_empty() {
-            return Ok(Vec::new());
-        }
-        let pipeline = self.pipeline;
-        let keys: Vec<Key> = orphans.iter().map(|&at| changes[at].key.clone()).collect();
-        let page = pipeline.open_host().await?.fetch(&keys).await?;
-        let mut mapping = Mapping::new(&*pipeline.mapper, &pipeline.selection, &pipeline.limits);
-        Ok((0..page.len()).map(|at| mapping.change(&page, at, false)).collect())
-    }
-
-    /// Splits off the changes that must not be applied as they are.
-    async fn orphans(
-        &self,
-        changes: &[Change],
-        marks: &[Option<Mark>],
-        admitted: Vec<usize>,
-    ) -> Result<(Vec<usize>, Vec<usize>), Fault> {
-        if admitted.iter().all(|&at| marks[at].is_some()) {
-            return Ok((Vec::new(), admitted));
-        }
-        let epoch = epoch::current(self.pipeline).await?;
-        Ok(admitted.into_iter().partition(|&at| marks[at].is_none() && changes[at].version.epoch < epoch))
-    }
-
     /// Applies the batch, and what was deferred again behind the others.
     async fn apply(
         &self,
         shape: &Shape,
-        batch: &mut Vec<Change>,
-        known: &[Option<Mark>],
+        mut batch: Vec<Change>,
+        mut known: Vec<Option<Mark>>,
         trace: Option<&str>,
         settlement: &mut Settlement,
     ) {
-        let mut known = known.to_vec();
         let write = Write { sink: &self.pipeline.sink, shape, lane: self.lane, token: self.token };
         for attempt in 1..=DEFERRED_ATTEMPTS_MAX {
             if batch.is_empty() {
                 return;
             }
-            let outcomes = self.pipeline.target.apply(&write, batch).await;
+            let outcomes = self.pipeline.target.apply(&write, &batch).await;
             let mut deferred = Vec::new();
             for ((change, mark), outcome) in batch.drain(..).zip(known.drain(..)).zip(outcomes) {
                 let was_dead = dead::is_dead(mark.as_ref());
@@ -154,7 +150,7 @@ impl Round<'_> {
                 // What was deferred returns with its delivery.
                 return;
             }
-            (*batch, known) = deferred.into_iter().unzip();
+            (batch, known) = deferred.into_iter().unzip();
             if !batch.is_empty() {
                 let wait = DEFERRED_BASE_MS << (attempt - 1);
                 tokio::time::sleep(Duration::from_millis(wait)).await;

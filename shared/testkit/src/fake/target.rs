@@ -136,7 +136,10 @@ impl State {
             return Outcome::Stale;
         }
         let document = match &change.op {
-            Op::Upsert(document) => Some(document.clone()),
+            Op::Upsert(document) => match fits(document, write.shape) {
+                Ok(()) => Some(document.clone()),
+                Err(fault) => return Outcome::Failed(fault),
+            },
             Op::Delete => None,
             Op::Reject { reason, .. } => {
                 return Outcome::Failed(Fault::permanent(format!("a rejected record reached the target: {reason}")));
@@ -158,6 +161,15 @@ impl State {
         });
         Outcome::Applied
     }
+}
+
+/// As a statement whose values are bound by position: a row of another shape is refused.
+fn fits(document: &[u8], shape: &Shape) -> Result<(), Fault> {
+    let (values, fields) = (decode_row(document)?.len(), shape.fields.len());
+    if values == fields {
+        return Ok(());
+    }
+    Err(Fault::permanent(format!("a document of {values} values came in a shape of {fields} fields")))
 }
 
 #[async_trait]

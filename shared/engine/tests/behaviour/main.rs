@@ -1,0 +1,6 @@
+//! What the use-cases do when something goes wrong in one particular way, on fakes and a paused clock.
+
+#![allow(clippy::unwrap_used)] // a fault is the failure of a test
+
+mod orphans;
+mod stand;
