@@ -204,6 +204,22 @@ async fn a_commit_without_an_answer_is_unknown() {
     }
 }
 
+/// L2: a role or a database with `off` would acknowledge commits that a crash of the server loses.
+#[tokio::test]
+async fn a_write_is_on_disk_before_it_is_acknowledged() {
+    let database = Database::create().await;
+    let mut side = database.connect().await;
+    let name: String = sqlx::query_scalar("SELECT current_database()::text").fetch_one(&mut side).await.unwrap();
+    let as_it_is_committed = "CREATE TABLE t (id bigint PRIMARY KEY, name text); \
+        CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS \
+          $$ BEGIN new.name := current_setting('synchronous_commit'); RETURN new; END $$; \
+        CREATE TRIGGER note BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION note()";
+    execute(&mut side, &format!("ALTER DATABASE {name} SET synchronous_commit = off; {as_it_is_committed}")).await;
+    let writer = Writer::over(&database.url, 10_000).await;
+    assert!(all_applied(&writer.apply(1, &[upsert(1, "?")]).await));
+    assert_eq!(names(&mut side).await, ["1on"]);
+}
+
 #[tokio::test]
 async fn identity_foreign_keys_triggers_and_deferred_constraints() {
     let database = Database::create().await;
