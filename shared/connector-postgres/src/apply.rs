@@ -173,13 +173,18 @@ fn encode_change<'c>(
             }
             values.clear();
             values.resize(layout.types.len(), Value::Null);
-            for (&at, value) in layout.key.iter().zip(key) {
-                values[at] = value;
+            for (field, value) in layout.key.iter().zip(key) {
+                values[field.at] = value;
             }
             true
         }
         Op::Reject { reason, .. } => return Err(Fault::permanent(reason.clone())),
     };
+    for field in &layout.key {
+        if let Some(why) = field.refuses(&values[field.at]) {
+            return Err(unfit(&change.key, field.at, &layout.types[field.at], &why));
+        }
+    }
     copy_text::put(&at.to_string(), out);
     out.extend_from_slice(if is_delete { b"\tt\t" } else { b"\tf\t" });
     if layout.is_versioned {

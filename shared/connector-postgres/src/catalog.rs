@@ -26,12 +26,24 @@ pub(crate) struct Attribute {
     pub(crate) native: String,
     /// Name of the base type: `varchar`.
     pub(crate) base: String,
+    /// The base type as people write it: `character varying(10)`, also where the column's own type is a domain over it.
+    pub(crate) base_native: String,
     pub(crate) ty: PgType,
     pub(crate) not_null: bool,
     /// Computed by the server: cannot be written.
     pub(crate) generated: bool,
-    /// Whether its own collation sorts by bytes.
-    pub(crate) by_bytes: bool,
+    pub(crate) collation: Collation,
+}
+
+/// How texts of a column compare by its own collation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Collation {
+    /// As their bytes do, which is the order of the key encoding.
+    Bytes,
+    /// In another order; equal texts have the same bytes.
+    Language,
+    /// Different texts may be equal.
+    Folding,
 }
 
 /// When a unique index refuses a second record.
@@ -66,7 +78,9 @@ impl Relation {
             index.sorted
                 && index.columns.starts_with(key)
                 && key.iter().zip(&index.in_c).all(|(name, in_c)| {
-                    self.column(name).is_some_and(|column| column.ty != PgType::Text || column.by_bytes || *in_c)
+                    self.column(name).is_some_and(|column| {
+                        column.ty != PgType::Text || column.collation == Collation::Bytes || *in_c
+                    })
                 })
         };
         self.indexes.iter().any(|index| fits(&index))
@@ -96,14 +110,17 @@ FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamesp
 WHERE c.oid = to_regclass($1) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')";
 
 const COLUMNS: &str = "\
-WITH RECURSIVE base(root, oid, next) AS ( \
-  SELECT t.oid, t.oid, t.typbasetype FROM pg_catalog.pg_type t \
+WITH RECURSIVE base(root, oid, next, modifier) AS ( \
+  SELECT t.oid, t.oid, t.typbasetype, t.typtypmod FROM pg_catalog.pg_type t \
   WHERE t.oid IN (SELECT atttypid FROM pg_catalog.pg_attribute WHERE attrelid = $1::oid) \
-  UNION ALL SELECT b.root, t.oid, t.typbasetype FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.next) \
+  UNION ALL SELECT b.root, t.oid, t.typbasetype, CASE t.typbasetype WHEN 0 THEN b.modifier ELSE t.typtypmod END \
+  FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.next) \
 SELECT a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attgenerated <> '', \
   t.typname::text, t.typtype::text, e.typname::text, e.typtype::text, e.typdelim::text, \
   coalesce(CASE l.collprovider WHEN 'd' THEN d.locale IN ('C', 'POSIX') AND d.provider = 'c' \
-    WHEN 'c' THEN l.collcollate IN ('C', 'POSIX') ELSE false END, false) \
+    WHEN 'c' THEN l.collcollate IN ('C', 'POSIX') ELSE false END, false), \
+  coalesce(l.collisdeterministic, true), \
+  pg_catalog.format_type(t.oid, CASE WHEN b.root = b.oid THEN a.atttypmod ELSE b.modifier END) \
 FROM pg_catalog.pg_attribute a \
 JOIN base b ON b.root = a.atttypid AND b.next = 0 \
 JOIN pg_catalog.pg_type t ON t.oid = b.oid \
@@ -169,10 +186,15 @@ fn attribute(row: &sqlx::postgres::PgRow) -> Result<Attribute, sqlx::Error> {
         name: row.try_get(0)?,
         native: row.try_get(1)?,
         base: if class == "e" { "enum".to_owned() } else { base },
+        base_native: row.try_get(11)?,
         ty,
         not_null: row.try_get(2)?,
         generated: row.try_get(3)?,
-        by_bytes: row.try_get(9)?,
+        collation: match (row.try_get(9)?, row.try_get(10)?) {
+            (_, false) => Collation::Folding,
+            (true, true) => Collation::Bytes,
+            (false, true) => Collation::Language,
+        },
     })
 }
 

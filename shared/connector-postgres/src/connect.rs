@@ -71,6 +71,13 @@ impl Server {
         Self { options, replication: self.replication.clone() }
     }
 
+    /// The same server, whose sessions answer a COMMIT only when it is on disk (L2), whatever the role, the database or
+    /// the server's own configuration say: with `off` a crash of the server would lose what was acknowledged.
+    pub(crate) fn durable(&self) -> Self {
+        let options = self.options.clone().options([("synchronous_commit", "on")]);
+        Self { options, replication: self.replication.clone() }
+    }
+
     /// Where a replication connection goes. A server ends a wait for a lock after `lock_timeout_ms`.
     pub(crate) fn replication(&self, lock_timeout_ms: u64) -> ReplicationConfig {
         self.replication.clone().with_options(format!("-c lock_timeout={lock_timeout_ms}"))

@@ -4,7 +4,7 @@
 use fides_core::{Fault, Key, Kind, Selection, Value};
 use fides_format::text::{bytes_text, uuid_text};
 
-use crate::catalog::Relation;
+use crate::catalog::{Attribute, Collation, Relation};
 use crate::kind::PgType;
 use crate::quote;
 
@@ -63,7 +63,7 @@ impl KeyColumns {
                     indexed = false;
                     format!("{column}::text COLLATE \"C\"")
                 }
-                _ if is_text && found.by_bytes => column.clone(),
+                _ if is_text && found.collation == Collation::Bytes => column.clone(),
                 _ if is_text => format!("{column} COLLATE \"C\""),
                 _ => {
                     return Err(Fault::permanent(format!(
@@ -115,14 +115,20 @@ impl KeyColumns {
         })
     }
 
-    /// The condition that finds `keys`; keys that this table cannot hold are left out. `None` when none is left.
+    /// The condition that finds `keys`. What is left out counts as proven absent (L8), so that only keys are that no
+    /// table of Postgres can hold; a key of another shape than the table's is a fault. `None` when none is left.
     pub(crate) fn among<'k>(&self, keys: impl Iterator<Item = &'k Key>) -> Result<Option<String>, Fault> {
         let mut rows = Vec::new();
         for key in keys {
             let values = key.decode()?;
-            let literals: Option<Vec<String>> =
-                values.iter().zip(&self.columns).map(|(value, column)| literal(value, &column.ty)).collect();
-            let Some(literals) = literals.filter(|_| values.len() == self.columns.len()) else { continue };
+            if values.len() != self.columns.len() {
+                return Err(self.foreign(key));
+            }
+            if values.iter().any(|value| matches!(value, Value::String(text) if text.contains('\0'))) {
+                continue;
+            }
+            let literals = values.iter().zip(&self.columns).map(|(value, column)| literal(value, &column.ty));
+            let literals: Vec<String> = literals.collect::<Option<_>>().ok_or_else(|| self.foreign(key))?;
             rows.push(if literals.len() == 1 { literals.concat() } else { format!("({})", literals.join(", ")) });
         }
         if rows.is_empty() {
@@ -141,6 +147,40 @@ impl KeyColumns {
         let columns = list(self.columns.iter().map(|column| column.name.clone()));
         Fault::permanent(format!("key {key} does not fit the key columns ({columns})"))
             .advise("the key's type was changed: import anew")
+    }
+}
+
+/// Whether a column gives every key of `kind` that it takes back as it was written: `uuid` takes texts in many
+/// spellings and gives back one, a number's column takes `007`. What is read back would be another key, which a walk over
+/// host and target takes for one that only the target has, and whose deletion would hit the healthy record (L8).
+pub(crate) fn keeps(column: &Attribute, kind: Kind) -> bool {
+    // Under another collation `a` and `A` may be one record.
+    column.collation != Collation::Folding
+        && match column.base.as_str() {
+            "bool" => matches!(kind, Kind::Bool | Kind::Any),
+            "int2" | "int4" | "int8" => matches!(kind, Kind::I64 | Kind::U64 | Kind::Any),
+            "numeric" => matches!(kind, Kind::I64 | Kind::U64) && is_whole(&column.base_native),
+            "text" | "varchar" => matches!(kind, Kind::String | Kind::Uuid | Kind::Any),
+            "uuid" => matches!(kind, Kind::Uuid | Kind::Any),
+            "bytea" => matches!(kind, Kind::Bytes | Kind::Any),
+            _ => false,
+        }
+}
+
+/// Whether a numeric type neither rounds whole numbers nor writes them with a fraction.
+fn is_whole(native: &str) -> bool {
+    native == "numeric" || native.ends_with(",0)")
+}
+
+/// Whether a column that is read as `ty` gives this key value back: kinds are declared, values may differ.
+pub(crate) fn is_of(value: &Value<'_>, ty: &PgType) -> bool {
+    match value {
+        Value::I64(_) | Value::U64(_) => matches!(ty, PgType::Int | PgType::Whole),
+        Value::Bool(_) => *ty == PgType::Bool,
+        Value::Uuid(_) => matches!(ty, PgType::Uuid | PgType::UuidText),
+        Value::Bytes(_) => *ty == PgType::Bytea,
+        Value::String(_) => matches!(ty, PgType::Text | PgType::UuidText),
+        _ => false,
     }
 }
 
@@ -197,8 +237,33 @@ mod tests {
     #[test]
     fn keys_that_cannot_exist_are_left_out() {
         let good = key(&[Value::String("x".into()), Value::I64(1)]);
-        let keys = [good.clone(), key(&[Value::I64(1)]), key(&[Value::String("a\0".into()), Value::I64(1)])];
+        let keys = [good.clone(), key(&[Value::String("a\0".into()), Value::I64(1)])];
         assert_eq!(columns().among(keys.iter()).unwrap().unwrap(), "(p.a, p.b) IN (VALUES ('x', 1))");
         assert_eq!(columns().among(keys[1..].iter()).unwrap(), None);
+    }
+
+    #[test]
+    fn keys_of_another_shape_are_never_left_out() {
+        let text = |text: &'static str| Value::String(text.into());
+        let good = key(&[text("x"), Value::I64(1)]);
+        for other in [
+            &[Value::I64(1)][..],
+            &[text("x")],
+            &[text("x"), text("1")],
+            &[Value::Uuid([0; 16]), Value::I64(1)],
+            &[text("x"), Value::I64(1), Value::I64(1)],
+        ] {
+            let fault = columns().among([&good, &key(other)].into_iter()).unwrap_err();
+            assert!(fault.to_string().contains("does not fit the key columns (a, b)"), "{other:?}: {fault}");
+        }
+    }
+
+    #[test]
+    fn a_number_is_kept_by_numerics_without_a_fraction() {
+        for (native, is_kept) in
+            [("numeric", true), ("numeric(20,0)", true), ("numeric(9,2)", false), ("numeric(3,-1)", false)]
+        {
+            assert_eq!(is_whole(native), is_kept, "{native}");
+        }
     }
 }

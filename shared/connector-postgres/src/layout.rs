@@ -3,14 +3,14 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use fides_core::port::Sink;
-use fides_core::{Fault, Field, Kind, Shape};
+use fides_core::{Fault, Field, Kind, Shape, Value};
 use sqlx::PgConnection;
 
-use crate::catalog::{self, Relation, Unique};
+use crate::catalog::{self, Attribute, Collation, Relation, Unique};
 use crate::connect::run;
 use crate::fault::{fault, state};
 use crate::kind::PgType;
-use crate::{fence, quote};
+use crate::{fence, key, quote};
 
 /// The SQL of writes of one shape to one table.
 #[derive(Debug)]
@@ -18,8 +18,8 @@ pub(crate) struct Layout {
     pub(crate) place: String,
     /// Types of the fields.
     pub(crate) types: Vec<PgType>,
-    /// Positions of the key fields.
-    pub(crate) key: Vec<usize>,
+    /// The key fields.
+    pub(crate) key: Vec<KeyField>,
     pub(crate) is_versioned: bool,
     /// The table of the lanes' tokens.
     pub(crate) lanes: String,
@@ -30,6 +30,47 @@ pub(crate) struct Layout {
     pub(crate) insert: String,
     /// Which rows were older than what the target holds.
     pub(crate) stale: String,
+}
+
+/// A field of the key.
+#[derive(Debug)]
+pub(crate) struct KeyField {
+    /// Its position among the fields.
+    pub(crate) at: usize,
+    /// How a key of this table is read.
+    ty: PgType,
+    native: String,
+    /// `varchar(n)` cuts spaces off behind its length, and does not tell.
+    chars_max: Option<usize>,
+}
+
+impl KeyField {
+    fn new(at: usize, kind: Kind, column: &Attribute) -> Self {
+        let length = column.base_native.strip_prefix("character varying(").and_then(|rest| rest.strip_suffix(')'));
+        Self {
+            at,
+            ty: column.ty.clone().read_as(kind),
+            native: column.native.clone(),
+            chars_max: length.and_then(|length| length.parse().ok()),
+        }
+    }
+
+    /// Why the column would give another key back than this one; `None` when it does not.
+    pub(crate) fn refuses(&self, value: &Value<'_>) -> Option<String> {
+        let kind = value.kind()?.name();
+        if !key::is_of(value, &self.ty) {
+            return Some(format!(
+                "a key of kind {kind} would be read back from a column of type {} as another",
+                self.native
+            ));
+        }
+        match (value, self.chars_max) {
+            (Value::String(text), Some(max)) if text.len() > max && text.chars().count() > max => {
+                Some(format!("a key of {} characters does not fit {}", text.chars().count(), self.native))
+            }
+            _ => None,
+        }
+    }
 }
 
 impl Layout {
@@ -47,6 +88,11 @@ impl Layout {
                 Some(_) => {}
             }
         }
+        let key_columns = shape.key.iter().filter_map(|&at| {
+            let field = &shape.fields[at];
+            Some((at, field.kind, relation.column(&field.name)?))
+        });
+        wrong.extend(key_columns.clone().filter_map(|(_, kind, column)| unkept(column, kind)));
         let key: Vec<&str> = shape.key_names().collect();
         let is_key = |columns: &[String]| {
             columns.len() == key.len() && key.iter().all(|name| columns.iter().any(|column| column == name))
@@ -66,12 +112,30 @@ impl Layout {
         Ok(Self {
             place: namespace.to_string(),
             types: types.collect(),
-            key: shape.key.clone(),
+            key: key_columns.map(|(at, kind, column)| KeyField::new(at, kind, column)).collect(),
             is_versioned: sink.version_field.is_some(),
             lanes: fence::table(&relation.schema),
             ..statements(sink, shape, relation, &table)
         })
     }
+}
+
+/// Why a column does not give keys of `kind` back as they were written; `None` when it does.
+fn unkept(column: &Attribute, kind: Kind) -> Option<String> {
+    if key::keeps(column, kind) {
+        return None;
+    }
+    let collation = match column.collation {
+        Collation::Folding => " with a collation under which different texts are equal",
+        Collation::Bytes | Collation::Language => "",
+    };
+    Some(format!(
+        "key column {} is of type {}{collation}, which does not give keys of kind {kind} back as they were written: \
+         a column of type {} is needed",
+        column.name,
+        column.native,
+        native(kind)
+    ))
 }
 
 /// The statements of a layout; the other fields are left empty.

@@ -35,7 +35,8 @@ pub(crate) struct PostgresTarget {
 impl PostgresTarget {
     pub(crate) fn new(server: &Server, connections: u32, write_timeout_ms_max: u64) -> Self {
         // L6: the server gives a statement up before the client does, and a transaction whose client is gone.
-        let writing = server.with_timeouts((write_timeout_ms_max * 3 / 4).max(1), write_timeout_ms_max.max(1));
+        let deadline = (write_timeout_ms_max * 3 / 4).max(1);
+        let writing = server.with_timeouts(deadline, write_timeout_ms_max.max(1)).durable();
         let reading = server.with_timeouts(READ_MS_MAX, 0);
         Self {
             writers: Sessions::new(writing.clone(), connections),

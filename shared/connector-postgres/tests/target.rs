@@ -10,7 +10,7 @@ use bytes::Bytes;
 use common::{Database, execute, int, table};
 use fides_core::port::{Outcome, Sink, Target, Write};
 use fides_core::{
-    Change, FaultKind, Field, Fingerprint, Kind, Lane, Op, PipelineId, Shape, Value, Version, encode_row,
+    Change, FaultKind, Field, Fingerprint, Key, Kind, Lane, Op, PipelineId, Shape, Value, Version, encode_row,
 };
 use sqlx::PgConnection;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -204,6 +204,22 @@ async fn a_commit_without_an_answer_is_unknown() {
     }
 }
 
+/// L2: a role or a database with `off` would acknowledge commits that a crash of the server loses.
+#[tokio::test]
+async fn a_write_is_on_disk_before_it_is_acknowledged() {
+    let database = Database::create().await;
+    let mut side = database.connect().await;
+    let name: String = sqlx::query_scalar("SELECT current_database()::text").fetch_one(&mut side).await.unwrap();
+    let as_it_is_committed = "CREATE TABLE t (id bigint PRIMARY KEY, name text); \
+        CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS \
+          $$ BEGIN new.name := current_setting('synchronous_commit'); RETURN new; END $$; \
+        CREATE TRIGGER note BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION note()";
+    execute(&mut side, &format!("ALTER DATABASE {name} SET synchronous_commit = off; {as_it_is_committed}")).await;
+    let writer = Writer::over(&database.url, 10_000).await;
+    assert!(all_applied(&writer.apply(1, &[upsert(1, "?")]).await));
+    assert_eq!(names(&mut side).await, ["1on"]);
+}
+
 #[tokio::test]
 async fn identity_foreign_keys_triggers_and_deferred_constraints() {
     let database = Database::create().await;
@@ -281,4 +297,98 @@ async fn prepare_says_what_is_wrong_and_what_to_run() {
     database.execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
     let fault = refused.unwrap_err();
     assert!(fault.to_string().contains("CREATE TABLE IF NOT EXISTS \"locked\"._fides_lane"), "{fault}");
+}
+
+/// A key that the target spells in its own way is read back as another: a walk would take it for one that only the
+/// target has, and delete the healthy record (L8).
+#[tokio::test]
+async fn a_key_column_of_another_kind_is_refused() {
+    let database = Database::create().await;
+    let target = fides_connector_postgres::target(&database.url, 1, 10_000).await.unwrap();
+    database
+        .execute(
+            "CREATE DOMAIN cents AS numeric(12,2); CREATE DOMAIN number AS numeric(20,0); \
+             CREATE COLLATION folded (provider = icu, locale = 'und-u-ks-level2', deterministic = false)",
+        )
+        .await;
+    let pipeline = PipelineId::new("p");
+    let prepare = async |native: &str, kind| {
+        database.execute(&format!("DROP TABLE IF EXISTS t; CREATE TABLE t (id {native} PRIMARY KEY)")).await;
+        let sink = Sink { pipeline: pipeline.clone(), namespace: table("t"), version_field: None };
+        let shape = Shape { fields: vec![Field { name: "id".to_owned(), kind }], key: vec![0] };
+        target.prepare(&sink, &shape, false).await
+    };
+    for (native, kind, needed) in [
+        ("uuid", Kind::String, "text"),
+        ("bigint", Kind::String, "text"),
+        ("citext", Kind::String, "text"),
+        ("char(5)", Kind::String, "text"),
+        ("text COLLATE folded", Kind::String, "text"),
+        ("text", Kind::I64, "bigint"),
+        ("double precision", Kind::I64, "bigint"),
+        ("oid", Kind::I64, "bigint"),
+        ("numeric(9,2)", Kind::I64, "bigint"),
+        ("cents", Kind::I64, "bigint"),
+        ("text", Kind::Bytes, "bytea"),
+        ("jsonb", Kind::Any, "text"),
+    ] {
+        if native == "citext" {
+            database.execute("CREATE EXTENSION IF NOT EXISTS citext").await;
+        }
+        let fault = prepare(native, kind).await.expect_err(native);
+        assert_eq!(fault.kind, FaultKind::Permanent, "{fault}");
+        let said = fault.to_string();
+        let needed = format!("a column of type {needed} is needed");
+        for part in ["public.t", "key column id", &format!("keys of kind {kind}"), &needed] {
+            assert!(said.contains(part), "{native}: {part}: {said}");
+        }
+    }
+    for (native, kind) in [
+        ("uuid", Kind::Uuid),
+        ("text", Kind::Uuid),
+        ("varchar(40)", Kind::String),
+        ("smallint", Kind::I64),
+        ("number", Kind::U64),
+        ("numeric", Kind::I64),
+        ("bytea", Kind::Bytes),
+        ("boolean", Kind::Bool),
+        ("text", Kind::Any),
+    ] {
+        prepare(native, kind).await.unwrap_or_else(|fault| panic!("{native} for {kind}: {fault}"));
+    }
+}
+
+/// The same for one value, where the declared kind fits: it fails alone, and deletes nothing.
+#[tokio::test]
+async fn a_key_that_would_be_read_back_as_another_fails_alone() {
+    let database = Database::create().await;
+    database.execute("CREATE TABLE t (id varchar(2) PRIMARY KEY, name text)").await;
+    let field = |name: &str, kind| Field { name: name.to_owned(), kind };
+    let pipeline = PipelineId::new("p");
+    let writer = Writer {
+        target: fides_connector_postgres::target(&database.url, 1, 10_000).await.unwrap(),
+        sink: Sink { pipeline: pipeline.clone(), namespace: table("t"), version_field: None },
+        shape: Shape { fields: vec![field("id", Kind::Any), field("name", Kind::String)], key: vec![0] },
+        lane: Lane { pipeline, index: 0 },
+    };
+    writer.target.prepare(&writer.sink, &writer.shape, false).await.unwrap();
+    writer.claim(1).await;
+    let text = |id: &'static str| Value::String(id.into());
+    let change = |key: Value<'static>, name: Option<&'static str>| {
+        let mut document = Vec::new();
+        encode_row(&mut document, &[key.clone(), text(name.unwrap_or_default())]);
+        let op = name.map_or(Op::Delete, |_| Op::Upsert(Bytes::from(document)));
+        Change { key: Key::encode(&[key]).unwrap(), op, ..upsert(0, "") }
+    };
+    let outcomes = writer
+        .apply(1, &[change(text("7"), Some("a")), change(Value::I64(8), Some("b")), change(text("9   "), Some("c"))])
+        .await;
+    let [Outcome::Applied, Outcome::Failed(number), Outcome::Failed(long)] = &outcomes[..] else {
+        panic!("{outcomes:?}")
+    };
+    assert!(number.kind == FaultKind::Permanent && number.to_string().contains("kind i64"), "{number}");
+    assert!(long.kind == FaultKind::Permanent && long.to_string().contains("4 characters"), "{long}");
+    let outcomes = writer.apply(1, &[change(Value::I64(7), None)]).await;
+    assert!(matches!(&outcomes[..], [Outcome::Failed(fault)] if fault.kind == FaultKind::Permanent), "{outcomes:?}");
+    assert_eq!(names(&mut database.connect().await).await, ["7a"], "the text 7 is another record than the number");
 }

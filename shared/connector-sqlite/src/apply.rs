@@ -1,7 +1,7 @@
 //! One batch of changes as one transaction, in which only the bad record fails.
 
 use fides_core::port::{Outcome, Write};
-use fides_core::{Change, Fault, FaultKind, Op, decode_row};
+use fides_core::{Change, Fault, FaultKind, Kind, Op, Value, decode_row};
 use sqlx::sqlite::{Sqlite, SqliteArguments};
 use sqlx::{AssertSqlSafe, Transaction};
 
@@ -54,6 +54,7 @@ struct Writer<'a> {
     write: &'a Write<'a>,
     table: String,
     key: Vec<String>,
+    key_kinds: Vec<Kind>,
     columns: Vec<String>,
 }
 
@@ -63,6 +64,7 @@ impl<'a> Writer<'a> {
         Ok(Self {
             table: table(&write.sink.namespace)?,
             key: write.shape.key_names().map(quoted).collect(),
+            key_kinds: write.shape.key.iter().map(|&at| write.shape.fields[at].kind).collect(),
             columns: columns.map(|name| quoted(name)).collect(),
             database,
             write,
@@ -79,7 +81,7 @@ impl<'a> Writer<'a> {
         };
         let key = match &row {
             Some(row) => self.write.shape.key.iter().filter_map(|&at| row.get(at).cloned()).collect(),
-            None => bind::key(&change.key, self.key.len()).map_err(place)?,
+            None => bind::key(&change.key, &self.key_kinds).map_err(place)?,
         };
         Ok(Item { at, key, row, version })
     }
@@ -94,7 +96,11 @@ impl<'a> Writer<'a> {
         let mut row = Vec::with_capacity(self.columns.len());
         for (at, (value, field)) in values.iter().zip(&shape.fields).enumerate() {
             let is_key = shape.key.contains(&at);
-            let cell = if is_key { Cell::of_key(value) } else { Cell::of(value, field.kind) };
+            let cell = match is_key {
+                true if !bind::is_key_of(field.kind, value) => Err(other_key(value, field.kind)),
+                true => Cell::of_key(value),
+                false => Cell::of(value, field.kind),
+            };
             row.push(cell.map_err(|fault| fault.at(format_args!("field {}", field.name)))?);
         }
         row.extend(self.write.sink.version_field.iter().map(|_| Cell::Text(version.into())));
@@ -311,6 +317,11 @@ impl From<Fault> for Failure {
 /// Whether one record is to blame, rather than the file or the connection.
 fn is_of_record(fault: &Fault) -> bool {
     matches!(fault.kind, FaultKind::Permanent | FaultKind::Deferred)
+}
+
+fn other_key(value: &Value<'_>, declared: Kind) -> Fault {
+    let found = value.kind().map_or("null", Kind::name);
+    Fault::permanent(format!("a key of kind {found} would be read back as another, where {declared} is declared"))
 }
 
 fn settle(outcomes: &mut [Option<Outcome>], items: &[Item], outcome: &Outcome) {

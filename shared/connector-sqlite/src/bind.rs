@@ -75,11 +75,28 @@ impl Cell {
     }
 }
 
-/// The columns of a key as stored values; a key of another shape is a Permanent fault.
-pub(crate) fn key(key: &Key, columns: usize) -> Result<Vec<Cell>, Fault> {
+/// Whether a key column of kind `declared` can hold this value. Another one would be compared with a stored value after
+/// SQLite's conversions, and find another record: the text `7` the number 7.
+pub(crate) fn is_key_of(declared: Kind, value: &Value<'_>) -> bool {
+    match (declared, value) {
+        (Kind::Any, value) => matches!(value, Value::I64(_) | Value::U64(_) | Value::String(_) | Value::Bytes(_)),
+        // A decoded key does not tell one kind of whole number from the other.
+        (Kind::I64 | Kind::U64, value) => matches!(value, Value::I64(_) | Value::U64(_)),
+        (declared, value) => value.kind() == Some(declared),
+    }
+}
+
+/// The columns of a key as stored values. A key of another shape is a Permanent fault, never one that is not found:
+/// what is not found counts as proven absent (L8).
+pub(crate) fn key(key: &Key, columns: &[Kind]) -> Result<Vec<Cell>, Fault> {
     let values = key.decode()?;
-    if values.len() != columns {
-        return Err(Fault::permanent(format!("key {key} has {} columns, expected {columns}", values.len())));
+    if values.len() != columns.len() {
+        return Err(Fault::permanent(format!("key {key} has {} columns, expected {}", values.len(), columns.len())));
+    }
+    for (value, declared) in values.iter().zip(columns).filter(|(value, declared)| !is_key_of(**declared, value)) {
+        let found = value.kind().map_or("null", Kind::name);
+        return Err(Fault::permanent(format!("key {key} holds {found} where the key column is {declared}"))
+            .advise("the key's type was changed: import anew"));
     }
     values.iter().map(Cell::of_key).collect()
 }

@@ -148,6 +148,21 @@ pub(crate) async fn is_collated(
         .map_err(|error| database.fault(&format!("collation of {namespace}.{column}"), error))
 }
 
+/// Whether the table is STRICT, where a column of type ANY converts nothing.
+pub(crate) async fn is_strict(
+    database: &Database,
+    connection: &mut SqliteConnection,
+    namespace: &Namespace,
+) -> Result<bool, Fault> {
+    let strict: Option<bool> =
+        sqlx::query_scalar("SELECT strict FROM pragma_table_list WHERE schema = 'main' AND lower(name) = lower(?1)")
+            .bind(table_name(namespace)?)
+            .fetch_optional(connection)
+            .await
+            .map_err(|error| database.fault(&format!("table {namespace} could not be described"), error))?;
+    Ok(strict.unwrap_or(false))
+}
+
 /// Questions about one table.
 struct Context<'a> {
     database: &'a Database,

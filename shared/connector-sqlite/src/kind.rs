@@ -42,6 +42,49 @@ fn by_affinity(name: &str) -> Kind {
     }
 }
 
+/// What SQLite converts values to before it stores them in a column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Affinity {
+    Integer,
+    Numeric,
+    Real,
+    Text,
+    /// Nothing is converted.
+    None,
+}
+
+impl Affinity {
+    /// By the rules that [`by_affinity`] follows, too.
+    pub(crate) fn of(declared: &str) -> Self {
+        let name = declared.to_ascii_uppercase();
+        let has = |part: &str| name.contains(part);
+        if has("INT") {
+            Self::Integer
+        } else if has("CHAR") || has("CLOB") || has("TEXT") {
+            Self::Text
+        } else if has("BLOB") || name.trim().is_empty() {
+            Self::None
+        } else if has("REAL") || has("FLOA") || has("DOUB") {
+            Self::Real
+        } else {
+            Self::Numeric
+        }
+    }
+
+    /// Whether every key of `kind` is stored as it is: the text `007` becomes 7 in a column of numbers, and 7 the text
+    /// `7` in one of texts.
+    pub(crate) fn keeps(self, kind: Kind) -> bool {
+        match self {
+            Self::Integer => matches!(kind, Kind::I64 | Kind::U64 | Kind::Bool),
+            // No UUID in its canonical form looks like a number: it has dashes.
+            Self::Numeric => matches!(kind, Kind::I64 | Kind::U64 | Kind::Bool | Kind::Uuid | Kind::Bytes),
+            Self::Real => matches!(kind, Kind::Uuid | Kind::Bytes),
+            Self::Text => matches!(kind, Kind::String | Kind::Uuid | Kind::Bytes),
+            Self::None => true,
+        }
+    }
+}
+
 /// The type that a created column declares, so that [`of`] gives `kind` back and SQLite's affinity does not convert
 /// what is stored: a NUMERIC affinity would turn the decimal `1.50` into a float and the JSON text `1.0` into 1, so
 /// those say TEXT.
@@ -74,6 +117,13 @@ mod tests {
     fn a_created_column_is_read_back_as_the_kind_it_was_created_for() {
         for kind in Kind::ALL {
             assert_eq!(of(declared(kind, false)), kind, "{kind}");
+        }
+    }
+
+    #[test]
+    fn a_created_key_is_stored_as_it_is() {
+        for kind in [Kind::Bool, Kind::I64, Kind::U64, Kind::String, Kind::Bytes, Kind::Uuid, Kind::Any] {
+            assert!(Affinity::of(declared(kind, true)).keeps(kind), "{kind}");
         }
     }
 

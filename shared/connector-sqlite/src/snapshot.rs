@@ -25,6 +25,7 @@ pub(crate) struct SqliteSnapshot {
     version: Version,
     key: Vec<KeyTerm>,
     key_positions: Vec<usize>,
+    key_kinds: Vec<Kind>,
     table: String,
     /// What is read, in the order of the row.
     expressions: String,
@@ -45,6 +46,7 @@ impl SqliteSnapshot {
         }
         Ok(Self {
             table: table(&selection.namespace)?,
+            key_kinds: selection.key_positions().iter().map(|&at| selection.columns[at].kind).collect(),
             key_positions: selection.key_positions(),
             decoder: include::decoder(selection),
             selection: selection.clone(),
@@ -65,7 +67,7 @@ impl SqliteSnapshot {
     }
 
     fn bind_key(&self, arguments: &mut SqliteArguments, key: &Key) -> Result<(), Fault> {
-        let cells = bind::key(key, self.key.len()).map_err(|fault| fault.at(&self.selection.namespace))?;
+        let cells = bind::key(key, &self.key_kinds).map_err(|fault| fault.at(&self.selection.namespace))?;
         cells.iter().try_for_each(|cell| cell.bind(arguments))
     }
 

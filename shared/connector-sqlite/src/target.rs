@@ -11,6 +11,7 @@ use sqlx::sqlite::SqliteConnection;
 
 use crate::connect::{Database, Mode, create};
 use crate::describe::{self, Declared};
+use crate::kind::Affinity;
 use crate::query::{list, quoted, table};
 use crate::snapshot::SqliteSnapshot;
 use crate::{apply, kind, lane};
@@ -147,6 +148,7 @@ async fn fits(
             .advise("declare it with COLLATE BINARY"));
         }
     }
+    refuse_converted_keys(database, connection, sink, shape, declared).await?;
     let columns = key.join(", ");
     key.sort_unstable();
     let unique = describe::unique_sets(database, connection, &sink.namespace, declared).await?;
@@ -162,4 +164,38 @@ async fn fits(
         sink.namespace
     ))
     .advise("create a unique index over the key fields, so that a record can be found and replaced"))
+}
+
+/// SQLite converts what is stored by the column's declared type. A key that it converts is read back as another, which a
+/// walk over host and target takes for one that only the target has (L8).
+async fn refuse_converted_keys(
+    database: &Database,
+    connection: &mut SqliteConnection,
+    sink: &Sink,
+    shape: &Shape,
+    declared: &[Declared],
+) -> Result<(), Fault> {
+    let strict = describe::is_strict(database, connection, &sink.namespace).await?;
+    let mut wrong = Vec::new();
+    for field in shape.key.iter().map(|&at| &shape.fields[at]) {
+        let Some(Declared { column, .. }) = declared.iter().find(|other| other.column.name == field.name) else {
+            continue;
+        };
+        let is_any = strict && column.native.eq_ignore_ascii_case("ANY");
+        if !is_any && !Affinity::of(&column.native).keeps(field.kind) {
+            let needed = match kind::declared(field.kind, true) {
+                "" => "without a type".to_owned(),
+                native => format!("of type {native}"),
+            };
+            wrong.push(format!(
+                "key column {} is of type {}, which does not give keys of kind {} back as they were written: a column \
+                 {needed} is needed",
+                column.name, column.native, field.kind
+            ));
+        }
+    }
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    Err(Fault::permanent(format!("table {}: {}", sink.namespace, wrong.join("; "))).advise("change the table"))
 }

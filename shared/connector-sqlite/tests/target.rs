@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use fides_core::port::{Outcome, Sink, Target, Write};
 use fides_core::{Change, Fault, FaultKind, Fingerprint, Key, Lane, Op, PipelineId, Shape, Value, Version, encode_row};
-use fides_core::{Field, Kind, Namespace};
+use fides_core::{Field, Kind, Namespace, Selection};
 use sqlx::AssertSqlSafe;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 
@@ -118,6 +118,66 @@ async fn a_key_that_does_not_keep_records_apart_is_refused() {
         let fault = bench.prepare(true).await.unwrap_err();
         assert!(fault.kind == FaultKind::Permanent && fault.to_string().contains(expected), "{fault}");
     }
+}
+
+/// A key that SQLite converts is read back as another: a walk would take it for one that only the target has (L8).
+#[tokio::test]
+async fn a_key_column_that_converts_is_refused() {
+    let prepare = async |sql: &str, kind| {
+        let bench = bench().await;
+        execute(&side(&bench.path).await, sql).await;
+        let shape = Shape { fields: vec![Field { name: "id".to_owned(), kind }], key: vec![0] };
+        bench.target.prepare(&bench.sink, &shape, false).await
+    };
+    for (native, kind, needed) in [
+        ("INTEGER", Kind::String, "of type TEXT"),
+        ("STRING", Kind::String, "of type TEXT"),
+        ("TEXT", Kind::I64, "of type INTEGER"),
+        ("REAL", Kind::U64, "of type INTEGER"),
+        ("INTEGER", Kind::Uuid, "of type UUID"),
+        ("TEXT", Kind::Any, "without a type"),
+        ("ANY", Kind::Any, "without a type"),
+    ] {
+        let fault =
+            prepare(&format!("CREATE TABLE t (id {native} NOT NULL PRIMARY KEY)"), kind).await.expect_err(native);
+        assert_eq!(fault.kind, FaultKind::Permanent, "{fault}");
+        let said = fault.to_string();
+        let needed = format!("a column {needed} is needed");
+        for part in ["table t", "key column id", native, &format!("keys of kind {kind}"), &needed] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+    }
+    for (native, kind) in [
+        ("VARCHAR(9)", Kind::String),
+        ("BIGINT", Kind::U64),
+        ("NUMERIC", Kind::I64),
+        ("GUID", Kind::Uuid),
+        ("", Kind::Any),
+    ] {
+        let prepared = prepare(&format!("CREATE TABLE t (id {native} NOT NULL PRIMARY KEY)"), kind).await;
+        prepared.unwrap_or_else(|fault| panic!("{native} for {kind}: {fault}"));
+    }
+    prepare("CREATE TABLE T (id ANY NOT NULL PRIMARY KEY) STRICT", Kind::Any).await.expect("nothing is converted");
+}
+
+/// SQLite would find the number 7 by the text `7`: what is deleted, and what counts as absent, must be the very key.
+#[tokio::test]
+async fn a_key_of_another_kind_finds_nothing_and_proves_nothing() {
+    let bench = Bench::over("CREATE TABLE t (id INTEGER PRIMARY KEY, n INTEGER); INSERT INTO t VALUES (7, 1)").await;
+    let text = Key::encode(&[Value::String("7".into())]).unwrap();
+    let mut row = Vec::new();
+    encode_row(&mut row, &[Value::String("7".into()), Value::I64(2)]);
+    for op in [Op::Delete, Op::Upsert(row.into())] {
+        let outcomes = bench.apply(&[Change { key: text.clone(), op, ..upsert(0, 0) }, upsert(8, 8)]).await;
+        assert_eq!(kinds(&outcomes), [Some(FaultKind::Permanent), None]);
+    }
+    assert_eq!(bench.held().await, [(7, 1), (8, 8)]);
+    let columns = bench.target.describe(&bench.sink.namespace).await.unwrap().unwrap().columns;
+    let (key, namespace) = (vec!["id".to_owned()], bench.sink.namespace.clone());
+    let selection = Selection { namespace, key, columns, includes: Vec::new(), seed: 0, page_records_max: 10 };
+    let snapshot = bench.target.snapshot(&bench.sink, &selection).await.unwrap();
+    let fault = snapshot.fetch(&[text, Key::encode(&[Value::I64(8)]).unwrap()]).await.map(drop).unwrap_err();
+    assert!(fault.kind == FaultKind::Permanent && fault.to_string().contains("key 7 holds string"), "{fault}");
 }
 
 #[tokio::test]
