@@ -1,5 +1,6 @@
 //! Whatever bytes come back from a queue, a hash store or a host: nothing that reads them panics, and what is read is
 //! what would be written. Bytes drawn at random seldom pass the first tag, so these are torn from good ones.
+#![allow(clippy::unwrap_used)] // allow-unwrap-in-tests does not reach the functions that tests share
 
 use std::sync::Arc;
 
