@@ -240,7 +240,10 @@ mod tests {
             let lines = Lines { place, columns, key: 1, includes: vec![String::from("i"); includes], one };
             let mut values = Vec::new();
             match lines.decode(&line, &mut values) {
-                Ok(()) => prop_assert_eq!(values.len(), width),
+                Ok(()) => {
+                    let fields = line.split(|byte| *byte == b'\t').count();
+                    prop_assert_eq!((values.len(), fields), (width, width));
+                }
                 Err(fault) => prop_assert_eq!(fault.kind, fides_core::FaultKind::Permanent, "{}", fault),
             }
             let mut key = Vec::new();

@@ -106,6 +106,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
         #[test]
         fn any_text_is_read_without_panic(
             text in prop_oneof!["\\PC{0,12}", "[0-9a-f+/\\[\\]\",x\\\\ -]{0,40}"],
