@@ -167,6 +167,92 @@ mod tests {
         }
     }
 
+    fn any_type() -> impl Strategy<Value = PgType> {
+        use PgType::{
+            Array, Bool, Bytea, Date, Float, Int, Json, Numeric, Other, Text, Time, Timestamp, TimestampTz, Uuid,
+            UuidText, Whole,
+        };
+        let scalars = [
+            Bool,
+            Int,
+            Numeric,
+            Whole,
+            Float,
+            Text,
+            Bytea,
+            Uuid,
+            UuidText,
+            Date,
+            Time,
+            Timestamp,
+            TimestampTz,
+            Json,
+            Other,
+        ];
+        prop::sample::select(scalars.to_vec())
+            .prop_flat_map(|ty| prop::sample::select(vec![Array(Box::new(ty.clone())), ty]))
+    }
+
+    /// Bytes, and what servers write with some of it changed.
+    fn any_line() -> impl Strategy<Value = Vec<u8>> {
+        const WRITTEN: &[&str] = &[
+            "t",
+            "-9223372036854775808",
+            "1e-7",
+            "NaN",
+            "-Infinity",
+            "\\\\x00ff",
+            "2024-02-30",
+            "24:00:00+15:59:59",
+            "0001-01-01 00:00:00+00 BC",
+            "infinity",
+            "{1,NULL,\"a\\\\\"\"}",
+            "{\"a\": [1.50, null]}",
+            "\\N",
+            "\\",
+            "\t",
+            "é",
+            "00000000-0000-0000-0000-00000000000G",
+        ];
+        let part = prop_oneof![
+            3 => prop::sample::select(WRITTEN).prop_map(|text| text.as_bytes().to_vec()),
+            1 => prop::collection::vec(any::<u8>(), 0..6),
+        ];
+        (prop::collection::vec(part, 0..5), 0..12_usize).prop_map(|(parts, drop)| {
+            let mut line = parts.concat();
+            if drop < line.len() {
+                line.remove(drop);
+            }
+            line
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(4_000) })]
+
+        #[test]
+        fn any_line_is_read_without_panic(
+            line in any_line(), types in prop::collection::vec(any_type(), 1..4), includes in 0..2_usize, one: bool
+        ) {
+            let columns: Vec<(PgType, usize)> = types.into_iter().enumerate().map(|(at, ty)| (ty, at)).collect();
+            let width = columns.len() + includes;
+            let place = String::from("public.t");
+            let lines = Lines { place, columns, key: 1, includes: vec![String::from("i"); includes], one };
+            let mut values = Vec::new();
+            match lines.decode(&line, &mut values) {
+                Ok(()) => {
+                    let fields = line.split(|byte| *byte == b'\t').count();
+                    prop_assert_eq!((values.len(), fields), (width, width));
+                }
+                Err(fault) => prop_assert_eq!(fault.kind, fides_core::FaultKind::Permanent, "{}", fault),
+            }
+            let mut key = Vec::new();
+            if lines.key(&line, &mut key).is_ok() {
+                prop_assert!(Key::from_bytes(key).decode().is_ok());
+            }
+        }
+    }
+
     #[test]
     fn null_is_not_the_text_backslash_n() {
         assert_eq!(value(b"\\N", &PgType::Text).unwrap(), Value::Null);

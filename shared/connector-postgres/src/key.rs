@@ -92,6 +92,8 @@ impl KeyColumns {
         }
         let mut operator = match bound {
             Bound::From => ">=",
+            // What begins with these columns sorts after them.
+            Bound::After if values.len() < self.columns.len() => ">=",
             Bound::After => ">",
             Bound::Before => "<",
         };

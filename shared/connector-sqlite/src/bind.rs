@@ -89,8 +89,27 @@ pub(crate) fn is_key_of(declared: Kind, value: &Value<'_>) -> bool {
 /// The columns of a key as stored values. A key of another shape is a Permanent fault, never one that is not found:
 /// what is not found counts as proven absent (L8).
 pub(crate) fn key(key: &Key, columns: &[Kind]) -> Result<Vec<Cell>, Fault> {
-    let values = key.decode()?;
+    let values = fitting(key, columns)?;
     if values.len() != columns.len() {
+        return Err(Fault::permanent(format!("key {key} has {} columns, expected {}", values.len(), columns.len())));
+    }
+    values.iter().map(Cell::of_key).collect()
+}
+
+/// The same for a bound of a range, which may name only the first columns, and numbers beyond those that SQLite stores.
+pub(crate) fn bound(key: &Key, columns: &[Kind]) -> Result<Vec<Cell>, Fault> {
+    let beyond = |value: &Value<'_>| match value {
+        // Greater than every integer that is stored, and SQLite compares the two exactly.
+        Value::U64(number) if i64::try_from(*number).is_err() => Ok(Cell::Real(*number as f64)),
+        value => Cell::of_key(value),
+    };
+    fitting(key, columns)?.iter().map(beyond).collect()
+}
+
+/// The key's values, of which each can be one of its column.
+fn fitting(key: &Key, columns: &[Kind]) -> Result<Vec<Value<'static>>, Fault> {
+    let values = key.decode()?;
+    if values.len() > columns.len() {
         return Err(Fault::permanent(format!("key {key} has {} columns, expected {}", values.len(), columns.len())));
     }
     for (value, declared) in values.iter().zip(columns).filter(|(value, declared)| !is_key_of(**declared, value)) {
@@ -98,5 +117,5 @@ pub(crate) fn key(key: &Key, columns: &[Kind]) -> Result<Vec<Cell>, Fault> {
         return Err(Fault::permanent(format!("key {key} holds {found} where the key column is {declared}"))
             .advise("the key's type was changed: import anew"));
     }
-    values.iter().map(Cell::of_key).collect()
+    Ok(values)
 }

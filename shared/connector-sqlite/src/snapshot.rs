@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use fides_core::port::Snapshot;
 use fides_core::{Column, Decode, Fault, Include, Key, KeyRange, Kind, Page, PageBuilder, Selection, Value, Version};
 use futures::TryStreamExt;
+use sqlx::Arguments;
 use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteConnection, SqliteRow};
 use sqlx::{AssertSqlSafe, Row, Transaction};
 use tokio::sync::{Mutex, MutexGuard};
@@ -69,6 +70,19 @@ impl SqliteSnapshot {
     fn bind_key(&self, arguments: &mut SqliteArguments, key: &Key) -> Result<(), Fault> {
         let cells = bind::key(key, &self.key_kinds).map_err(|fault| fault.at(&self.selection.namespace))?;
         cells.iter().try_for_each(|cell| cell.bind(arguments))
+    }
+
+    /// The condition that keeps one side of `key`, which may name only the first columns: the other store plans, too.
+    fn bound(&self, arguments: &mut SqliteArguments, key: &Key, operator: &str) -> Result<Option<String>, Fault> {
+        let cells = bind::bound(key, &self.key_kinds).map_err(|fault| fault.at(&self.selection.namespace))?;
+        if cells.is_empty() {
+            return Ok(None);
+        }
+        // What begins with these columns sorts after them.
+        let operator = if operator == ">" && cells.len() < self.key.len() { ">=" } else { operator };
+        let condition = beside(&self.key[..cells.len()], operator, arguments.len());
+        cells.iter().try_for_each(|cell| cell.bind(arguments))?;
+        Ok(Some(condition))
     }
 
     /// Encodes a row into `row` and its key into `key`.
@@ -236,13 +250,8 @@ impl Snapshot for SqliteSnapshot {
             (Some(after), _) => Some((after, ">")),
             (None, lower) => lower.as_ref().map(|lower| (lower, ">=")),
         };
-        if let Some((key, operator)) = from {
-            conditions.push(beside(&self.key, operator, 0));
-            self.bind_key(&mut arguments, key)?;
-        }
-        if let Some(upper) = &range.upper {
-            conditions.push(beside(&self.key, "<", conditions.len() * self.key.len()));
-            self.bind_key(&mut arguments, upper)?;
+        for (key, operator) in from.into_iter().chain(range.upper.as_ref().map(|upper| (upper, "<"))) {
+            conditions.extend(self.bound(&mut arguments, key, operator)?);
         }
         // One row more than the page: it proves that there is more, or by its absence that there is not.
         let sql = format!(

@@ -16,6 +16,9 @@ struct Epoch {
     epoch: u32,
     lineage: Lineage,
     incarnation: String,
+    /// No mark can be trusted; cleared by the end of an import that trusted none.
+    #[serde(default)]
+    rebuild_marks: bool,
     /// The target must be compared too before this epoch can be trusted; cleared by the run that did it.
     #[serde(default)]
     compare_target: bool,
@@ -66,7 +69,7 @@ async fn try_establish(pipeline: &Pipeline) -> Result<Option<Raised>, Fault> {
     // written before from a new one, and from which epoch on its writes would be refused.
     let last = stored.max(written_in(pipeline).await?);
     let epoch = seconds.max(last.saturating_add(1));
-    let raised = Epoch { epoch, lineage, incarnation, compare_target: last > 0 };
+    let raised = Epoch { epoch, lineage, incarnation, rebuild_marks: last > 0, compare_target: last > 0 };
     if persisted::store(state, &key, &raised, expect).await?.is_none() {
         return Ok(None);
     }
@@ -119,19 +122,34 @@ pub async fn current(pipeline: &Pipeline) -> Result<u32, Fault> {
     })
 }
 
-/// Whether the target must be compared too: the epoch was raised again and no run has done it since.
-pub(crate) async fn must_compare_target(pipeline: &Pipeline) -> Result<bool, Fault> {
-    let stored = persisted::load::<Epoch>(&*pipeline.backplane.state, &key(pipeline)).await?;
-    Ok(stored.is_some_and(|(stored, _)| stored.compare_target))
+/// What an epoch that was raised again still asks of imports.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Owed {
+    /// An import that trusts no mark: those that survived may be older than what the target holds.
+    pub(crate) rebuild_marks: bool,
+    /// A comparison of the target: marks may be missing.
+    pub(crate) compare_target: bool,
 }
 
-/// Says that the target was compared.
-pub(crate) async fn target_compared(pipeline: &Pipeline) -> Result<(), Fault> {
+/// What the current epoch still asks of imports.
+pub(crate) async fn owed(pipeline: &Pipeline) -> Result<Owed, Fault> {
+    let stored = persisted::load::<Epoch>(&*pipeline.backplane.state, &key(pipeline)).await?;
+    Ok(stored.map_or_else(Owed::default, |(stored, _)| Owed {
+        rebuild_marks: stored.rebuild_marks,
+        compare_target: stored.compare_target,
+    }))
+}
+
+/// Says what is still owed in `epoch`. Changes nothing where the epoch has risen since.
+pub(crate) async fn settle(pipeline: &Pipeline, epoch: u32, owed: Owed) -> Result<(), Fault> {
     let key = key(pipeline);
     let state = &*pipeline.backplane.state;
     let Some((stored, revision)) = persisted::load::<Epoch>(state, &key).await? else { return Ok(()) };
-    let compared = Epoch { compare_target: false, ..stored };
-    persisted::store(state, &key, &compared, Expect::Revision(revision))
+    if stored.epoch != epoch {
+        return Ok(());
+    }
+    let settled = Epoch { rebuild_marks: owed.rebuild_marks, compare_target: owed.compare_target, ..stored };
+    persisted::store(state, &key, &settled, Expect::Revision(revision))
         .await?
         .ok_or_else(|| persisted::lost_race(&key))?;
     Ok(())

@@ -14,18 +14,21 @@ pub(crate) struct Held<'a> {
     ttl_ms: u64,
     /// It holds at least until then, on this process's own clock: counted from before it was asked for.
     until: Instant,
-    /// Rises with every change of holder.
+    /// Rises with every take.
     pub(crate) token: u64,
 }
 
 impl<'a> Held<'a> {
-    /// Takes a lease; `None` while someone else holds it.
+    /// Takes a lease; `None` while someone else holds it. One that this process still holds is given back and taken
+    /// anew, under a new token (L6): a write that was given up together with it may still be on its way, and would land
+    /// under the old one.
     pub(crate) async fn take(
         state: &'a dyn StateStore,
         key: String,
         holder: &'a str,
         ttl_ms: u64,
     ) -> Result<Option<Self>, Fault> {
+        state.release(&key, holder).await?;
         let until = Instant::now() + Duration::from_millis(ttl_ms);
         let lease = state.lease(&key, holder, ttl_ms).await?;
         Ok(lease.map(|lease| Self { state, key, holder, ttl_ms, until, token: lease.token }))

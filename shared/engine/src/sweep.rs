@@ -8,7 +8,7 @@ use fides_core::port::Expect;
 use fides_core::{Change, Fault, Key, Op, Origin};
 use serde::{Deserialize, Serialize};
 
-use crate::{DeletePolicy, Pipeline, Progress, persisted, publisher, spool};
+use crate::{DeletePolicy, Pipeline, Progress, extras, persisted, publisher, spool};
 
 const HOUR_MS: u64 = 3_600_000;
 const WINDOW_HOURS: u64 = 24;
@@ -69,21 +69,19 @@ pub(crate) async fn judge(
 }
 
 /// Fetches candidates again and publishes a deletion for each that is still absent, labelled with the version of the
-/// snapshot that saw it (L8). A candidate whose mark is at or above that version is dropped by `admit`.
+/// snapshot that saw it (L8). A candidate whose mark is at or above that version is dropped by `admit`. One that the host
+/// has again is the target's all the same: it is marked.
 pub(crate) async fn delete_absent(pipeline: &Pipeline, keys: &[Key]) -> Result<u64, Fault> {
     let snapshot = pipeline.open_host().await?;
     let mut deleted = 0;
     for portion in keys.chunks(pipeline.limits.batch_records_max.max(1)) {
         let found = snapshot.fetch(portion).await?;
-        let absent = portion.iter().filter(|key| found.find(key.as_bytes()).is_none());
+        let (present, absent): (Vec<Key>, Vec<Key>) =
+            portion.iter().cloned().partition(|key| found.find(key.as_bytes()).is_some());
+        extras::adopt(pipeline, &present).await?;
         let changes: Vec<Change> = absent
-            .map(|key| Change {
-                key: key.clone(),
-                version: found.version,
-                fingerprint: None,
-                op: Op::Delete,
-                forced: false,
-            })
+            .into_iter()
+            .map(|key| Change { key, version: found.version, fingerprint: None, op: Op::Delete, forced: false })
             .collect();
         deleted += changes.len() as u64;
         publisher::publish(pipeline, pipeline.shape(), Origin::Cleanup, changes).await?;

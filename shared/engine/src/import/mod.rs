@@ -3,6 +3,7 @@
 //! A run is durable: its ranges, a cursor per range and its counts are in the state store, and a crash repeats at most
 //! the pages that were in flight.
 
+mod abandon;
 mod compare;
 mod range;
 mod run;

@@ -50,6 +50,12 @@ impl RangeState {
     }
 }
 
+/// The lease of whoever reads a range. Named by its place in the plan, not by the run: leases of readers that died are
+/// few, and are used again.
+pub(super) fn reading_lease(pipeline: &Pipeline, place: usize) -> String {
+    format!("reading/{}/{place:05}", pipeline.id)
+}
+
 /// One range being read.
 pub(super) struct RangeReader<'a> {
     pub(super) pipeline: &'a Pipeline,
@@ -57,6 +63,8 @@ pub(super) struct RangeReader<'a> {
     pub(super) snapshots: &'a Snapshots<'a>,
     pub(super) run: &'a str,
     pub(super) mode: Mode,
+    /// Its place in the plan.
+    pub(super) place: usize,
     /// Key of the range's state entry.
     pub(super) entry: String,
 }
@@ -65,10 +73,8 @@ impl RangeReader<'_> {
     /// Reads the range to its end, unless somebody else is reading it. Returns whether it is complete.
     pub(super) async fn run(&self) -> Result<bool, Fault> {
         let state = &*self.pipeline.backplane.state;
-        // Named by its place in the plan, not by the run: leases of readers that died are few, and are used again.
-        let place = self.entry.rsplit('/').next().unwrap_or_default();
-        let key = format!("reading/{}/{place}", self.pipeline.id);
-        let lease = Held::take(state, key, &self.worker.holder, self.pipeline.limits.lease_ms).await?;
+        let lease = reading_lease(self.pipeline, self.place);
+        let lease = Held::take(state, lease, &self.worker.holder, self.pipeline.limits.lease_ms).await?;
         let Some(lease) = lease else { return Ok(false) };
         lease.during(self.read_to_end()).await?;
         lease.release().await;

@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use fides_core::port::Expect;
-use fides_core::{Fault, PipelineId};
+use fides_core::{Fault, FaultKind, PipelineId};
 use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 
+use super::abandon::abandon;
 use super::range::{RangeReader, RangeState};
 use super::snapshots::Snapshots;
+use crate::epoch::Owed;
 use crate::lease::Held;
 use crate::publishing::Worker;
 use crate::{Counts, Pipeline, Progress, SweepReport, epoch, extras, fence, persisted, spool, sweep};
@@ -17,7 +19,7 @@ use crate::{Counts, Pipeline, Progress, SweepReport, epoch, extras, fence, persi
 const LIST_MAX: usize = 256;
 
 /// A process that waits for another to finish looks this often in the life of a lease.
-const ASKS_PER_LEASE: u64 = 8;
+pub(super) const ASKS_PER_LEASE: u64 = 8;
 /// A run is planned in more ranges than one process reads at a time, so that processes that join find some to read.
 const RANGES_PER_READER: usize = 2;
 
@@ -40,6 +42,9 @@ pub(crate) struct Run {
     /// The epoch that its comparisons trust; a run of an earlier one is not resumed.
     #[serde(default)]
     pub(crate) epoch: u32,
+    /// Revision of the mapping that it maps with; a run of another one is not resumed.
+    #[serde(default)]
+    pub(crate) mapping: u64,
     pub(crate) mode: Mode,
     pub(crate) started_ms: u64,
     /// The instant for which it was scheduled; when it started, if it was not.
@@ -50,6 +55,13 @@ pub(crate) struct Run {
     pub(crate) counts: Counts,
     pub(crate) sweep: Option<SweepReport>,
     pub(crate) resumed: u32,
+}
+
+impl Run {
+    /// Whether what it has done so far counts for an import in `mode`.
+    fn does(&self, epoch: u32, mapping: u64, mode: Mode) -> bool {
+        self.epoch == epoch && self.mapping == mapping && (self.mode == mode || self.mode == Mode::Full)
+    }
 }
 
 /// What an import did.
@@ -65,7 +77,7 @@ pub struct Report {
     pub resumed: u32,
 }
 
-fn run_key(pipeline: &PipelineId) -> String {
+pub(super) fn run_key(pipeline: &PipelineId) -> String {
     format!("run/{pipeline}")
 }
 
@@ -119,7 +131,7 @@ impl<'a> Lead<'a> {
 
         progress.enter("reading");
         let snapshots = Snapshots::new(pipeline);
-        let (run, revision) = open(pipeline, mode, due_ms, progress, &snapshots).await?;
+        let (run, revision) = open(pipeline, worker, mode, due_ms, &snapshots).await?;
         if progress.follow(&run.id) {
             for (_, done) in ranges(pipeline, &run.id).await? {
                 progress.count(&done.counts);
@@ -164,11 +176,11 @@ pub async fn last(pipeline: &Pipeline) -> Result<Option<Last>, Fault> {
     Ok(run.map(|run| Last { due_ms: run.due_ms, ended: run.ended_ms.is_some() }))
 }
 
-/// Whether an import is needed whatever the schedule says: the epoch has risen since the last one (L11). Notices a hash
+/// Whether an import is needed whatever the schedule says: none has ended since the epoch rose (L11). Notices a hash
 /// store that was lost, and raises the epoch.
 pub async fn demanded(pipeline: &Pipeline) -> Result<bool, Fault> {
     epoch::establish(pipeline).await?;
-    Ok(epoch::must_compare_target(pipeline).await? || last(pipeline).await?.is_none_or(|last| !last.ended))
+    Ok(epoch::owed(pipeline).await?.rebuild_marks || last(pipeline).await?.is_none_or(|last| !last.ended))
 }
 
 /// Reads ranges of the run that another process leads, as long as any is free.
@@ -183,14 +195,11 @@ pub async fn assist(pipeline: &Pipeline, worker: &Worker) -> Result<(), Fault> {
 /// Reads the ranges of a run that nobody else is reading, several at a time, until none of them is free. Returns whether
 /// all ranges of the run are complete.
 async fn share(pipeline: &Pipeline, worker: &Worker, run: &Run, snapshots: &Snapshots<'_>) -> Result<bool, Fault> {
-    let open: Vec<String> = ranges(pipeline, &run.id)
-        .await?
-        .into_iter()
-        .filter(|(_, range)| !range.complete)
-        .map(|(entry, _)| entry)
-        .collect();
-    let readers = open.into_iter().map(|entry| {
-        let reader = RangeReader { pipeline, worker, snapshots, run: &run.id, mode: run.mode, entry };
+    let ranges = ranges(pipeline, &run.id).await?.into_iter().enumerate();
+    let open: Vec<(usize, String)> =
+        ranges.filter(|(_, (_, range))| !range.complete).map(|(place, (entry, _))| (place, entry)).collect();
+    let readers = open.into_iter().map(|(place, entry)| {
+        let reader = RangeReader { pipeline, worker, snapshots, run: &run.id, mode: run.mode, place, entry };
         async move { reader.run().await }
     });
     let mut reading = futures::stream::iter(readers).buffer_unordered(pipeline.limits.host_partitions.max(1));
@@ -212,15 +221,22 @@ async fn finish(pipeline: &Pipeline, progress: &Progress, mut run: Run, revision
     let listing_complete = finished.len() == run.ranges && finished.iter().all(|(_, range)| range.complete);
 
     // A run that began before the epoch was raised has trusted marks that may be wrong: the next run has to do it.
-    let compare_target = run.epoch == epoch::current(pipeline).await? && epoch::must_compare_target(pipeline).await?;
-    if compare_target {
-        progress.enter("comparing the target, because marks may be missing");
-        extras::spool_extras(pipeline, &run.id).await?;
-    }
-    progress.enter("deleting what is gone");
-    let swept = sweep::sweep(pipeline, &run.id, counts.read, listing_complete, progress).await?;
-    if compare_target {
-        epoch::target_compared(pipeline).await?;
+    let mut owed = match run.epoch == epoch::current(pipeline).await? {
+        true => epoch::owed(pipeline).await?,
+        false => Owed::default(),
+    };
+    let swept = match judge(pipeline, progress, &run.id, counts.read, listing_complete, owed.compare_target).await {
+        // The listing is complete, and what it found is sent. A walk that will never work must not keep the next
+        // import from reading what has changed since.
+        Err(fault) if fault.kind == FaultKind::Permanent => {
+            tracing::error!(pipeline = %pipeline.id, run = run.id, %fault, "nothing was deleted");
+            SweepReport { refused: Some(fault.to_string()), ..SweepReport::default() }
+        }
+        judged => judged?,
+    };
+    if owed != Owed::default() {
+        owed = Owed { rebuild_marks: false, compare_target: owed.compare_target && swept.refused.is_some() };
+        epoch::settle(pipeline, run.epoch, owed).await?;
     }
     counts.published += swept.deleted;
     counts.deletions += swept.deleted;
@@ -235,12 +251,29 @@ async fn finish(pipeline: &Pipeline, progress: &Progress, mut run: Run, revision
     Ok(Report { run: run.id, counts, sweep: swept, resumed: run.resumed })
 }
 
-/// The unfinished run, or a new one.
+/// Compares the target where marks may be missing, and deletes what is gone.
+async fn judge(
+    pipeline: &Pipeline,
+    progress: &Progress,
+    run: &str,
+    host_records: u64,
+    listing_complete: bool,
+    compare_target: bool,
+) -> Result<SweepReport, Fault> {
+    if compare_target {
+        progress.enter("comparing the target, because marks may be missing");
+        extras::spool_extras(pipeline, run).await?;
+    }
+    progress.enter("deleting what is gone");
+    sweep::sweep(pipeline, run, host_records, listing_complete, progress).await
+}
+
+/// The unfinished run if it does what is asked for, or a new one.
 async fn open(
     pipeline: &Pipeline,
+    worker: &Worker,
     mode: Mode,
     due_ms: Option<u64>,
-    progress: &Progress,
     snapshots: &Snapshots<'_>,
 ) -> Result<(Run, u64), Fault> {
     let state = &*pipeline.backplane.state;
@@ -248,13 +281,16 @@ async fn open(
     let stored = persisted::load::<Run>(state, &key).await?;
     let epoch = epoch::current(pipeline).await?;
     // L11: the marks that survived may be older than what the target holds: nothing is skipped until all are rebuilt.
-    let mode = if epoch::must_compare_target(pipeline).await? { Mode::Full } else { mode };
+    let mode = if epoch::owed(pipeline).await?.rebuild_marks { Mode::Full } else { mode };
     let expect = match stored {
-        Some((mut run, revision)) if run.ended_ms.is_none() && run.epoch == epoch => {
+        Some((mut run, revision)) if run.ended_ms.is_none() && run.does(epoch, pipeline.mapper.revision(), mode) => {
             run.resumed += 1;
-            Progress::add(&progress.resumed, 1);
+            Progress::add(&worker.progress.resumed, 1);
             let revision = persisted::store(state, &key, &run, Expect::Revision(revision)).await?;
             return Ok((run, revision.ok_or_else(|| persisted::lost_race(&key))?));
+        }
+        Some((run, revision)) if run.ended_ms.is_none() => {
+            Expect::Revision(abandon(pipeline, worker, run, revision).await?)
         }
         Some((_, revision)) => Expect::Revision(revision),
         None => Expect::Absent,
@@ -271,6 +307,7 @@ async fn open(
     let run = Run {
         id,
         epoch,
+        mapping: pipeline.mapper.revision(),
         mode,
         started_ms,
         due_ms: due_ms.unwrap_or(started_ms),
@@ -285,7 +322,7 @@ async fn open(
     Ok((run, revision))
 }
 
-async fn ranges(pipeline: &Pipeline, run: &str) -> Result<Vec<(String, RangeState)>, Fault> {
+pub(super) async fn ranges(pipeline: &Pipeline, run: &str) -> Result<Vec<(String, RangeState)>, Fault> {
     let prefix = range_prefix(&pipeline.id, run);
     let mut ranges: Vec<(String, RangeState)> = Vec::new();
     loop {

@@ -51,7 +51,8 @@ fn parse_part(kind: Kind, part: &str) -> Option<Value<'static>> {
 }
 
 fn hex_bytes(text: &str) -> Option<Vec<u8>> {
-    if !text.is_ascii() || !text.len().is_multiple_of(2) {
+    // from_str_radix would take a sign too.
+    if !text.bytes().all(|byte| byte.is_ascii_hexdigit()) || !text.len().is_multiple_of(2) {
         return None;
     }
     (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok()).collect()
@@ -65,6 +66,7 @@ fn hex<const N: usize>(text: &str) -> Option<[u8; N]> {
 mod tests {
     use super::*;
     use fides_core::{Column, Namespace};
+    use proptest::prelude::*;
 
     fn selection(kinds: &[Kind]) -> Selection {
         let column = |(at, kind): (usize, &Kind)| Column {
@@ -101,6 +103,29 @@ mod tests {
         let composite = selection(&[Kind::String, Kind::I64]);
         let key = Key::encode(&[Value::String("a/b".into()), Value::I64(7)]).unwrap();
         assert_eq!(parse_key(&composite, r#"["a/b", 7]"#).unwrap(), key);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn any_text_is_read_without_panic(
+            text in prop_oneof!["\\PC{0,12}", "[0-9a-f+/\\[\\]\",x\\\\ -]{0,40}"],
+            kinds in prop::collection::vec(prop::sample::select(&Kind::ALL[..]), 1..3),
+        ) {
+            match parse_key(&selection(&kinds), &text) {
+                // Every part was understood.
+                Ok(key) => prop_assert_eq!(key.decode().unwrap().len(), kinds.len()),
+                Err(fault) => prop_assert!(!fault.to_string().is_empty()),
+            }
+        }
+
+        #[test]
+        fn bytes_are_hexadecimal_digits_and_nothing_else(text in "[0-9a-fA-FgG+é -]{0,6}") {
+            let read = parse_key(&selection(&[Kind::Bytes]), &text).is_ok();
+            let digits = text.chars().all(|char| char.is_ascii_hexdigit()) && text.len() % 2 == 0;
+            prop_assert_eq!(read, digits, "{:?}", text);
+        }
     }
 
     #[test]

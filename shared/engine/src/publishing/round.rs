@@ -216,8 +216,9 @@ impl Settlement {
             last_ms: 0,
             trace: trace.map(ToOwned::to_owned),
         });
-        let mark = Mark { version: change.version, fingerprint: change.fingerprint, held: Held::Dead };
-        self.marks.push((change.key.clone(), mark));
+        // What another record stood in the way of may be well by the next import, which therefore sends it again.
+        let fingerprint = change.fingerprint.filter(|_| fault.kind == FaultKind::Permanent);
+        self.marks.push((change.key.clone(), Mark { version: change.version, fingerprint, held: Held::Dead }));
     }
 }
 

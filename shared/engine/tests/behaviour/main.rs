@@ -3,4 +3,5 @@
 #![allow(clippy::unwrap_used)] // a fault is the failure of a test
 
 mod orphans;
+mod runs;
 mod stand;

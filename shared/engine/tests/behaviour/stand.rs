@@ -114,7 +114,7 @@ pub fn upsert(id: i64, version: Version, document: Vec<u8>) -> Change {
     Change { key: FakeHost::key(id), version, fingerprint: None, op: Op::Upsert(document.into()), forced: false }
 }
 
-fn namespace() -> Namespace {
+pub fn namespace() -> Namespace {
     Namespace(vec!["copy".into()])
 }
 

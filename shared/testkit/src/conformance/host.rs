@@ -45,7 +45,7 @@ pub trait HostFixture: Send + Sync {
 macro_rules! host_conformance {
     ($fixture:expr) => {
         $crate::host_conformance!($fixture;
-            empty_table, scan_is_ordered_and_repeatable, pages_are_bounded, plan_covers_every_key_once,
+            empty_table, scan_is_ordered_and_repeatable, pages_are_bounded, plan_covers_every_key_once, bounds_may_be_prefixes,
             fetch_is_exact, text_keys, byte_keys, uuid_keys, composite_keys, bool_keys, extreme_numbers, odd_text,
             nulls, every_kind, snapshot_is_isolated, includes_many, includes_one, includes_nest, a_second_match_fails_alone,
             fingerprints_follow_the_row, missing_things_are_named, describes_what_is_there);
@@ -178,6 +178,47 @@ pub async fn plan_covers_every_key_once(fixture: &dyn HostFixture) {
             }
             assert_eq!(met, all, "{} in {want} ranges", spec.name);
         }
+    }
+}
+
+/// A range may be cut by the first columns of a key only, and by a key that no record has: the bounds of one side's
+/// plan are read on the other side, too.
+pub async fn bounds_may_be_prefixes(fixture: &dyn HostFixture) {
+    let columns = [column("a", Kind::String), column("b", Kind::I64), column("c", Kind::I64)];
+    let spec = Spec::new("triples", 3, &columns);
+    let mut rows = Vec::new();
+    for a in ["", "k", "kk", "l"] {
+        for (b, c) in [(-1, 0), (0, 1), (0, 2), (7, 7)] {
+            rows.push(vec![Value::String(a.into()), Value::I64(b), Value::I64(c)]);
+        }
+    }
+    filled(fixture, &spec, &rows).await;
+    let snapshot = open(fixture, &spec.selection(fixture.namespace(spec.name), 3)).await;
+    let text = |text: &'static str| Value::String(text.into());
+    let beyond = Value::U64(u64::MAX);
+    let bounds = [
+        vec![text("")],
+        vec![text("k")],
+        vec![text("k"), Value::I64(0)],
+        vec![text("k"), Value::I64(0), Value::I64(2)],
+        vec![text("k"), Value::I64(3)],
+        vec![text("k"), beyond.clone()],
+        vec![text("k"), Value::I64(7), beyond],
+        vec![text("kk")],
+        vec![text("m")],
+    ];
+    let bounds: Vec<Key> = bounds.iter().map(|bound| key(bound)).collect();
+    let all = scan_all(&*snapshot).await.expect("the table can be read");
+    for (at, lower) in bounds.iter().enumerate() {
+        for upper in &bounds[at..] {
+            let range = KeyRange { lower: Some(lower.clone()), upper: Some(upper.clone()) };
+            let expected: Vec<_> = all.iter().filter(|record| range.contains(record.key.as_bytes())).cloned().collect();
+            let found = scan_range(&*snapshot, &range).await.expect("a range can be read");
+            assert_eq!(found, expected, "from {lower} to {upper}");
+        }
+        let page = snapshot.scan(&KeyRange::ALL, Some(lower)).await.expect("and from anywhere");
+        let expected: Vec<_> = all.iter().filter(|record| record.key > *lower).take(3).cloned().collect();
+        assert_eq!(records(&page).expect("rows decode"), expected, "after {lower}");
     }
 }
 

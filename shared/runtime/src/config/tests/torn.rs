@@ -61,6 +61,31 @@ fn fragment() -> impl Strategy<Value = String> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(256) })]
+
+    /// A file may hold anything: an image, another encoding, an example with a broken byte in it.
+    #[test]
+    fn any_bytes_in_a_file(
+        bytes in prop::collection::vec(any::<u8>(), 0..300), at in 0..EXAMPLE.len(), in_the_example: bool
+    ) {
+        let mut whole = bytes;
+        if in_the_example {
+            let (before, after) = EXAMPLE.as_bytes().split_at(at);
+            whole = [before, &whole[..whole.len().min(3)], after].concat();
+        }
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), &whole).unwrap();
+        if let Err(errors) = super::super::load(file.path()) {
+            prop_assert!(errors.iter().count() > 0);
+            let shown = file.path().display().to_string();
+            prop_assert!(errors.to_string().contains(&shown), "{} is not in {}", shown, errors);
+        } else {
+            prop_assert!(std::str::from_utf8(&whole).is_ok());
+        }
+    }
+}
+
+proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(512) })]
 
     #[test]
