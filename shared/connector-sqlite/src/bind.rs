@@ -99,8 +99,8 @@ pub(crate) fn key(key: &Key, columns: &[Kind]) -> Result<Vec<Cell>, Fault> {
 /// The same for a bound of a range, which may name only the first columns, and numbers beyond those that SQLite stores.
 pub(crate) fn bound(key: &Key, columns: &[Kind]) -> Result<Vec<Cell>, Fault> {
     let beyond = |value: &Value<'_>| match value {
-        // Greater than every integer that is stored, and SQLite compares the two exactly.
-        Value::U64(number) if i64::try_from(*number).is_err() => Ok(Cell::Real(*number as f64)),
+        // Sorts after every number that is stored, as this one would.
+        Value::U64(number) if i64::try_from(*number).is_err() => Ok(Cell::Real(f64::INFINITY)),
         value => Cell::of_key(value),
     };
     fitting(key, columns)?.iter().map(beyond).collect()
@@ -112,7 +112,8 @@ fn fitting(key: &Key, columns: &[Kind]) -> Result<Vec<Value<'static>>, Fault> {
     if values.len() > columns.len() {
         return Err(Fault::permanent(format!("key {key} has {} columns, expected {}", values.len(), columns.len())));
     }
-    for (value, declared) in values.iter().zip(columns).filter(|(value, declared)| !is_key_of(**declared, value)) {
+    if let Some((value, declared)) = values.iter().zip(columns).find(|(value, declared)| !is_key_of(**declared, value))
+    {
         let found = value.kind().map_or("null", Kind::name);
         return Err(Fault::permanent(format!("key {key} holds {found} where the key column is {declared}"))
             .advise("the key's type was changed: import anew"));

@@ -88,3 +88,20 @@ impl<'a> Held<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use fides_testkit::fake::Disk;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_lease_that_was_not_given_back_is_taken_anew_under_a_new_token() {
+        let state = Disk::new(4).open().state;
+        let take = async |holder| Held::take(&*state, "lane/0".into(), holder, 60_000).await.unwrap();
+        let first = take("a").await.expect("it is free").token;
+        assert!(take("b").await.is_none(), "it is held");
+        let second = take("a").await.expect("it is a's own").token;
+        assert!(second > first, "{second} after {first}");
+    }
+}

@@ -82,23 +82,6 @@ impl Shop {
         execute(&self.path("target.sqlite"), sql);
     }
 
-    /// How many documents the target holds; none where its table was not created yet.
-    #[cfg(unix)]
-    pub fn target_count(&self) -> usize {
-        let file = self.path("target.sqlite");
-        block_on(async move {
-            let mut connection = open(&file).await;
-            let created = "SELECT count(*) FROM sqlite_schema WHERE name = 'items'";
-            let created: i64 = sqlx::query_scalar(created).fetch_one(&mut connection).await.unwrap();
-            let documents = "SELECT count(*) FROM items";
-            let documents: i64 = match created {
-                0 => 0,
-                _ => sqlx::query_scalar(documents).fetch_one(&mut connection).await.unwrap(),
-            };
-            usize::try_from(documents).unwrap()
-        })
-    }
-
     /// Names of the target's documents, in key order.
     pub fn target_names(&self) -> Vec<String> {
         let file = self.path("target.sqlite");

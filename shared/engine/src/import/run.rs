@@ -221,10 +221,8 @@ async fn finish(pipeline: &Pipeline, progress: &Progress, mut run: Run, revision
     let listing_complete = finished.len() == run.ranges && finished.iter().all(|(_, range)| range.complete);
 
     // A run that began before the epoch was raised has trusted marks that may be wrong: the next run has to do it.
-    let mut owed = match run.epoch == epoch::current(pipeline).await? {
-        true => epoch::owed(pipeline).await?,
-        false => Owed::default(),
-    };
+    let is_current = run.epoch == epoch::current(pipeline).await?;
+    let mut owed = if is_current { epoch::owed(pipeline).await? } else { Owed::default() };
     let swept = match judge(pipeline, progress, &run.id, counts.read, listing_complete, owed.compare_target).await {
         // The listing is complete, and what it found is sent. A walk that will never work must not keep the next
         // import from reading what has changed since.

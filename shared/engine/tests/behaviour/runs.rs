@@ -5,7 +5,7 @@ use std::time::Duration;
 use fides_core::FaultKind;
 use fides_engine::establish;
 use fides_engine::import::{Mode, import};
-use fides_testkit::fake::{Act, FakeHost, FakeMapper};
+use fides_testkit::fake::{Act, FakeHost, FakeMapper, Gate};
 
 use crate::stand::{Process, Stand, namespace, within};
 
@@ -114,4 +114,38 @@ async fn a_target_that_cannot_be_walked_keeps_no_import_from_its_end() {
     process.settle().await;
     assert_eq!((report.sweep.deleted, report.sweep.refused), (1, None));
     assert_eq!(stand.document(0), None);
+}
+
+/// What the target holds is remembered even if no import met it: it was away when it was read, and back before the
+/// target was compared, or before the host was asked again.
+#[tokio::test(start_paused = true)]
+async fn a_record_that_no_import_met_is_deleted_once_it_is_gone() {
+    // The listing has the first snapshot of the host, the comparison the second and the target's.
+    for (operation, before, candidates) in [("host.snapshot", 1, 0), ("target.snapshot", 0, 1)] {
+        let stand = Stand::new(ROWS);
+        let process = stand.process("a").await;
+        process.copy().await;
+        stand.disk.lose_everything();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        establish(&process.pipeline).await.unwrap();
+        stand.host.commit(&[(0, None)]);
+        let _consumers = process.consume();
+        let (compares, earlier) = (Gate::new(), process.faults.calls(operation));
+        let acts = std::iter::repeat_n(Act::Pass, before).chain([Act::Hold(compares.clone())]);
+        process.faults.script(operation, acts);
+        let back = async {
+            while process.faults.calls(operation) <= earlier + before as u64 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            stand.host.commit(&[(0, Some(1))]);
+            compares.open();
+        };
+        let (report, ()) = tokio::join!(process.import(Mode::Delta), back);
+        assert_eq!(report.counts.read, ROWS as u64 - 1, "{operation}: the listing did not meet it");
+        assert_eq!((report.sweep.candidates, report.sweep.deleted), (candidates, 0), "{operation}");
+        stand.host.commit(&[(0, None)]);
+        process.import(Mode::Delta).await;
+        process.settle().await;
+        assert_eq!(stand.document(0), None, "{operation}");
+    }
 }
