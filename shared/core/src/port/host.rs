@@ -2,7 +2,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::{Fault, Key, KeyRange, Namespace, Page, Selection, Table, Version};
+use super::log::Opened;
+use crate::{Fault, Key, KeyRange, Namespace, Page, PipelineId, Selection, Table, Version};
 
 /// The store that is followed. Never written.
 #[async_trait]
@@ -19,6 +20,13 @@ pub trait Host: Send + Sync {
     /// Opens a consistent state of a namespace. `drawn` was drawn from the state store before this call (L1): a host
     /// without a log labels the snapshot with it; a host with a log takes only its epoch, and its own exact position.
     async fn snapshot(&self, selection: &Selection, drawn: Version) -> Result<Arc<dyn Snapshot>, Fault>;
+
+    /// Opens the log of a selection behind `after`, a place that an earlier reader stored, or at its present end. What is
+    /// needed for that (a slot, a publication, triggers) carries the name of `reader` and is made if it is not there.
+    async fn log(&self, selection: &Selection, reader: &PipelineId, after: Option<u64>) -> Result<Opened, Fault> {
+        let _ = (reader, after);
+        Err(Fault::permanent(format!("{}: this host has no log that could be followed", selection.namespace)))
+    }
 }
 
 /// One consistent state of one namespace, of a host or of a target: import, clean-up and verify are the same walk.
