@@ -104,6 +104,16 @@ fn converges_after_everything_was_lost() {
 }
 
 #[test]
+fn converges_after_the_log_forgot_its_readers() {
+    converges(Order::Host, Some(Planted::LogForgotten));
+}
+
+#[test]
+fn converges_after_a_failover_that_lost_transactions() {
+    converges(Order::Host, Some(Planted::Failover));
+}
+
+#[test]
 fn finds_settling_before_applying() {
     finds(Order::Fides, Planted::SettledFirst);
 }

@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use fides_core::port::{Host, Lineage, Snapshot};
-use fides_core::{Fault, Namespace, Selection, Table, Version};
+use fides_core::port::{Host, Lineage, Opened, Snapshot};
+use fides_core::{Fault, Namespace, PipelineId, Selection, Table, Version};
 use tokio::sync::OnceCell;
 
 use crate::authority::{self, Authority};
@@ -92,5 +92,9 @@ impl Host for PostgresHost {
             Authority::Drawn => (Coordinator::begin(self.server.connect().await?, None).await?, drawn),
         };
         Ok(Arc::new(PostgresSnapshot::open(coordinator, self.readers.clone(), selection, version).await?))
+    }
+
+    async fn log(&self, selection: &Selection, _reader: &PipelineId, _after: Option<u64>) -> Result<Opened, Fault> {
+        Err(Fault::permanent(format!("{}: this host's log cannot be followed yet", selection.namespace)))
     }
 }

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use fides_core::port::{Host, Lineage, Snapshot};
-use fides_core::{Fault, Namespace, Selection, Table, Version};
+use fides_core::port::{Host, Lineage, Opened, Snapshot};
+use fides_core::{Fault, Namespace, PipelineId, Selection, Table, Version};
 
 use crate::connect::{Database, Mode};
 use crate::describe;
@@ -40,5 +40,10 @@ impl Host for SqliteHost {
 
     async fn snapshot(&self, selection: &Selection, drawn: Version) -> Result<Arc<dyn Snapshot>, Fault> {
         Ok(Arc::new(SqliteSnapshot::open(self.database.clone(), selection, drawn).await?))
+    }
+
+    async fn log(&self, selection: &Selection, _reader: &PipelineId, _after: Option<u64>) -> Result<Opened, Fault> {
+        Err(Fault::permanent(format!("{}: SQLite keeps no log that could be followed", selection.namespace))
+            .advise("leave `events` out of the pipeline: imports find what changed"))
     }
 }

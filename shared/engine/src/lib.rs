@@ -2,7 +2,7 @@
 //! this same code.
 //!
 //! Data flows one way: [`import`] compares the host with the marks and publishes what changed; [`publishing`] consumes
-//! lanes, writes the target and advances the marks; [`sweep`] turns proven absences into deletions; [`inspect`] reads
+//! lanes, writes the target and advances the marks; [`follow()`] publishes what the host's log tells; [`sweep`] turns proven absences into deletions; [`inspect`] reads
 //! both sides and tells people.
 
 pub mod dead;
@@ -14,6 +14,7 @@ mod cleanup;
 mod epoch;
 mod extras;
 mod fence;
+mod follow;
 mod lease;
 mod persisted;
 mod pipeline;
@@ -27,6 +28,7 @@ mod sweep;
 pub use cleanup::{clean_up, last_due_ms as last_cleanup_due_ms};
 pub use epoch::{Raised, current as current_epoch, establish};
 pub use fence::{raise as raise_fence, settled as fence_settled, wait_settled as wait_for_fence};
+pub use follow::{follow, log_place};
 pub use pipeline::{DeletePolicy, Pipeline};
 pub use progress::{Counts, Progress};
 pub use publisher::publish;

@@ -30,6 +30,8 @@ pub struct Progress {
     pub dead: AtomicU64,
     /// Pages read again because a run was resumed or a call was repeated.
     pub resumed: AtomicU64,
+    /// Changes that the host's log told.
+    pub followed: AtomicU64,
     /// Messages that were delivered before.
     pub redelivered: AtomicU64,
     /// Lanes that this process works on.

@@ -1,10 +1,10 @@
-//! One host record as a change.
+//! One host record as a change, whether a scan or a log showed it.
 
 use std::borrow::Cow;
 
 use bytes::{Bytes, BytesMut};
-use fides_core::port::{Mapped, Mapper};
-use fides_core::{Change, Fault, Key, Limits, Op, Page, Selection, Value};
+use fides_core::port::{LogPage, Mapped, Mapper};
+use fides_core::{Change, Decode, Fault, Key, Limits, Op, Page, Selection, Value, Version};
 
 /// The host record of a dead letter is shown up to this many bytes.
 const SHOWN_BYTES_MAX: usize = 16 << 10;
@@ -31,29 +31,40 @@ impl<'a> Mapping<'a> {
             key: Key::from_bytes(page.keys.get(at)),
             version: page.version,
             fingerprint: Some(page.fingerprints[at]),
-            op: self.op(page, at),
+            op: self.op(page.rows.get(at), &*page.decoder),
             forced,
         }
     }
 
-    fn op(&mut self, page: &Page, at: usize) -> Op {
-        match self.map(page, at) {
+    /// Row `at` of a page of a log as a change.
+    pub fn logged(&mut self, page: &LogPage, at: usize, key: Key, version: Version) -> Change {
+        let op = self.op(page.rows.get(at), &*page.decoder);
+        Change { key, version, fingerprint: Some(page.fingerprints[at]), op, forced: false }
+    }
+
+    fn op(&mut self, row: &[u8], decoder: &dyn Decode) -> Op {
+        match self.map_row(row, decoder) {
             Ok(Some(document)) => Op::Upsert(document),
             Ok(None) => Op::Delete,
-            Err(fault) => Op::Reject { reason: fault.to_string(), record: shown(self.selection, page, at) },
+            Err(fault) => Op::Reject { reason: fault.to_string(), record: shown(self.selection, row, decoder) },
         }
     }
 
     /// The document of record `at`; `None` when the mapping leaves the record out.
     pub fn map(&mut self, page: &Page, at: usize) -> Result<Option<Bytes>, Fault> {
-        let size = page.rows.get(at).len();
-        if size > self.limits.record_bytes_max {
+        self.map_row(page.rows.get(at), &*page.decoder)
+    }
+
+    fn map_row(&mut self, row: &[u8], decoder: &dyn Decode) -> Result<Option<Bytes>, Fault> {
+        if row.len() > self.limits.record_bytes_max {
             return Err(Fault::permanent(format!(
-                "the record has {size} bytes; record_bytes_max allows {}",
+                "the record has {} bytes; record_bytes_max allows {}",
+                row.len(),
                 self.limits.record_bytes_max
             )));
         }
-        let values = page.values(at)?;
+        let mut values = Vec::new();
+        decoder.decode(row, &mut values)?;
         self.scratch.clear();
         match self.mapper.map(&values, &mut self.scratch)? {
             Mapped::Excluded => Ok(None),
@@ -71,8 +82,11 @@ pub fn change_of(mapper: &dyn Mapper, selection: &Selection, limits: &Limits, pa
 }
 
 /// A host record as JSON for people, bounded.
-pub(crate) fn shown(selection: &Selection, page: &Page, at: usize) -> String {
-    let Ok(values) = page.values(at) else { return String::from("(the record cannot be decoded)") };
+pub(crate) fn shown(selection: &Selection, row: &[u8], decoder: &dyn Decode) -> String {
+    let mut values = Vec::new();
+    if decoder.decode(row, &mut values).is_err() {
+        return String::from("(the record cannot be decoded)");
+    }
     let columns = selection.columns.iter().map(|column| column.name.as_str());
     let names = columns.chain(selection.includes.iter().map(|include| include.name.as_str()));
     let fields = names.zip(values).map(|(name, value)| (Cow::Owned(name.to_owned()), value.into_owned())).collect();

@@ -2,8 +2,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use fides_core::port::{Host, Lineage, Snapshot};
-use fides_core::{Fault, Key, KeyRange, Limits, Namespace, Page, Selection, Table, Version};
+use fides_core::port::{Host, Lineage, Opened, Snapshot};
+use fides_core::{Fault, Key, KeyRange, Limits, Namespace, Page, PipelineId, Selection, Table, Version};
 
 use crate::Meter;
 use crate::stack::{Call, Stack};
@@ -46,6 +46,11 @@ impl Host for GuardedHost {
     async fn snapshot(&self, selection: &Selection, drawn: Version) -> Result<Arc<dyn Snapshot>, Fault> {
         let inner = self.stack.call(self.read("snapshot"), || self.host.snapshot(selection, drawn)).await?;
         Ok(Arc::new(GuardedSnapshot { inner, stack: Arc::clone(&self.stack), read: self.read("scan") }))
+    }
+
+    /// Opening it is guarded. Reading is not: a log that is silent is well, and one that fails is opened anew.
+    async fn log(&self, selection: &Selection, reader: &PipelineId, after: Option<u64>) -> Result<Opened, Fault> {
+        self.stack.call(self.read("log"), || self.host.log(selection, reader, after)).await
     }
 }
 

@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use fides_core::port::{Backplane, Host};
@@ -29,6 +29,8 @@ pub struct App {
     pub pipelines: Vec<Pipeline>,
     /// When each pipeline is imported and cleaned up.
     pub(crate) schedules: HashMap<(PipelineId, Task), config::Schedule>,
+    /// Pipelines whose host's log is followed.
+    pub(crate) followed: HashSet<PipelineId>,
     /// Whether a pipeline creates its target namespace.
     pub(crate) create: HashMap<PipelineId, bool>,
 }
@@ -56,7 +58,8 @@ impl App {
         let chosen = choose(config, only)?;
         let limits = convert::limits(&config.limits);
         let backplane = backplane::open(&config.backplane, &limits, access, meters).await?;
-        let mut app = App { pipelines: Vec::new(), schedules: HashMap::new(), create: HashMap::new() };
+        let mut app =
+            App { pipelines: Vec::new(), schedules: HashMap::new(), followed: HashSet::new(), create: HashMap::new() };
         let mut findings = Vec::new();
         let mut hosts: HashMap<&str, Arc<dyn Host>> = HashMap::new();
         for pipeline in chosen {
@@ -81,6 +84,9 @@ impl App {
             if let Some(schedule) = schedule {
                 self.schedules.insert((built.id.clone(), task), schedule.clone());
             }
+        }
+        if configured.events == Some(config::Events::Log) {
+            self.followed.insert(built.id.clone());
         }
         self.create.insert(built.id.clone(), configured.create);
         self.pipelines.push(built);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use fides_core::Fault;
 use fides_engine::import::{Lead, Mode, assist, demanded, last};
 use fides_engine::publishing::{Worker, consume_lanes};
-use fides_engine::{Pipeline, Progress, clean_up, establish, last_cleanup_due_ms};
+use fides_engine::{Pipeline, Progress, clean_up, establish, follow, last_cleanup_due_ms};
 use futures::future::join_all;
 use tokio_util::sync::CancellationToken;
 
@@ -26,7 +26,7 @@ pub enum Role {
     PublishingConsumer,
     /// Searches targets by schedule for what hosts no longer have.
     CleanupScheduler,
-    /// Follows the logs and events of hosts; no kind of host offers any yet.
+    /// Follows the logs of hosts and publishes what they tell.
     EventHandler,
 }
 
@@ -47,7 +47,8 @@ pub async fn serve(
     let runs = app.pipelines.iter().map(|pipeline| {
         let progress = Arc::new(Progress::default());
         watch(Watched { pipeline: pipeline.id.clone(), progress: progress.clone() });
-        keep_in_step(pipeline, roles, worker(progress), &schedules, &stop)
+        let followed = app.followed.contains(&pipeline.id);
+        keep_in_step(pipeline, roles, worker(progress), &schedules, followed, &stop)
     });
     join_all(runs.collect::<Vec<_>>()).await;
     schedules.shutdown().await;
@@ -59,6 +60,7 @@ async fn keep_in_step(
     roles: &[Role],
     worker: Worker,
     schedules: &Schedules,
+    followed: bool,
     stop: &CancellationToken,
 ) {
     while !stop.is_cancelled() {
@@ -82,7 +84,12 @@ async fn keep_in_step(
             keep_clean(pipeline, &worker, schedules, stop).await;
         }
     };
-    futures::join!(consumers, imports, clean_ups, stop.cancelled());
+    let follows = async {
+        if followed && roles.contains(&Role::EventHandler) {
+            keep_following(pipeline, &worker, stop).await;
+        }
+    };
+    futures::join!(consumers, imports, clean_ups, follows, stop.cancelled());
 }
 
 /// Leads the pipeline's imports whenever nobody else does, and helps otherwise.
@@ -160,6 +167,16 @@ async fn due(pipeline: &Pipeline, schedules: &Schedules, begun: bool) -> Result<
     tokio::select! {
         due_ms = schedules.wait(scheduled) => due_ms,
         due_ms = demanded => due_ms,
+    }
+}
+
+/// Follows the host's log. What nobody but a person can mend is said again and again: imports go on meanwhile, and what the
+/// log told in between is not lost, because the host keeps it.
+async fn keep_following(pipeline: &Pipeline, worker: &Worker, stop: &CancellationToken) {
+    while !stop.is_cancelled() {
+        if let Err(fault) = follow(pipeline, worker, stop).await {
+            wait_after(pipeline, worker, &fault, stop).await;
+        }
     }
 }
 

@@ -23,10 +23,8 @@ pub trait Host: Send + Sync {
 
     /// Opens the log of a selection behind `after`, a place that an earlier reader stored, or at its present end. What is
     /// needed for that (a slot, a publication, triggers) carries the name of `reader` and is made if it is not there.
-    async fn log(&self, selection: &Selection, reader: &PipelineId, after: Option<u64>) -> Result<Opened, Fault> {
-        let _ = (reader, after);
-        Err(Fault::permanent(format!("{}: this host has no log that could be followed", selection.namespace)))
-    }
+    /// A host without a log answers with a Permanent fault.
+    async fn log(&self, selection: &Selection, reader: &PipelineId, after: Option<u64>) -> Result<Opened, Fault>;
 }
 
 /// One consistent state of one namespace, of a host or of a target: import, clean-up and verify are the same walk.

@@ -13,7 +13,7 @@ use super::snapshots::Snapshots;
 use crate::epoch::Owed;
 use crate::lease::Held;
 use crate::publishing::Worker;
-use crate::{Counts, Pipeline, Progress, SweepReport, epoch, extras, fence, persisted, spool, sweep};
+use crate::{Counts, Pipeline, Progress, SweepReport, epoch, extras, fence, follow, persisted, spool, sweep};
 
 /// Entries read from the state store at a time.
 const LIST_MAX: usize = 256;
@@ -46,6 +46,9 @@ pub(crate) struct Run {
     #[serde(default)]
     pub(crate) mapping: u64,
     pub(crate) mode: Mode,
+    /// Gaps of the log before it began, which it closes.
+    #[serde(default)]
+    pub(crate) log_gaps: u64,
     pub(crate) started_ms: u64,
     /// The instant for which it was scheduled; when it started, if it was not.
     #[serde(default)]
@@ -176,11 +179,12 @@ pub async fn last(pipeline: &Pipeline) -> Result<Option<Last>, Fault> {
     Ok(run.map(|run| Last { due_ms: run.due_ms, ended: run.ended_ms.is_some() }))
 }
 
-/// Whether an import is needed whatever the schedule says: none has ended since the epoch rose (L11). Notices a hash
-/// store that was lost, and raises the epoch.
+/// Whether an import is needed whatever the schedule says: none has ended since the epoch rose (L11), or since the host's
+/// log forgot something. Notices a hash store that was lost, and raises the epoch.
 pub async fn demanded(pipeline: &Pipeline) -> Result<bool, Fault> {
     epoch::establish(pipeline).await?;
-    Ok(epoch::owed(pipeline).await?.rebuild_marks || last(pipeline).await?.is_none_or(|last| !last.ended))
+    let owed = epoch::owed(pipeline).await?.rebuild_marks || follow::debt(pipeline).await?.is_owed();
+    Ok(owed || last(pipeline).await?.is_none_or(|last| !last.ended))
 }
 
 /// Reads ranges of the run that another process leads, as long as any is free.
@@ -236,6 +240,7 @@ async fn finish(pipeline: &Pipeline, progress: &Progress, mut run: Run, revision
         owed = Owed { rebuild_marks: false, compare_target: owed.compare_target && swept.refused.is_some() };
         epoch::settle(pipeline, run.epoch, owed).await?;
     }
+    follow::pay(pipeline, run.log_gaps).await?;
     counts.published += swept.deleted;
     counts.deletions += swept.deleted;
     run.counts = counts;
@@ -278,6 +283,8 @@ async fn open(
     let key = run_key(&pipeline.id);
     let stored = persisted::load::<Run>(state, &key).await?;
     let epoch = epoch::current(pipeline).await?;
+    // Before any snapshot is opened.
+    let log_gaps = follow::debt(pipeline).await?.gaps;
     // L11: the marks that survived may be older than what the target holds: nothing is skipped until all are rebuilt.
     let mode = if epoch::owed(pipeline).await?.rebuild_marks { Mode::Full } else { mode };
     let expect = match stored {
@@ -307,6 +314,7 @@ async fn open(
         epoch,
         mapping: pipeline.mapper.revision(),
         mode,
+        log_gaps,
         started_ms,
         due_ms: due_ms.unwrap_or(started_ms),
         ended_ms: None,

@@ -66,7 +66,7 @@ pub async fn explain(pipeline: &Pipeline, key: &Key) -> Result<Explanation, Faul
         key: key.to_string(),
         lane: index,
         lane_depth: pipeline.backplane.queue.depth(&lane).await?,
-        host: at.map(|at| shown(&pipeline.selection, &host, at)),
+        host: at.map(|at| shown(&pipeline.selection, host.rows.get(at), &*host.decoder)),
         document,
         unmapped,
         target,

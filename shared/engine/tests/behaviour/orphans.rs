@@ -3,8 +3,10 @@
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use fides_core::port::{Host, Lineage, Snapshot};
-use fides_core::{Fault, Field, Kind, Namespace, Origin, Selection, Shape, Table, Value, Version, encode_row};
+use fides_core::port::{Host, Lineage, Opened, Snapshot};
+use fides_core::{
+    Fault, Field, Kind, Namespace, Origin, PipelineId, Selection, Shape, Table, Value, Version, encode_row,
+};
 use fides_engine::{current_epoch, establish, publish};
 use fides_testkit::fake::{FakeHost, FakeMapper};
 
@@ -61,6 +63,10 @@ impl Host for Watchful {
             return Err(Fault::unavailable("the lineage changed"));
         }
         self.host.snapshot(selection, drawn).await
+    }
+
+    async fn log(&self, selection: &Selection, reader: &PipelineId, after: Option<u64>) -> Result<Opened, Fault> {
+        self.host.log(selection, reader, after).await
     }
 }
 

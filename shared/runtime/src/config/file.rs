@@ -11,7 +11,7 @@ use super::model::{Backplane, Config, Limits, Log, LogFormat, Pipeline, Service}
 use super::pipeline::Draft;
 use super::scalar::{Listen, Number, Word};
 use super::store::AnyStore;
-use super::validate::{apart, referring};
+use super::validate::{apart, referring, telling};
 
 impl Section for Config {
     const NAME: &'static str = "configuration";
@@ -44,7 +44,8 @@ impl Section for Config {
                 (id.clone(), draft.as_mut().and_then(|draft| settle(reading, id, draft, limits.as_ref())))
             });
             let pipelines = complete(pipelines.collect());
-            referring.and(apart)?;
+            let telling = telling(reading, &drafts, hosts.as_deref().unwrap_or(&[]));
+            referring.and(apart).and(telling)?;
             Some(pipelines?.into_iter().map(|(_, pipeline)| pipeline).collect())
         });
         Some(Self {

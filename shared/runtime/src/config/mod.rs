@@ -37,7 +37,7 @@ use std::path::Path;
 pub use environment::Environment;
 pub use errors::{ConfigError, ConfigErrors, EXIT_CODE, Place, Spot};
 pub use model::{
-    Amqp, Arity, Backplane, Columns, Config, Delete, Fields, Kind, Limits, Literal, Log, LogFormat, Namespace,
+    Amqp, Arity, Backplane, Columns, Config, Delete, Events, Fields, Kind, Limits, Literal, Log, LogFormat, Namespace,
     Pipeline, Redis, Relation, Schedule, Service, Source, Store,
 };
 pub use schema::json_schema;

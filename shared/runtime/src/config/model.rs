@@ -111,6 +111,8 @@ pub struct Pipeline {
     pub fields: Fields,
     /// The target column that holds the version, for conditional writes.
     pub version_field: Option<String>,
+    /// What tells of changes between imports; nothing when absent.
+    pub events: Option<Events>,
     /// When imports start; only on demand when absent.
     pub schedule: Option<Schedule>,
     /// When clean-ups start; only on demand when absent.
@@ -235,6 +237,13 @@ pub struct Schedule {
     pub cron: String,
     /// The time zone it is meant in.
     pub timezone: chrono_tz::Tz,
+}
+
+/// What tells of a host's changes as they happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Events {
+    /// The host's own log.
+    Log,
 }
 
 /// What happens to a target record whose host record is gone.

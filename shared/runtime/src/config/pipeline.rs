@@ -11,7 +11,7 @@ use super::fields::{Fields as Keys, Section, section};
 use super::form::Reading;
 use super::limits::LimitsPatch;
 use super::mapping::mapping;
-use super::model::{Delete, Fields, Limits, Namespace, Pipeline, Schedule};
+use super::model::{Delete, Events, Fields, Limits, Namespace, Pipeline, Schedule};
 use super::node::Node;
 use super::relation::{ColumnChoice, include};
 use super::scalar::{Flag, Text, Word};
@@ -23,6 +23,7 @@ pub(super) struct Draft {
     pub from: Option<(Namespace, Node)>,
     pub target: Option<(String, Node)>,
     pub into: Option<(Namespace, Node)>,
+    pub events: Option<(Events, Node)>,
     pub limits: Option<(LimitsPatch, Node)>,
     /// The whole, still without its id and with the default limits; `None` after any mistake.
     pub pipeline: Option<Pipeline>,
@@ -49,6 +50,8 @@ impl Section for Draft {
         let one = keys.exactly_one(&["columns", "mapping"]);
         let about = "the target column that holds the version, for conditional writes";
         let version_field = keys.optional("version_field", about, Text("a column of the target"));
+        let about = "what tells of changes as they happen; imports find them all the same";
+        let events = keys.optional("events", about, WithNode(Word(&[("log", Events::Log)])));
         let schedules = schedules(keys);
         let deletes = Word(&[("hard", Delete::Hard), ("never", Delete::Never)]);
         let about = "what happens to a target record whose host record is gone";
@@ -83,6 +86,7 @@ impl Section for Draft {
                     None => Fields::Same(columns??),
                 },
                 version_field: version_field?,
+                events: events.clone()?.map(|(events, _)| events),
                 schedule: schedules.import,
                 cleanup: schedules.cleanup,
                 delete: delete?,
@@ -90,7 +94,7 @@ impl Section for Draft {
             })
         };
         let pipeline = pipeline();
-        Some(Self { host, from, target, into, limits: limits.flatten(), pipeline })
+        Some(Self { host, from, target, into, events: events.flatten(), limits: limits.flatten(), pipeline })
     }
 }
 

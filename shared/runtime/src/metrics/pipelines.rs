@@ -37,6 +37,7 @@ const COUNTERS: &[Number] = numbers! {
     "fides.records.stale" "{record}" "Records dropped by a consumer, because the mark is newer."
         = |it| Progress::get(&it.stale);
     "fides.records.dead" "{record}" "Records that became dead letters." = |it| Progress::get(&it.dead);
+    "fides.records.followed" "{record}" "Changes that the host's log told." = |it| Progress::get(&it.followed);
     "fides.messages.redelivered" "{message}" "Messages of the queue that were delivered before."
         = |it| Progress::get(&it.redelivered);
 };

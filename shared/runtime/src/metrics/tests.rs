@@ -44,6 +44,7 @@ fn progress(base: u64) -> Arc<Progress> {
         &progress.written,
         &progress.stale,
         &progress.dead,
+        &progress.followed,
         &progress.redelivered,
         &progress.lanes,
     ];
@@ -169,6 +170,7 @@ fn pipelines_show_their_progress() {
         "fides_records_written_total",
         "fides_records_stale_total",
         "fides_records_dead_total",
+        "fides_records_followed_total",
         "fides_messages_redelivered_total",
         "fides_lanes_owned",
     ];

@@ -1,8 +1,10 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use fides_core::port::{Fencing, Host, Lineage, Outcome, Sink, Snapshot, Target, Write};
-use fides_core::{Change, Fault, FaultKind, Key, KeyRange, Lane, Namespace, Page, Selection, Shape, Table, Version};
+use fides_core::port::{Fencing, Host, Lineage, Log, LogPage, Opened, Outcome, Sink, Snapshot, Target, Write};
+use fides_core::{
+    Change, Fault, FaultKind, Key, KeyRange, Lane, Namespace, Page, PipelineId, Selection, Shape, Table, Version,
+};
 
 use super::faults::injected;
 use super::{Act, Faults};
@@ -37,6 +39,27 @@ impl<T: Host + ?Sized> Host for Faulty<T> {
     async fn snapshot(&self, selection: &Selection, drawn: Version) -> Result<Arc<dyn Snapshot>, Fault> {
         let inner = self.faults.call("host.snapshot", self.inner.snapshot(selection, drawn)).await?;
         Ok(Arc::new(FaultySnapshot { inner, faults: self.faults.clone(), side: "host" }))
+    }
+
+    async fn log(&self, selection: &Selection, reader: &PipelineId, after: Option<u64>) -> Result<Opened, Fault> {
+        let Opened { log, from, gap } = self.faults.call("host.log", self.inner.log(selection, reader, after)).await?;
+        Ok(Opened { log: Box::new(FaultyLog { inner: log, faults: self.faults.clone() }), from, gap })
+    }
+}
+
+struct FaultyLog {
+    inner: Box<dyn Log>,
+    faults: Faults,
+}
+
+#[async_trait]
+impl Log for FaultyLog {
+    async fn next(&mut self) -> Result<LogPage, Fault> {
+        self.faults.call("log.next", self.inner.next()).await
+    }
+
+    async fn release(&mut self, place: u64) -> Result<(), Fault> {
+        self.faults.call("log.release", self.inner.release(place)).await
     }
 }
 

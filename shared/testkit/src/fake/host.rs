@@ -1,13 +1,14 @@
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use fides_core::port::{Host, Lineage, Snapshot};
-use fides_core::{Column, Fault, Key, Kind, Namespace, Selection, Table, Value, Version, encode_value};
+use fides_core::port::{Host, Lineage, Opened, Snapshot};
+use fides_core::{Column, Fault, Key, Kind, Namespace, PipelineId, Selection, Table, Value, Version, encode_value};
+use tokio::sync::watch;
 
 use super::frozen::Frozen;
-use super::lock;
+use super::{lock, log};
 
 /// Who orders the states of a [`FakeHost`] (DESIGN §5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +50,10 @@ struct State {
     log: Vec<Commit>,
     position: u64,
     answers_empty: bool,
+    /// Readers for whom the log is kept.
+    readers: BTreeSet<PipelineId>,
+    /// Says to them that there is more.
+    tick: watch::Sender<u64>,
 }
 
 impl FakeHost {
@@ -62,6 +67,8 @@ impl FakeHost {
             log: Vec::new(),
             position: 1_000,
             answers_empty: false,
+            readers: BTreeSet::new(),
+            tick: watch::Sender::new(0),
         })))
     }
 
@@ -96,7 +103,13 @@ impl FakeHost {
         let commit = Commit { position: state.position, changes: changes.iter().enumerate().map(logged).collect() };
         state.replay(&commit);
         state.log.push(commit);
+        state.tick.send_replace(state.position);
         state.position
+    }
+
+    /// Forgets what the log keeps for its readers, as whoever drops their slots does.
+    pub fn drop_readers(&self) {
+        lock(&self.0).readers.clear();
     }
 
     /// The transactions after `position`.
@@ -127,6 +140,12 @@ impl FakeHost {
         }
         state.position = position.min(state.position);
         state.lineage = Lineage(lineage.into());
+        state.readers.clear();
+        state.tick.send_replace(state.position);
+    }
+
+    pub(super) fn lineage_now(&self) -> Lineage {
+        lock(&self.0).lineage.clone()
     }
 
     /// Says from now on that another authority orders its states.
@@ -196,7 +215,7 @@ impl Host for FakeHost {
     }
 
     async fn lineage(&self) -> Result<Lineage, Fault> {
-        Ok(lock(&self.0).lineage.clone())
+        Ok(self.lineage_now())
     }
 
     async fn snapshot(&self, selection: &Selection, drawn: Version) -> Result<Arc<dyn Snapshot>, Fault> {
@@ -212,6 +231,17 @@ impl Host for FakeHost {
         let rows =
             rows.map(|(&id, &v)| Ok((Self::key(id), raw_row(selection, id, v)?))).collect::<Result<_, Fault>>()?;
         Ok(Arc::new(Frozen::new(version, selection, rows)))
+    }
+
+    async fn log(&self, selection: &Selection, reader: &PipelineId, after: Option<u64>) -> Result<Opened, Fault> {
+        let (kept, ticks) = {
+            let mut state = lock(&self.0);
+            if state.order != Order::Host {
+                return Err(Fault::permanent("this host has no log that could be followed"));
+            }
+            (!state.readers.insert(reader.clone()), state.tick.subscribe())
+        };
+        Ok(log::open(self, selection, after, kept, ticks))
     }
 }
 

@@ -11,6 +11,7 @@ mod faulty_backplane;
 mod frozen;
 mod hash_store;
 mod host;
+mod log;
 mod mapper;
 mod queue;
 mod state_store;

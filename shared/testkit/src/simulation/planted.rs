@@ -38,6 +38,10 @@ pub enum Planted {
     LostLastNoticed,
     /// Not a bug: the store lost everything, its sentinel too.
     LostEverything,
+    /// Not a bug: the host's log forgot its readers.
+    LogForgotten,
+    /// Not a bug: a standby took over that lacked the last transactions.
+    Failover,
 }
 
 impl Planted {

@@ -8,13 +8,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use fides_core::port::{Host, Mapper, Sink, Target};
 use fides_core::{Column, Key, Lane, Limits, Namespace, PipelineId, Selection};
-use fides_engine::import::{Mode, assist, import};
+use fides_engine::import::{Mode, assist, demanded, import};
 use fides_engine::publishing::{Worker, consume_lanes};
-use fides_engine::{DeletePolicy, Pipeline, Progress, establish};
+use fides_engine::{DeletePolicy, Pipeline, Progress, establish, follow, log_place};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::events::follow;
+use super::events::Unsequenced;
 use super::planted::Planted;
 use super::stalling::Stalling;
 use crate::fake::{Disk, FakeHost, FakeMapper, FakeTarget, Faults, Faulty, Order, Rates};
@@ -33,6 +33,8 @@ const COMMIT_WAIT_MS: u64 = 400;
 const STALL_MS: u64 = 1_500;
 /// The lanes must be empty this long after the weather has calmed down.
 const PATIENCE: Duration = Duration::from_hours(1);
+/// A failover loses transactions of that many positions.
+const FAILOVER_LOSES: u64 = 40;
 /// How often conditions of the world are looked at.
 pub(super) const LOOK: Duration = Duration::from_millis(7);
 
@@ -78,6 +80,8 @@ pub(super) struct World {
     quiet_ms: Cell<Option<u64>>,
     /// An import that began after that has finished.
     imported: Cell<bool>,
+    /// No import is owed, as far as the importing process knows.
+    content: Cell<bool>,
     /// Position of the host's log up to which everything is published.
     pub(super) followed_to: Cell<u64>,
     /// Of the importing process.
@@ -109,6 +113,7 @@ async fn run(plan: Plan) -> Report {
         stalled: Arc::default(),
         quiet_ms: Cell::new(None),
         imported: Cell::new(false),
+        content: Cell::new(false),
         followed_to: Cell::new(0),
         progress: RefCell::default(),
         crashes: Cell::new(0),
@@ -168,7 +173,7 @@ impl World {
             return Some(format!("no import that began after the last change came to its end: {phase}, {paused:?}"));
         }
         self.stormy.set(false);
-        let settled = || self.disk.queued() == 0 && self.followed();
+        let settled = || self.content.get() && self.disk.queued() == 0 && self.followed();
         if self.until(settled).await.is_err() {
             return Some(format!("{} messages were never settled", self.disk.queued()));
         }
@@ -215,6 +220,11 @@ impl World {
                 // An epoch is a second long at least.
                 sleep(Duration::from_secs(1)).await;
                 self.disk.lose_everything();
+            }
+            Some(Planted::LogForgotten) => self.host.drop_readers(),
+            Some(Planted::Failover) => {
+                sleep(Duration::from_secs(1)).await;
+                self.host.restore(self.host.position() - FAILOVER_LOSES, "fake-2");
             }
             _ => {}
         }
@@ -292,7 +302,16 @@ async fn work(world: &World, faults: &Faults, holder: &str, imports: bool, stop:
         return;
     }
     let importer = async {
-        while imports && !world.imported.get() {
+        if !imports {
+            std::future::pending::<()>().await;
+        }
+        loop {
+            let owed = demanded(&pipeline).await.unwrap_or(true);
+            world.content.set(world.imported.get() && !owed);
+            if world.content.get() {
+                sleep(LOOK).await;
+                continue;
+            }
             if let Ok(report) = import(&pipeline, Mode::Delta, &worker).await {
                 let started_ms: u64 = report.run.split('-').nth(1).and_then(|ms| ms.parse().ok()).unwrap_or(0);
                 // A run that began before the last change may have passed it by.
@@ -302,7 +321,6 @@ async fn work(world: &World, faults: &Faults, holder: &str, imports: bool, stop:
             world.summarised.set(world.summarised.get().max(Progress::get(&progress.summarised)));
             sleep(Duration::from_millis(world.draw(200))).await;
         }
-        std::future::pending::<()>().await;
     };
     let assistant = async {
         if imports {
@@ -315,10 +333,19 @@ async fn work(world: &World, faults: &Faults, holder: &str, imports: bool, stop:
         }
     };
     let follower = async {
-        if imports && world.plan.order == Order::Host {
-            follow(world, &pipeline).await;
+        if world.plan.order == Order::Host {
+            // Ends with the process only: nothing here is refused for good.
+            let _ended = follow(&pipeline, &worker, stop).await;
         }
         std::future::pending::<()>().await;
+    };
+    let observer = async {
+        loop {
+            if let Ok(place) = log_place(&pipeline).await {
+                world.followed_to.set(place.unwrap_or(0));
+            }
+            sleep(LOOK).await;
+        }
     };
     tokio::select! {
         biased;
@@ -326,6 +353,7 @@ async fn work(world: &World, faults: &Faults, holder: &str, imports: bool, stop:
         () = importer => {}
         () = assistant => {}
         () = follower => {}
+        () = observer => {}
     }
 }
 
@@ -339,7 +367,10 @@ fn pipeline(world: &World, faults: &Faults) -> Pipeline {
     let selection = FakeHost::selection(mapper.revision(), 4);
     let id = PipelineId::new("sim");
     let backplane = faults.around(&world.disk.open());
-    let host: Arc<dyn Host> = Arc::new(Faulty::new(Arc::new(world.host.clone()) as Arc<dyn Host>, faults));
+    let mut host: Arc<dyn Host> = Arc::new(Faulty::new(Arc::new(world.host.clone()) as Arc<dyn Host>, faults));
+    if world.plan.planted == Some(Planted::SequenceIgnored) {
+        host = Arc::new(Unsequenced(host));
+    }
     let target: Arc<dyn Target> = Arc::new(Faulty::new(Arc::new(world.target.clone()) as Arc<dyn Target>, faults));
     let target: Arc<dyn Target> = Arc::new(Stalling { target, stalled: world.stalled.clone() });
     let (backplane, target) = match world.plan.planted {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use secrecy::ExposeSecret;
 
 use super::super::{
-    Arity, Backplane, Columns, Delete, Fields, Kind, Limits, Literal, LogFormat, Service, Source, Store, load,
+    Arity, Backplane, Columns, Delete, Events, Fields, Kind, Limits, Literal, LogFormat, Service, Source, Store, load,
 };
 use super::{EXAMPLE, ORDERS, STORES, accepted, pipeline, read};
 
@@ -33,6 +33,7 @@ fn the_documented_example_is_read() {
     assert_eq!((orders.create, orders.delete), (true, Delete::Hard));
     assert_eq!(orders.when.as_deref(), Some(".total > 0"));
     assert_eq!(orders.version_field.as_deref(), Some("fides_version"));
+    assert_eq!(orders.events, Some(Events::Log));
     let schedule = orders.schedule.as_ref().unwrap();
     assert_eq!((schedule.cron.as_str(), schedule.timezone), ("0 */5 * * * *", chrono_tz::Europe::Berlin));
     assert_eq!(orders.limits, Limits { lanes: 8, ..Limits::default() });
@@ -61,6 +62,7 @@ fn the_documented_example_is_read() {
     assert_eq!(source("label"), &Source::Jq { program: ".name + \"!\"".into(), kind: Kind::String });
 
     assert_eq!(customers.fields, Fields::Same(Columns::All));
+    assert_eq!(customers.events, None);
     assert_eq!((customers.key.as_ref(), customers.create, customers.schedule.as_ref()), (None, false, None));
     assert_eq!(customers.limits, Limits::default());
 }

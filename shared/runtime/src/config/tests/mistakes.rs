@@ -20,7 +20,7 @@ said_of_pipeline! {
     an_unknown_key: "schedul: '0 0 * * * *'" =>
         "fides.yaml:9:5  pipelines.p.schedul\n    \
          found the unknown key \"schedul\", expected one of the keys host, from, key, include, target, into, create, when, \
-         columns, mapping, version_field, schedule, cleanup, timezone, delete, limits; did you mean \"schedule\"?";
+         columns, mapping, version_field, events, schedule, cleanup, timezone, delete, limits; did you mean \"schedule\"?";
     an_unknown_key_of_a_field: "mapping:\n  x: { form: a }" =>
         "fides.yaml:10:12  pipelines.p.mapping.x.form\n    \
          found the unknown key \"form\", expected one of the keys from, object, const, jq; did you mean \"from\"?";

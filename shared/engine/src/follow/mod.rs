@@ -1,0 +1,75 @@
+//! Events: the host's log, followed. Publish, then store the place (L3); imports beside it share its order (DESIGN §5).
+
+mod debt;
+mod reader;
+
+use std::time::Duration;
+
+use fides_core::decide::backoff_ms_max;
+use fides_core::{Fault, FaultKind};
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use debt::{debt, pay};
+pub use reader::place as log_place;
+
+use crate::Pipeline;
+use crate::lease::Held;
+use crate::publishing::Worker;
+
+/// A log that another process reads is asked for this often in the life of a lease.
+const ASKS_PER_LEASE: u64 = 8;
+
+/// How the following of a log ended without a fault.
+enum Followed {
+    /// A stop was asked for.
+    Stopped,
+    /// Another process reads it.
+    Elsewhere,
+}
+
+/// Follows the log of the pipeline's host until `stop`: one process does, and the others take over when its lease ends.
+/// After a fault the log is opened anew behind the stored place, after a growing wait: what comes twice is harmless,
+/// and nothing is passed over. What a log does not remember is owed by an import (see [`crate::import::demanded`]).
+///
+/// Ends early with a fault that no waiting mends: a host without a log, missing rights, columns that are gone.
+pub async fn follow(pipeline: &Pipeline, worker: &Worker, stop: &CancellationToken) -> Result<(), Fault> {
+    let mut failures = 0u32;
+    while !stop.is_cancelled() {
+        let mut worked = false;
+        let wait_ms = match own(pipeline, worker, stop, &mut worked).await {
+            Ok(Followed::Stopped) => break,
+            Ok(Followed::Elsewhere) => pipeline.limits.lease_ms / ASKS_PER_LEASE,
+            Err(fault) if fault.kind == FaultKind::Permanent => return Err(fault),
+            Err(fault) => {
+                failures = if worked { 1 } else { failures + 1 };
+                tracing::warn!(pipeline = %pipeline.id, failures, %fault, "the host's log is opened anew");
+                match fault.kind {
+                    FaultKind::Throttled { after } => u64::try_from(after.as_millis()).unwrap_or(u64::MAX),
+                    _ => fastrand::u64(1..=backoff_ms_max(failures, &pipeline.limits).max(1)),
+                }
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_millis(wait_ms)) => {}
+            () = stop.cancelled() => break,
+        }
+    }
+    Ok(())
+}
+
+/// Follows the log as its only reader.
+async fn own(
+    pipeline: &Pipeline,
+    worker: &Worker,
+    stop: &CancellationToken,
+    worked: &mut bool,
+) -> Result<Followed, Fault> {
+    let state = &*pipeline.backplane.state;
+    let lease = format!("following/{}", pipeline.id);
+    let Some(lease) = Held::take(state, lease, &worker.holder, pipeline.limits.lease_ms).await? else {
+        return Ok(Followed::Elsewhere);
+    };
+    lease.during(reader::read(pipeline, &worker.progress, stop, worked)).await?;
+    lease.release().await;
+    Ok(Followed::Stopped)
+}

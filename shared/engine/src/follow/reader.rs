@@ -1,0 +1,147 @@
+use std::time::Duration;
+
+use fides_core::port::{Expect, Log, LogPage, What};
+use fides_core::{Change, Fault, Op, Origin, Version};
+use serde::{Deserialize, Serialize};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::debt::owe;
+use crate::{Mapping, Pipeline, Progress, epoch, persisted, publisher};
+
+/// The place is stored this often while there is work: what was published since comes again after a crash.
+const STORE_EVERY: Duration = Duration::from_millis(200);
+
+fn key(pipeline: &Pipeline) -> String {
+    format!("log/{}", pipeline.id)
+}
+
+/// A place means something only to the host of its epoch.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    epoch: u32,
+    place: u64,
+}
+
+/// How far the log is published for certain; `None` where it never was in this epoch.
+pub async fn place(pipeline: &Pipeline) -> Result<Option<u64>, Fault> {
+    let epoch = epoch::current(pipeline).await?;
+    let stored = persisted::load::<Stored>(&*pipeline.backplane.state, &key(pipeline)).await?;
+    Ok(stored.filter(|(stored, _)| stored.epoch == epoch).map(|(stored, _)| stored.place))
+}
+
+/// The place of a log.
+struct Place<'a> {
+    pipeline: &'a Pipeline,
+    epoch: u32,
+    /// Compared and set: a reader that lost its lease must not take the place back.
+    expect: Expect,
+    stored: Option<u64>,
+    /// Everything up to here is published.
+    published: Option<u64>,
+    due: Instant,
+}
+
+impl<'a> Place<'a> {
+    async fn load(pipeline: &'a Pipeline, epoch: u32) -> Result<Self, Fault> {
+        let found = persisted::load::<Stored>(&*pipeline.backplane.state, &key(pipeline)).await?;
+        let expect = found.as_ref().map_or(Expect::Absent, |(_, revision)| Expect::Revision(*revision));
+        let stored = found.filter(|(stored, _)| stored.epoch == epoch).map(|(stored, _)| stored.place);
+        Ok(Self { pipeline, epoch, expect, stored, published: stored, due: Instant::now() })
+    }
+
+    fn is_behind(&self) -> bool {
+        self.published != self.stored
+    }
+
+    /// Everything up to `place` is published.
+    fn reached(&mut self, place: u64) {
+        if !self.is_behind() {
+            self.due = Instant::now() + STORE_EVERY;
+        }
+        self.published = Some(place);
+    }
+
+    async fn store(&mut self) -> Result<(), Fault> {
+        let Some(place) = self.published.filter(|_| self.is_behind()) else { return Ok(()) };
+        let key = key(self.pipeline);
+        let stored = Stored { epoch: self.epoch, place };
+        let revision = persisted::store(&*self.pipeline.backplane.state, &key, &stored, self.expect).await?;
+        self.expect = Expect::Revision(revision.ok_or_else(|| persisted::lost_race(&key))?);
+        self.stored = Some(place);
+        Ok(())
+    }
+}
+
+/// Reads the log behind the stored place, publishes, and stores the place, until `stop`.
+pub(super) async fn read(
+    pipeline: &Pipeline,
+    progress: &Progress,
+    stop: &CancellationToken,
+    worked: &mut bool,
+) -> Result<(), Fault> {
+    epoch::establish(pipeline).await?;
+    let epoch = epoch::current(pipeline).await?;
+    let mut place = Place::load(pipeline, epoch).await?;
+    let opened = pipeline.host.log(&pipeline.selection, &pipeline.id, place.stored).await?;
+    if let Some(why) = opened.gap {
+        tracing::warn!(pipeline = %pipeline.id, why, "the log does not tell everything: an import is due");
+        // The debt before the place: a crash in between owes once more, and forgets nothing.
+        owe(pipeline).await?;
+        place.reached(opened.from);
+        place.store().await?;
+    }
+    let mut log = opened.log;
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return save(&mut place, &mut *log).await,
+            () = sleep_until(place.due), if place.is_behind() => save(&mut place, &mut *log).await?,
+            page = log.next() => {
+                let page = page?;
+                publish(pipeline, progress, epoch, &page).await?;
+                if place.published != Some(page.place) {
+                    place.reached(page.place);
+                }
+            }
+        }
+        *worked = true;
+    }
+}
+
+/// Stores the place, and only then lets the host forget (L3).
+async fn save(place: &mut Place<'_>, log: &mut dyn Log) -> Result<(), Fault> {
+    place.store().await?;
+    match place.stored {
+        Some(stored) => log.release(stored).await,
+        None => Ok(()),
+    }
+}
+
+/// Publishes a page and waits until the queue has it (L3). Every change is sent, whatever the mark says (L5).
+async fn publish(pipeline: &Pipeline, progress: &Progress, of_epoch: u32, page: &LogPage) -> Result<(), Fault> {
+    if page.changes.is_empty() {
+        return Ok(());
+    }
+    // Under an epoch that has passed a change would lose against what the import of the new one reads. A rise after this
+    // look is followed by an import whose snapshot sees the change.
+    if epoch::current(pipeline).await? != of_epoch {
+        return Err(Fault::transient("the epoch has risen: the log is read again under the new one"));
+    }
+    let mut mapping = Mapping::new(&*pipeline.mapper, &pipeline.selection, &pipeline.limits);
+    let mut changes = Vec::with_capacity(page.changes.len());
+    for logged in &page.changes {
+        let version = Version { epoch: of_epoch, position: logged.position, sequence: logged.sequence };
+        match &logged.what {
+            What::Row { key, at } => changes.push(mapping.logged(page, *at, key.clone(), version)),
+            What::Gone(key) => {
+                let key = key.clone();
+                changes.push(Change { key, version, fingerprint: None, op: Op::Delete, forced: false });
+            }
+            // L8: absences of a whole table are judged together.
+            What::Emptied => owe(pipeline).await?,
+        }
+    }
+    Progress::add(&progress.followed, changes.len());
+    publisher::publish(pipeline, pipeline.shape(), Origin::Event, changes).await
+}

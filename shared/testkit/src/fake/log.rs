@@ -1,0 +1,106 @@
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use fides_core::port::{Lineage, Log, LogPage, Logged as Change, Opened, What};
+use fides_core::{Fault, RowCodec, Selection, Slices, fingerprint};
+use tokio::sync::watch;
+
+use super::host::{Commit, FakeHost, raw_row};
+
+/// Follows a [`FakeHost`], at most so many changes at a time: small, so that transactions come in parts.
+const PAGE_CHANGES_MAX: usize = 3;
+
+/// A reader of a fake host's log.
+struct FakeLog {
+    host: FakeHost,
+    /// Of the server that the connection goes to.
+    lineage: Lineage,
+    selection: Selection,
+    /// Ticks with every commit.
+    ticks: watch::Receiver<u64>,
+    /// Transactions that are not through, the first perhaps in part.
+    waiting: VecDeque<Commit>,
+    /// Of the first one, changes that are through.
+    taken: usize,
+    /// The last transaction that is through.
+    place: u64,
+}
+
+/// Opens the log of `host`, which begins anew where it was not `kept` for this reader.
+pub(super) fn open(
+    host: &FakeHost,
+    selection: &Selection,
+    after: Option<u64>,
+    kept: bool,
+    ticks: watch::Receiver<u64>,
+) -> Opened {
+    let (from, gap) = match after {
+        Some(after) if kept => (after, None),
+        Some(after) => (host.position(), Some(format!("what follows {after} was not kept"))),
+        None => (host.position(), Some("it is read for the first time".to_owned())),
+    };
+    let waiting = host.log_from(from).into();
+    let log = FakeLog {
+        host: host.clone(),
+        lineage: host.lineage_now(),
+        selection: selection.clone(),
+        ticks,
+        waiting,
+        taken: 0,
+        place: from,
+    };
+    Opened { log: Box::new(log), from, gap }
+}
+
+impl FakeLog {
+    fn page(&mut self) -> Result<LogPage, Fault> {
+        let (mut changes, mut rows, mut ends, mut fingerprints) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        while changes.len() < PAGE_CHANGES_MAX
+            && let Some(commit) = self.waiting.front()
+        {
+            if let Some(logged) = commit.changes.get(self.taken) {
+                let key = FakeHost::key(logged.key);
+                let what = match logged.value {
+                    None => What::Gone(key),
+                    Some(value) => {
+                        let row = raw_row(&self.selection, logged.key, value)?;
+                        fingerprints.push(fingerprint(&row, self.selection.seed));
+                        rows.extend_from_slice(&row);
+                        ends.push(rows.len());
+                        What::Row { key, at: ends.len() - 1 }
+                    }
+                };
+                changes.push(Change { position: commit.position, sequence: logged.sequence, what });
+                self.taken += 1;
+            }
+            if self.taken >= commit.changes.len() {
+                (self.place, self.taken) = (commit.position, 0);
+                self.waiting.pop_front();
+            }
+        }
+        let rows = Slices::new(rows.into(), ends);
+        Ok(LogPage { changes, rows, fingerprints, decoder: Arc::new(RowCodec), place: self.place })
+    }
+}
+
+#[async_trait]
+impl Log for FakeLog {
+    async fn next(&mut self) -> Result<LogPage, Fault> {
+        if self.host.lineage_now() != self.lineage {
+            return Err(Fault::transient("the connection is lost: another server answers now"));
+        }
+        while self.waiting.is_empty() {
+            self.ticks.mark_unchanged();
+            self.waiting = self.host.log_from(self.place).into();
+            if self.waiting.is_empty() && self.ticks.changed().await.is_err() {
+                return Err(Fault::unavailable("the host is gone"));
+            }
+        }
+        self.page()
+    }
+
+    async fn release(&mut self, _place: u64) -> Result<(), Fault> {
+        Ok(())
+    }
+}
