@@ -11,7 +11,7 @@ use fides_testkit::fake::{Disk, FakeHost, FakeMapper, FakeTarget, Faults, Faulty
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Longer than anything can take on the paused clock.
-const PATIENCE: Duration = Duration::from_hours(1);
+pub const PATIENCE: Duration = Duration::from_hours(1);
 
 /// What lasts: both sides and the backplane.
 pub struct Stand {
@@ -30,7 +30,11 @@ pub struct Process {
 impl Stand {
     /// A host with rows `0..rows`, of value 1 each.
     pub fn new(rows: i64) -> Self {
-        let host = FakeHost::new(Order::Fides);
+        Self::of(FakeHost::new(Order::Fides), rows)
+    }
+
+    /// The same with that host.
+    pub fn of(host: FakeHost, rows: i64) -> Self {
         host.commit(&(0..rows).map(|id| (id, Some(1))).collect::<Vec<_>>());
         Self { host, target: FakeTarget::new(), disk: Disk::new(60) }
     }

@@ -1,0 +1,159 @@
+//! The host's log, followed beside imports.
+
+use std::ops::Not;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fides_core::FaultKind;
+use fides_engine::import::{Mode, demanded};
+use fides_engine::{Progress, follow, log_place};
+use fides_testkit::fake::{Act, FakeHost, Order};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::stand::{PATIENCE, Process, Stand};
+
+const ROWS: i64 = 10;
+
+/// Follows the log until the guard is dropped.
+fn following(process: &Process) -> DropGuard {
+    let stop = CancellationToken::new();
+    let (pipeline, worker, stopped) = (process.pipeline.clone(), process.worker.clone(), stop.clone());
+    tokio::spawn(async move { follow(&pipeline, &worker, &stopped).await });
+    stop.drop_guard()
+}
+
+/// Waits until everything that is committed is published and written.
+async fn caught_up(stand: &Stand, process: &Process) {
+    let followed = async {
+        // There is no place before there is an epoch.
+        while log_place(&process.pipeline).await.is_ok_and(|place| place >= Some(stand.host.position())).not() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, followed).await.expect("the log is followed to its end");
+    process.settle().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn changes_arrive_without_an_import_in_the_order_of_the_log() {
+    let stand = Stand::of(FakeHost::new(Order::Host), ROWS);
+    let process = stand.process("a").await;
+    let (_consumers, _follower) = (process.consume(), following(&process));
+    process.import(Mode::Delta).await;
+    // Twice in one transaction, there and back again, away, and under a key that is new.
+    stand.host.commit(&[(0, Some(5)), (0, Some(6))]);
+    stand.host.commit(&[(1, Some(7))]);
+    stand.host.commit(&[(1, Some(1)), (2, None), (77, Some(3))]);
+    caught_up(&stand, &process).await;
+    assert_eq!(stand.differing(1), [0; 0]);
+    assert_eq!(stand.document(2), None);
+    assert_eq!(Progress::get(&process.worker.progress.followed), 6);
+    assert_eq!(stand.target.regressions().len(), 0);
+    // What the log told is what an import reads.
+    let before = stand.target.history().len();
+    process.import(Mode::Delta).await;
+    process.settle().await;
+    assert_eq!(stand.target.history().len(), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_log_forgot_is_owed_by_an_import() {
+    let stand = Stand::of(FakeHost::new(Order::Host), ROWS);
+    let process = stand.process("a").await;
+    let _consumers = process.consume();
+    let follower = following(&process);
+    stand.host.commit(&[(0, Some(2))]);
+    caught_up(&stand, &process).await;
+    assert!(demanded(&process.pipeline).await.unwrap(), "the first import");
+    process.import(Mode::Delta).await;
+    assert!(!demanded(&process.pipeline).await.unwrap());
+
+    drop(follower);
+    stand.host.commit(&[(0, Some(9)), (1, None)]);
+    stand.host.drop_readers();
+    let _follower = following(&process);
+    while !demanded(&process.pipeline).await.unwrap() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    stand.host.commit(&[(3, Some(9))]);
+    caught_up(&stand, &process).await;
+    assert_eq!(stand.differing(1), [0], "the log went on, and passed something over");
+    assert!(demanded(&process.pipeline).await.unwrap(), "and it is known");
+    process.import(Mode::Delta).await;
+    process.settle().await;
+    assert_eq!(stand.differing(1), [0; 0]);
+    assert_eq!(stand.document(1), None);
+    assert!(!demanded(&process.pipeline).await.unwrap());
+}
+
+/// An import that was under way when the gap came to be may have passed over what is in it.
+#[tokio::test(start_paused = true)]
+async fn an_import_that_began_before_a_gap_does_not_close_it() {
+    let stand = Stand::of(FakeHost::new(Order::Host), ROWS);
+    let process = stand.process("a").await;
+    let _consumers = process.consume();
+    process.faults.script("host.scan", [Act::Pass, Act::Reject(FaultKind::Transient)]);
+    fides_engine::import::import(&process.pipeline, Mode::Delta, &process.worker).await.unwrap_err();
+    stand.host.commit(&[(0, Some(9))]);
+    let _follower = following(&process);
+    stand.host.commit(&[(ROWS - 1, Some(9))]);
+    caught_up(&stand, &process).await;
+    assert_eq!(process.import(Mode::Delta).await.resumed, 1);
+    assert!(demanded(&process.pipeline).await.unwrap());
+    process.import(Mode::Delta).await;
+    process.settle().await;
+    assert_eq!(stand.differing(1), [0; 0]);
+    assert!(!demanded(&process.pipeline).await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_process_takes_the_log_over() {
+    let stand = Stand::of(FakeHost::new(Order::Host), ROWS);
+    let (first, second) = (stand.process("first").await, stand.process("second").await);
+    let _consumers = first.consume();
+    let leaving = following(&first);
+    first.import(Mode::Delta).await;
+    caught_up(&stand, &first).await;
+    let _standby = following(&second);
+    stand.host.commit(&[(0, Some(3))]);
+    caught_up(&stand, &first).await;
+    let followed = |process: &Process| Progress::get(&process.worker.progress.followed);
+    assert_eq!((followed(&first), followed(&second)), (1, 0), "one at a time");
+    drop(leaving);
+    stand.host.commit(&[(1, Some(3))]);
+    caught_up(&stand, &first).await;
+    assert_eq!((followed(&first), followed(&second)), (1, 1));
+    assert_eq!(stand.differing(1), [0; 0]);
+    assert!(!demanded(&first.pipeline).await.unwrap(), "and nothing was passed over");
+}
+
+/// Its label would lose against what the import of the new epoch wrote.
+#[tokio::test(start_paused = true)]
+async fn a_change_that_comes_when_the_epoch_has_risen_is_not_sent_under_the_old_one() {
+    let stand = Stand::of(FakeHost::new(Order::Host), ROWS);
+    let process = stand.process("a").await;
+    let (_consumers, _follower) = (process.consume(), following(&process));
+    process.import(Mode::Delta).await;
+    caught_up(&stand, &process).await;
+    // Marks only: the place and the leases are kept.
+    stand.disk.lose_last(8, true);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    process.import(Mode::Delta).await;
+    stand.host.commit(&[(0, Some(9))]);
+    caught_up(&stand, &process).await;
+    // The place was one of the epoch before: an import closes the gap.
+    if demanded(&process.pipeline).await.unwrap() {
+        process.import(Mode::Delta).await;
+        process.settle().await;
+    }
+    assert_eq!(stand.differing(1), [0; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_without_a_log_says_so() {
+    let stand = Stand::new(ROWS);
+    let process = stand.process("a").await;
+    let worker = fides_engine::publishing::Worker { holder: "b".into(), progress: Arc::default() };
+    let fault = follow(&process.pipeline, &worker, &CancellationToken::new()).await.unwrap_err();
+    assert_eq!(fault.kind, FaultKind::Permanent);
+}
