@@ -1,5 +1,7 @@
 //! The lane's token (L6): a row that every write locks and reads in its own transaction. A claim updates that row, so it
 //! waits for a write in flight, and every later write of an older token finds another one.
+//!
+//! A token is of one table: one that was made anew under the old name holds nothing that a mark tells of (L11).
 
 use fides_core::port::Write;
 use fides_core::{Fault, Lane};
@@ -29,7 +31,8 @@ pub(crate) async fn ensure(connection: &mut PgConnection, table: &str) -> Result
     }
     let sql = format!(
         "CREATE TABLE IF NOT EXISTS {table} \
-         (pipeline text NOT NULL, lane int NOT NULL, token bigint NOT NULL, PRIMARY KEY (pipeline, lane))"
+         (pipeline text NOT NULL, lane int NOT NULL, token bigint NOT NULL, relation bigint NOT NULL, \
+         PRIMARY KEY (pipeline, lane))"
     );
     match run(connection, sql.clone()).await {
         Ok(()) => Ok(()),
@@ -45,17 +48,24 @@ pub(crate) async fn ensure(connection: &mut PgConnection, table: &str) -> Result
     }
 }
 
-/// Makes `token` the lane's only one; an older one is refused.
-pub(crate) async fn claim(connection: &mut PgConnection, table: &str, lane: &Lane, token: i64) -> Result<(), Fault> {
+/// Makes `token` the only one of a lane to the table `relation`; an older one is refused.
+pub(crate) async fn claim(
+    connection: &mut PgConnection,
+    table: &str,
+    relation: i64,
+    lane: &Lane,
+    token: i64,
+) -> Result<(), Fault> {
     let sql = format!(
-        "INSERT INTO {table} AS l (pipeline, lane, token) VALUES ($1, $2, $3) \
-         ON CONFLICT (pipeline, lane) DO UPDATE SET token = excluded.token WHERE l.token <= excluded.token \
-         RETURNING token"
+        "INSERT INTO {table} AS l (pipeline, lane, token, relation) VALUES ($1, $2, $3, $4) \
+         ON CONFLICT (pipeline, lane) DO UPDATE SET token = excluded.token, relation = excluded.relation \
+         WHERE l.token <= excluded.token RETURNING token"
     );
     let claimed: Option<i64> = sqlx::query_scalar(AssertSqlSafe(sql))
         .bind(lane.pipeline.to_string())
         .bind(i32::from(lane.index))
         .bind(token)
+        .bind(relation)
         .fetch_optional(connection)
         .await
         .map_err(|error| fault(&format!("claiming {lane} (a write in flight holds it until it has ended)"), error))?;
@@ -66,12 +76,18 @@ pub(crate) async fn claim(connection: &mut PgConnection, table: &str, lane: &Lan
     }
 }
 
-/// The lane's present token, if it was ever claimed.
-pub(crate) async fn claimed(connection: &mut PgConnection, table: &str, lane: &Lane) -> Result<Option<u64>, Fault> {
-    let sql = format!("SELECT token FROM {table} WHERE pipeline = $1 AND lane = $2");
+/// The present token of a lane to the table `relation`, if it was ever claimed.
+pub(crate) async fn claimed(
+    connection: &mut PgConnection,
+    table: &str,
+    relation: i64,
+    lane: &Lane,
+) -> Result<Option<u64>, Fault> {
+    let sql = format!("SELECT token FROM {table} WHERE pipeline = $1 AND lane = $2 AND relation = $3");
     let found: Result<Option<i64>, _> = sqlx::query_scalar(AssertSqlSafe(sql))
         .bind(lane.pipeline.to_string())
         .bind(i32::from(lane.index))
+        .bind(relation)
         .fetch_optional(connection)
         .await;
     match found {
@@ -83,11 +99,17 @@ pub(crate) async fn claimed(connection: &mut PgConnection, table: &str, lane: &L
 }
 
 /// Locks the lane's row until the transaction ends and compares its token.
-pub(crate) async fn hold(connection: &mut PgConnection, table: &str, write: &Write<'_>) -> Result<Held, sqlx::Error> {
-    let sql = format!("SELECT token FROM {table} WHERE pipeline = $1 AND lane = $2 FOR SHARE");
+pub(crate) async fn hold(
+    connection: &mut PgConnection,
+    table: &str,
+    relation: i64,
+    write: &Write<'_>,
+) -> Result<Held, sqlx::Error> {
+    let sql = format!("SELECT token FROM {table} WHERE pipeline = $1 AND lane = $2 AND relation = $3 FOR SHARE");
     let found: Option<i64> = sqlx::query_scalar(AssertSqlSafe(sql))
         .bind(write.lane.pipeline.to_string())
         .bind(i32::from(write.lane.index))
+        .bind(relation)
         .fetch_optional(connection)
         .await?;
     Ok(match found {

@@ -16,6 +16,8 @@ use crate::{fence, key, quote};
 #[derive(Debug)]
 pub(crate) struct Layout {
     pub(crate) place: String,
+    /// The table's identity: another table of the same name has another.
+    pub(crate) relation: i64,
     /// Types of the fields.
     pub(crate) types: Vec<PgType>,
     /// The key fields.
@@ -166,6 +168,7 @@ fn statements(sink: &Sink, shape: &Shape, relation: &Relation, table: &str) -> L
     let key = quote::names("", shape.key_names());
     Layout {
         place: String::new(),
+        relation: relation.oid,
         types: Vec::new(),
         key: Vec::new(),
         is_versioned: false,

@@ -98,7 +98,7 @@ impl Target for PostgresTarget {
         let relation = catalog::require(&mut connection, &sink.namespace).await?;
         let lanes = fence::table(&relation.schema);
         fence::ensure(&mut connection, &lanes).await?;
-        fence::claim(&mut connection, &lanes, lane, number).await?;
+        fence::claim(&mut connection, &lanes, relation.oid, lane, number).await?;
         // The claim holds; a connection that does not close cleanly changes nothing.
         connection.close().await.unwrap_or_default();
         Ok(())
@@ -107,7 +107,9 @@ impl Target for PostgresTarget {
     async fn claimed(&self, sink: &Sink, lane: &Lane) -> Result<Option<u64>, Fault> {
         let mut connection = self.writing.connect().await?;
         let token = match catalog::relation(&mut connection, &sink.namespace).await? {
-            Some(relation) => fence::claimed(&mut connection, &fence::table(&relation.schema), lane).await?,
+            Some(relation) => {
+                fence::claimed(&mut connection, &fence::table(&relation.schema), relation.oid, lane).await?
+            }
             None => None,
         };
         connection.close().await.unwrap_or_default();

@@ -2,7 +2,7 @@
 //! write cannot land. It also stands in for tombstones: nobody but the token's holder can bring a deleted record back.
 
 use fides_core::port::Write;
-use fides_core::{Fault, Lane};
+use fides_core::{Fault, Lane, PipelineId};
 use sqlx::sqlite::SqliteConnection;
 
 use crate::connect::Database;
@@ -13,6 +13,17 @@ pub(crate) async fn ensure(database: &Database, connection: &mut SqliteConnectio
                token INTEGER NOT NULL, PRIMARY KEY (pipeline, lane)) WITHOUT ROWID";
     let made = sqlx::query(sql).execute(connection).await;
     made.map(drop).map_err(|error| database.fault("table _fides_lane could not be created", error))
+}
+
+/// Forgets the tokens of a pipeline whose table is made anew: it holds nothing that a mark tells of (L11).
+pub(crate) async fn forget(
+    database: &Database,
+    connection: &mut SqliteConnection,
+    pipeline: &PipelineId,
+) -> Result<(), Fault> {
+    let forgotten = sqlx::query("DELETE FROM main._fides_lane WHERE pipeline = ?1").bind(pipeline.as_str());
+    let forgotten = forgotten.execute(connection).await;
+    forgotten.map(drop).map_err(|error| database.fault("table _fides_lane could not be emptied", error))
 }
 
 /// Makes `token` the lane's; an older one than the present is a Permanent fault.

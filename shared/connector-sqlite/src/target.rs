@@ -70,9 +70,13 @@ impl Target for SqliteTarget {
         }
         let database = &self.writer;
         let mut transaction = database.begin_write().await?;
+        lane::ensure(database, &mut transaction).await?;
         match describe::columns(database, &mut transaction, &sink.namespace).await? {
             Some(declared) => fits(database, &mut transaction, sink, shape, &declared).await?,
-            None if create_missing => create_table(database, &mut transaction, sink, shape).await?,
+            None if create_missing => {
+                create_table(database, &mut transaction, sink, shape).await?;
+                lane::forget(database, &mut transaction, &sink.pipeline).await?;
+            }
             None => {
                 return Err(Fault::permanent(format!(
                     "table {} does not exist in {}",
@@ -82,7 +86,6 @@ impl Target for SqliteTarget {
                 .advise("correct the name, create the table, or set `create: true`"));
             }
         }
-        lane::ensure(database, &mut transaction).await?;
         let commit = transaction.commit().await;
         commit.map_err(|error| database.fault(&format!("table {} could not be prepared", sink.namespace), error))
     }

@@ -43,21 +43,34 @@ pub enum Raised {
 /// raises it where it does not: positions may have gone backward. Every import begins with this.
 pub async fn establish(pipeline: &Pipeline) -> Result<Raised, Fault> {
     for _ in 0..RACES_MAX {
-        if let Some(raised) = try_establish(pipeline).await? {
+        if let Some(raised) = try_establish(pipeline, None).await? {
             return Ok(raised);
         }
     }
     Err(persisted::lost_race(&key(pipeline)))
 }
 
+/// Raises the epoch unless it is above `passed` already: what marks tell of the target is not true any more.
+pub(crate) async fn raise(pipeline: &Pipeline, passed: u32) -> Result<(), Fault> {
+    for _ in 0..RACES_MAX {
+        if try_establish(pipeline, Some(passed)).await?.is_some() {
+            return Ok(());
+        }
+    }
+    Err(persisted::lost_race(&key(pipeline)))
+}
+
 /// `None` when another process was faster: what it stored may be what is wanted.
-async fn try_establish(pipeline: &Pipeline) -> Result<Option<Raised>, Fault> {
+async fn try_establish(pipeline: &Pipeline, passed: Option<u32>) -> Result<Option<Raised>, Fault> {
     let state = &*pipeline.backplane.state;
     let lineage = pipeline.host.lineage().await?;
     let incarnation = incarnation(pipeline).await?;
     let key = key(pipeline);
     let stored = persisted::load::<Epoch>(state, &key).await?;
-    if stored.as_ref().is_some_and(|(epoch, _)| epoch.lineage == lineage && epoch.incarnation == incarnation) {
+    let holds = |epoch: &Epoch| {
+        epoch.lineage == lineage && epoch.incarnation == incarnation && passed.is_none_or(|passed| epoch.epoch > passed)
+    };
+    if stored.as_ref().is_some_and(|(epoch, _)| holds(epoch)) {
         return Ok(Some(Raised::No));
     }
     let seconds = u32::try_from(state.now_ms().await? / 1_000).unwrap_or(u32::MAX);
@@ -98,7 +111,7 @@ pub(crate) fn write_token(epoch: u32, lease: u64) -> u64 {
 }
 
 /// The epoch of a [`write_token`].
-fn epoch_of(token: u64) -> u32 {
+pub(crate) fn epoch_of(token: u64) -> u32 {
     u32::try_from(token >> LEASE_BITS).unwrap_or(u32::MAX)
 }
 

@@ -22,8 +22,9 @@ pub trait Target: Send + Sync {
     /// token lands any more. Tokens ascend; an older one is refused with a Permanent fault.
     async fn claim(&self, sink: &Sink, lane: &Lane, token: u64) -> Result<(), Fault>;
 
-    /// The token that was last accepted for `lane`; `None` when the lane was never claimed, or the namespace is not there
-    /// yet. Kept with the documents, so that it tells of a pipeline whose own state was lost (L11).
+    /// The token that was last accepted for `lane`; `None` when the lane was never claimed, the namespace is not there yet,
+    /// or was made anew since. Kept with the documents, so that it tells of a pipeline whose own state was lost, and of a
+    /// target that was (L11).
     async fn claimed(&self, sink: &Sink, lane: &Lane) -> Result<Option<u64>, Fault>;
 
     /// Writes changes durably, in batches as large as the store likes; one outcome per change, aligned. Keys are

@@ -7,6 +7,7 @@ use fides_core::{Fault, FaultKind, Lane};
 use tokio_util::sync::CancellationToken;
 
 use super::Worker;
+use super::claim::claim;
 use super::gather::Gatherer;
 use super::round::Round;
 use crate::lease::Held;
@@ -86,9 +87,7 @@ async fn work(
     if !epoch::is_current(pipeline).await? {
         epoch::establish(pipeline).await?;
     }
-    // L6: from here on no write of an earlier owner lands.
-    let token = epoch::write_token(epoch::current(pipeline).await?, lease);
-    pipeline.target.claim(&pipeline.sink, lane, token).await?;
+    let token = claim(pipeline, lane, lease).await?;
     let mut consumer = pipeline.backplane.queue.consume(lane).await?;
     let mut gatherer = Gatherer::new();
     let round = Round { pipeline, progress: &worker.progress, lane, token };

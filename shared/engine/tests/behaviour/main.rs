@@ -6,3 +6,4 @@ mod events;
 mod orphans;
 mod runs;
 mod stand;
+mod target;

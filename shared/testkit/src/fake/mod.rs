@@ -22,7 +22,7 @@ pub use faults::{Act, Faults, Gate, Rates};
 pub use faulty::Faulty;
 pub use host::{Commit, FakeHost, Logged, Order, raw_row};
 pub use mapper::FakeMapper;
-pub use target::{FakeTarget, Written};
+pub use target::{Backup, FakeTarget, Written};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

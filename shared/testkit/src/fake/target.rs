@@ -40,6 +40,13 @@ struct State {
     history: Vec<Written>,
 }
 
+/// What a target held once.
+pub struct Backup {
+    tokens: BTreeMap<(Namespace, Lane), u64>,
+    collections: BTreeMap<Namespace, Collection>,
+}
+
+#[derive(Clone)]
 struct Collection {
     shape: Shape,
     documents: BTreeMap<Key, Bytes>,
@@ -72,6 +79,19 @@ impl FakeTarget {
     /// The documents of a namespace.
     pub fn documents(&self, namespace: &Namespace) -> BTreeMap<Key, Bytes> {
         lock(&self.0).collections.get(namespace).map(|held| held.documents.clone()).unwrap_or_default()
+    }
+
+    /// A copy of everything that it holds, tokens included.
+    pub fn back_up(&self) -> Backup {
+        let state = lock(&self.0);
+        Backup { tokens: state.tokens.clone(), collections: state.collections.clone() }
+    }
+
+    /// Goes back to what it held then.
+    pub fn restore(&self, backup: &Backup) {
+        let mut state = lock(&self.0);
+        state.tokens.clone_from(&backup.tokens);
+        state.collections.clone_from(&backup.collections);
     }
 
     /// Changes a document behind everyone's back.
