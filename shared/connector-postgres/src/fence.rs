@@ -98,18 +98,22 @@ pub(crate) async fn claimed(
     }
 }
 
-/// Locks the lane's row until the transaction ends and compares its token.
+/// Locks the lane's row until the transaction ends and compares its token, which is one to whatever table has the name
+/// `of` now.
 pub(crate) async fn hold(
     connection: &mut PgConnection,
     table: &str,
-    relation: i64,
+    of: &str,
     write: &Write<'_>,
 ) -> Result<Held, sqlx::Error> {
-    let sql = format!("SELECT token FROM {table} WHERE pipeline = $1 AND lane = $2 AND relation = $3 FOR SHARE");
+    let sql = format!(
+        "SELECT token FROM {table} WHERE pipeline = $1 AND lane = $2 AND relation = to_regclass($3)::oid::bigint \
+         FOR SHARE"
+    );
     let found: Option<i64> = sqlx::query_scalar(AssertSqlSafe(sql))
         .bind(write.lane.pipeline.to_string())
         .bind(i32::from(write.lane.index))
-        .bind(relation)
+        .bind(of)
         .fetch_optional(connection)
         .await?;
     Ok(match found {

@@ -16,8 +16,8 @@ use crate::{fence, key, quote};
 #[derive(Debug)]
 pub(crate) struct Layout {
     pub(crate) place: String,
-    /// The table's identity: another table of the same name has another.
-    pub(crate) relation: i64,
+    /// The quoted name of the table.
+    pub(crate) table: String,
     /// Types of the fields.
     pub(crate) types: Vec<PgType>,
     /// The key fields.
@@ -168,7 +168,7 @@ fn statements(sink: &Sink, shape: &Shape, relation: &Relation, table: &str) -> L
     let key = quote::names("", shape.key_names());
     Layout {
         place: String::new(),
-        relation: relation.oid,
+        table: table.to_owned(),
         types: Vec::new(),
         key: Vec::new(),
         is_versioned: false,

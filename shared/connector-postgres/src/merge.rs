@@ -61,7 +61,7 @@ async fn before_commit(
 ) -> Result<Result<Vec<usize>, Fault>, sqlx::Error> {
     run(connection, layout.begin.clone()).await?;
     // L6: held until the commit, so that a claim waits for it.
-    if let Held::Lost(found) = fence::hold(connection, &layout.lanes, layout.relation, write).await? {
+    if let Held::Lost(found) = fence::hold(connection, &layout.lanes, &layout.table, write).await? {
         let owner = found.map_or("nobody".to_owned(), |token| format!("token {token}"));
         return Ok(Err(Fault::unavailable(format!("{} belongs to {owner}, not to token {}", write.lane, write.token))
             .advise("another process has taken it over; this one stops writing it")));

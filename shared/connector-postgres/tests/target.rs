@@ -392,3 +392,25 @@ async fn a_key_that_would_be_read_back_as_another_fails_alone() {
     assert!(matches!(&outcomes[..], [Outcome::Failed(fault)] if fault.kind == FaultKind::Permanent), "{outcomes:?}");
     assert_eq!(names(&mut database.connect().await).await, ["7a"], "the text 7 is another record than the number");
 }
+
+/// What a lane's owner wrote is gone with the table, whoever made the new one: nobody is its owner any more (L11).
+#[tokio::test]
+async fn a_table_that_was_made_anew_forgets_its_claims() {
+    let database = Database::create().await;
+    let writer = Writer::over(&database.url, 20_000).await;
+    let claimed = async || writer.target.claimed(&writer.sink, &writer.lane).await.unwrap();
+    assert!(all_applied(&writer.apply(1, &[upsert(1, "a")]).await));
+    assert_eq!(claimed().await, Some(1));
+    let mut side = database.connect().await;
+    execute(&mut side, "DROP TABLE t; CREATE TABLE t (id bigint PRIMARY KEY, name text)").await;
+    assert_eq!(claimed().await, None);
+    // The first attempt may meet what it knew of the old table; none is written.
+    for _ in 0..2 {
+        assert!(matches!(&writer.apply(1, &[upsert(2, "b")]).await[..], [Outcome::Failed(_)]));
+    }
+    assert_eq!(names(&mut side).await, [""; 0]);
+    writer.claim(2).await;
+    assert_eq!(claimed().await, Some(2));
+    assert!(all_applied(&writer.apply(2, &[upsert(2, "b")]).await));
+    assert_eq!(names(&mut side).await, ["2b"]);
+}

@@ -243,3 +243,18 @@ async fn a_trigger_fails_its_record_or_the_whole_batch() {
     assert_eq!(bench.held().await, []);
     assert_eq!(kinds(&bench.apply(&[upsert(3, 3)]).await), [None], "the connection is fit for the next batch");
 }
+
+/// What a lane's owner wrote is gone with the table: nobody is its owner any more (L11).
+#[tokio::test]
+async fn a_table_that_is_made_anew_forgets_its_claims() {
+    let bench = bench().await;
+    bench.prepare(true).await.unwrap();
+    bench.target.claim(&bench.sink, &bench.lane, 1).await.unwrap();
+    bench.prepare(true).await.unwrap();
+    assert_eq!(bench.target.claimed(&bench.sink, &bench.lane).await.unwrap(), Some(1), "it was there");
+    execute(&side(&bench.path).await, "DROP TABLE t").await;
+    bench.prepare(true).await.unwrap();
+    assert_eq!(bench.target.claimed(&bench.sink, &bench.lane).await.unwrap(), None);
+    assert!(matches!(&bench.apply(&[upsert(1, 1)]).await[..], [Outcome::Failed(_)]));
+    assert_eq!(bench.held().await, []);
+}
