@@ -104,6 +104,11 @@ fn converges_after_everything_was_lost() {
 }
 
 #[test]
+fn converges_after_the_target_was_restored() {
+    converges(Order::Fides, Some(Planted::TargetRestored));
+}
+
+#[test]
 fn converges_after_the_log_forgot_its_readers() {
     converges(Order::Host, Some(Planted::LogForgotten));
 }

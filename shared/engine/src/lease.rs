@@ -34,6 +34,12 @@ impl<'a> Held<'a> {
         Ok(lease.map(|lease| Self { state, key, holder, ttl_ms, until, token: lease.token }))
     }
 
+    /// Asks the store whether this process holds the lease.
+    pub(crate) async fn is_held(&self) -> Result<bool, Fault> {
+        let lease = self.state.lease(&self.key, self.holder, self.ttl_ms).await?;
+        Ok(lease.is_some_and(|lease| lease.token == self.token))
+    }
+
     /// Does `work` while the lease holds. When it is lost, or cannot be renewed in time, `work` is dropped where it
     /// stands, before anybody else can have the lease, and the fault says so. `work` must be safe to drop anywhere, as
     /// after a crash.

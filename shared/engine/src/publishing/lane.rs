@@ -69,7 +69,7 @@ async fn own(
     let state = &*pipeline.backplane.state;
     let lease = Held::take(state, format!("lane/{lane}"), &worker.holder, pipeline.limits.lease_ms).await?;
     let Some(lease) = lease else { return Ok(Owned::Elsewhere) };
-    lease.during(work(pipeline, worker, lane, lease.token, stop, worked)).await?;
+    lease.during(work(pipeline, worker, lane, &lease, stop, worked)).await?;
     lease.release().await;
     Ok(Owned::Stopped)
 }
@@ -78,7 +78,7 @@ async fn work(
     pipeline: &Pipeline,
     worker: &Worker,
     lane: &Lane,
-    lease: u64,
+    lease: &Held<'_>,
     stop: &CancellationToken,
     worked: &mut bool,
 ) -> Result<(), Fault> {

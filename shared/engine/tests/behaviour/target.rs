@@ -35,6 +35,25 @@ async fn a_target_that_was_made_anew_is_filled_again() {
     assert_eq!(stand.differing(1), [0; 0]);
 }
 
+/// A state store that went back counts its leases again from where it was, while the target remembers later ones.
+#[tokio::test(start_paused = true)]
+async fn a_state_store_that_was_restored_blocks_no_lane() {
+    let stand = Stand::new(ROWS);
+    let process = stand.process("a").await;
+    process.copy().await;
+    let backup = stand.disk.back_up();
+    let epoch = current_epoch(&process.pipeline).await.unwrap();
+    for value in 5..9 {
+        stand.host.commit(&[(0, Some(value)), (1, None)]);
+        stand.process("b").await.copy().await;
+    }
+    stand.disk.restore(&backup);
+    stand.process("c").await.copy().await;
+    assert!(current_epoch(&process.pipeline).await.unwrap() > epoch);
+    assert_eq!(stand.differing(1), [0; 0]);
+    assert_eq!(stand.document(1), None);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_target_that_stayed_is_trusted() {
     let stand = Stand::new(ROWS);

@@ -58,6 +58,9 @@ pub(super) struct Store {
     pub small: Small,
 }
 
+/// What hash and state store held once.
+pub struct StoreBackup(Arc<Store>);
+
 impl Disk {
     /// An empty disk whose lanes hold at most `lane_depth_max` messages.
     pub fn new(lane_depth_max: usize) -> Self {
@@ -93,6 +96,18 @@ impl Disk {
             state: Arc::new(FakeState(disk.clone())),
             dead: Arc::new(FakeDead(disk)),
         }
+    }
+
+    /// A copy of the hash and state store.
+    pub fn back_up(&self) -> StoreBackup {
+        StoreBackup(lock(&self.0.state).store.clone())
+    }
+
+    /// Puts the copy in their place: they have no way to notice.
+    pub fn restore(&self, backup: &StoreBackup) {
+        let mut state = lock(&self.0.state);
+        state.store = backup.0.clone();
+        state.past.clear();
     }
 
     /// Cuts off every open process: unsettled deliveries return in order, and old handles get faults.

@@ -17,7 +17,7 @@ mod queue;
 mod state_store;
 mod target;
 
-pub use backplane::Disk;
+pub use backplane::{Disk, StoreBackup};
 pub use faults::{Act, Faults, Gate, Rates};
 pub use faulty::Faulty;
 pub use host::{Commit, FakeHost, Logged, Order, raw_row};

@@ -40,6 +40,8 @@ pub enum Planted {
     LostEverything,
     /// Not a bug: the host's log forgot its readers.
     LogForgotten,
+    /// Not a bug: the target was restored from a backup.
+    TargetRestored,
     /// Not a bug: a standby took over that lacked the last transactions.
     Failover,
 }

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::events::Unsequenced;
 use super::planted::Planted;
 use super::stalling::Stalling;
-use crate::fake::{Disk, FakeHost, FakeMapper, FakeTarget, Faults, Faulty, Order, Rates};
+use crate::fake::{Backup, Disk, FakeHost, FakeMapper, FakeTarget, Faults, Faulty, Order, Rates};
 
 /// Keys that the writer changes; few, so that changes meet.
 const KEYS: i64 = 10;
@@ -76,6 +76,8 @@ pub(super) struct World {
     stormy: Cell<bool>,
     /// Whether the target does not answer: changes wait in the lanes meanwhile.
     pub(super) stalled: Arc<AtomicBool>,
+    /// What the target held in the first part of the story.
+    backup: RefCell<Option<Backup>>,
     /// When the writer stopped, on the state store's clock.
     quiet_ms: Cell<Option<u64>>,
     /// An import that began after that has finished.
@@ -111,6 +113,7 @@ async fn run(plan: Plan) -> Report {
         rng: Cell::new(plan.seed),
         stormy: Cell::new(true),
         stalled: Arc::default(),
+        backup: RefCell::default(),
         quiet_ms: Cell::new(None),
         imported: Cell::new(false),
         content: Cell::new(false),
@@ -157,6 +160,11 @@ impl World {
                 // As a broker does that lost a connection: the owner goes on and does not know (L6).
                 self.disk.displace(&Lane { pipeline: PipelineId::new("sim"), index: self.draw(2) as u16 });
             }
+            if at == COMMITS / 4 {
+                self.backup.replace(Some(self.target.back_up()));
+                // A lane that was claimed since tells the backup from what it replaces.
+                self.displace_all();
+            }
             if at == COMMITS / 2 {
                 self.lose().await;
                 // Not where changes are to flow until the end, so that a record comes back to what its old mark says.
@@ -180,6 +188,12 @@ impl World {
         // A write that was given up may still be on its way.
         sleep(Duration::from_secs(5)).await;
         self.compare()
+    }
+
+    fn displace_all(&self) {
+        for index in 0..2 {
+            self.disk.displace(&Lane { pipeline: PipelineId::new("sim"), index });
+        }
     }
 
     /// Waits for a condition of the world, for so long on the paused clock that nothing can still be coming.
@@ -220,6 +234,13 @@ impl World {
                 // An epoch is a second long at least.
                 sleep(Duration::from_secs(1)).await;
                 self.disk.lose_everything();
+            }
+            Some(Planted::TargetRestored) => {
+                if let Some(backup) = self.backup.take() {
+                    self.target.restore(&backup);
+                    // Nobody's connection survives that.
+                    self.displace_all();
+                }
             }
             Some(Planted::LogForgotten) => self.host.drop_readers(),
             Some(Planted::Failover) => {
