@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::Worker;
 use super::claim::claim;
 use super::gather::Gatherer;
+use super::portion::Portion;
 use super::round::Round;
 use crate::lease::Held;
 use crate::{Pipeline, Progress, epoch, fence};
@@ -22,10 +23,11 @@ const ASKS_PER_LEASE: u64 = 8;
 /// deliveries once, and taken again after a growing wait. Nothing is lost and nothing is redelivered in a loop.
 pub(super) async fn consume_lane(pipeline: &Pipeline, worker: &Worker, lane: &Lane, stop: &CancellationToken) {
     let mut failures = 0u32;
+    let portion = Portion::new(pipeline.limits.apply_records_max, pipeline.limits.write_timeout_ms_max);
     while !stop.is_cancelled() {
         let mut worked = false;
         // A round is never cut in the middle by a stop: `own` looks at the token between rounds.
-        let wait_ms = match own(pipeline, worker, lane, stop, &mut worked).await {
+        let wait_ms = match own(pipeline, worker, lane, &portion, stop, &mut worked).await {
             Ok(Owned::Stopped) => break,
             Ok(Owned::Elsewhere) => pipeline.limits.lease_ms / ASKS_PER_LEASE,
             Err(fault) => {
@@ -63,13 +65,14 @@ async fn own(
     pipeline: &Pipeline,
     worker: &Worker,
     lane: &Lane,
+    portion: &Portion,
     stop: &CancellationToken,
     worked: &mut bool,
 ) -> Result<Owned, Fault> {
     let state = &*pipeline.backplane.state;
     let lease = Held::take(state, format!("lane/{lane}"), &worker.holder, pipeline.limits.lease_ms).await?;
     let Some(lease) = lease else { return Ok(Owned::Elsewhere) };
-    lease.during(work(pipeline, worker, lane, &lease, stop, worked)).await?;
+    lease.during(work(pipeline, worker, lane, &lease, portion, stop, worked)).await?;
     lease.release().await;
     Ok(Owned::Stopped)
 }
@@ -79,6 +82,7 @@ async fn work(
     worker: &Worker,
     lane: &Lane,
     lease: &Held<'_>,
+    portion: &Portion,
     stop: &CancellationToken,
     worked: &mut bool,
 ) -> Result<(), Fault> {
@@ -90,7 +94,7 @@ async fn work(
     let token = claim(pipeline, lane, lease).await?;
     let mut consumer = pipeline.backplane.queue.consume(lane).await?;
     let mut gatherer = Gatherer::new();
-    let round = Round { pipeline, progress: &worker.progress, lane, token };
+    let round = Round { pipeline, progress: &worker.progress, lane, token, portion };
     worker.progress.retry(lane.index);
     let idle = Duration::from_millis(pipeline.limits.lease_ms / 3);
     loop {

@@ -4,6 +4,7 @@ mod claim;
 mod gather;
 mod lane;
 mod orphans;
+mod portion;
 mod round;
 mod share;
 

@@ -6,7 +6,10 @@ use fides_core::decide::{Disposition, admit, disposition};
 use fides_core::port::{Backplane, DeadLetter, Outcome, Write};
 use fides_core::{Change, Fault, FaultKind, Held, Key, Lane, Mark, Op, Shape};
 
+use tokio::time::Instant;
+
 use super::gather::Gathered;
+use super::portion::Portion;
 use crate::{Pipeline, Progress, dead, record};
 
 /// A change that another one may unblock (a unique or foreign-key violation) is tried this often before it is dead.
@@ -19,6 +22,7 @@ pub(super) struct Round<'a> {
     pub(super) progress: &'a Progress,
     pub(super) lane: &'a Lane,
     pub(super) token: u64,
+    pub(super) portion: &'a Portion,
 }
 
 /// What is known of each change after applying.
@@ -120,7 +124,7 @@ impl Round<'_> {
             if batch.is_empty() {
                 return;
             }
-            let outcomes = self.pipeline.target.apply(&write, &batch).await;
+            let outcomes = self.apply_portions(&write, &batch).await;
             let mut deferred = Vec::new();
             for ((change, mark), outcome) in batch.drain(..).zip(known.drain(..)).zip(outcomes) {
                 let was_dead = dead::is_dead(mark.as_ref());
@@ -155,6 +159,36 @@ impl Round<'_> {
                 let wait = DEFERRED_BASE_MS << (attempt - 1);
                 tokio::time::sleep(Duration::from_millis(wait)).await;
             }
+        }
+    }
+
+    /// Writes portion by portion, until one fails: there are as many outcomes as changes that were tried.
+    async fn apply_portions(&self, write: &Write<'_>, changes: &[Change]) -> Vec<Outcome> {
+        let mut outcomes = Vec::with_capacity(changes.len());
+        while outcomes.len() < changes.len() {
+            let rest = &changes[outcomes.len()..];
+            let began = Instant::now();
+            let tried = self.pipeline.target.apply(write, &rest[..rest.len().min(self.portion.records())]).await;
+            let failed = tried.iter().any(|outcome| self.pauses(outcome));
+            outcomes.extend(tried);
+            if failed {
+                self.portion.failed();
+                break;
+            }
+            self.portion.done(began.elapsed());
+        }
+        outcomes
+    }
+
+    /// Whether the lane cannot go on after this outcome.
+    fn pauses(&self, outcome: &Outcome) -> bool {
+        match outcome {
+            Outcome::Applied | Outcome::Stale => false,
+            Outcome::Unknown(_) => true,
+            Outcome::Failed(fault) => !matches!(
+                disposition(fault.kind, u32::MAX, &self.pipeline.limits),
+                Disposition::Defer | Disposition::Dead
+            ),
         }
     }
 

@@ -5,5 +5,6 @@
 mod events;
 mod orphans;
 mod runs;
+mod slow;
 mod stand;
 mod target;
