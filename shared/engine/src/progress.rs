@@ -37,6 +37,8 @@ pub struct Progress {
     /// Lanes that this process works on.
     pub lanes: AtomicU64,
     troubled: Mutex<BTreeMap<u16, Trouble>>,
+    /// Dead letters and written records that were judged, and do not count any more.
+    forgiven: Mutex<(u64, u64)>,
     phase: Mutex<&'static str>,
     /// The run that is counted.
     run: Mutex<String>,
@@ -80,6 +82,20 @@ impl Progress {
     /// Reads a counter.
     pub fn get(counter: &AtomicU64) -> u64 {
         counter.load(Ordering::Relaxed)
+    }
+
+    /// Of how many records that came to an end how many became dead letters: `(dead, all)`, since they were last forgiven.
+    pub fn dead_of(&self) -> (u64, u64) {
+        let forgiven = self.forgiven.lock().map(|forgiven| *forgiven).unwrap_or_default();
+        let dead = Self::get(&self.dead).saturating_sub(forgiven.0);
+        (dead, dead + Self::get(&self.written).saturating_sub(forgiven.1))
+    }
+
+    /// Counts anew: somebody has looked after the dead letters.
+    pub fn forgive_dead(&self) {
+        if let Ok(mut forgiven) = self.forgiven.lock() {
+            *forgiven = (Self::get(&self.dead), Self::get(&self.written));
+        }
     }
 
     /// What the run is doing, for people.

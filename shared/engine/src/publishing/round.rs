@@ -40,7 +40,7 @@ impl Round<'_> {
     /// `Err`: something is not; the deliveries must return to the lane.
     pub(super) async fn run(&self, gathered: &Gathered) -> Result<(), Fault> {
         let Some(shape) = &gathered.shape else { return Ok(()) };
-        self.check_dead_rate()?;
+        self.check_dead_rate().await?;
         let pipeline = self.pipeline;
         let hashes = &*pipeline.backplane.hashes;
         let keys: Vec<Key> = gathered.changes.iter().map(|change| change.key.clone()).collect();
@@ -92,22 +92,30 @@ impl Round<'_> {
         self.apply(shape, batch, known, trace, settlement).await;
     }
 
-    /// More dead letters than the limit are a broken mapping or target, not broken records: the lane waits for a person.
-    fn check_dead_rate(&self) -> Result<(), Fault> {
+    /// More dead letters than the limit are a broken mapping or target, not broken records: the lane waits until a person
+    /// has replayed or dropped them.
+    async fn check_dead_rate(&self) -> Result<(), Fault> {
         let limits = &self.pipeline.limits;
-        let dead = Progress::get(&self.progress.dead);
-        let all = dead + Progress::get(&self.progress.written);
+        let (dead, all) = self.progress.dead_of();
         // Counted in f64 on purpose: a ratio of counts, not a datum.
         #[allow(clippy::cast_precision_loss)]
         let ratio = dead as f64 / all.max(1) as f64;
         if dead <= limits.dead_count_min || ratio <= limits.dead_ratio_max {
             return Ok(());
         }
+        let kept = self.pipeline.backplane.dead.count(&self.pipeline.id).await?;
+        if kept <= limits.dead_count_min {
+            self.progress.forgive_dead();
+            return Ok(());
+        }
         Err(Fault::unavailable(format!(
-            "{dead} of {all} records became dead letters; dead_ratio_max allows {:.1} %",
+            "{dead} of {all} records became dead letters, and {kept} are kept; dead_ratio_max allows {:.1} %",
             limits.dead_ratio_max * 100.0
         ))
-        .advise("see `fides dead list`, mend the cause, then run it again: what is queued waits"))
+        .advise(format!(
+            "see `fides dead list`, mend the cause, then replay or drop them: it goes on when at most {} are left",
+            limits.dead_count_min
+        )))
     }
 
     /// Applies the batch, and what was deferred again behind the others.
