@@ -72,6 +72,9 @@ pub(crate) async fn judge(
 /// snapshot that saw it (L8). A candidate whose mark is at or above that version is dropped by `admit`. One that the host
 /// has again is the target's all the same: it is marked.
 pub(crate) async fn delete_absent(pipeline: &Pipeline, keys: &[Key]) -> Result<u64, Fault> {
+    // Before the host is asked: an import that met a record again meanwhile must not take it for unchanged, because a
+    // deletion of it may be on its way. One that compared earlier has read an older state than the one asked for now.
+    pipeline.backplane.hashes.distrust(&pipeline.id, keys).await?;
     let snapshot = pipeline.open_host().await?;
     let mut deleted = 0;
     for portion in keys.chunks(pipeline.limits.batch_records_max.max(1)) {
