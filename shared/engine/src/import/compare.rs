@@ -1,11 +1,16 @@
 //! One page of the host against the buckets of the same keys (DESIGN §9).
 
+use std::collections::VecDeque;
+
 use fides_core::bucket::Digest;
 use fides_core::decide::{Comparison, compare};
 use fides_core::port::{BucketInfo, HashStore};
 use fides_core::{Fault, Key, KeyRange, Mark, Page, PipelineId};
 
-/// What is left to do for a page.
+/// Buckets whose marks are read at a time: about 16,000 marks.
+const BUCKETS_MAX: usize = 32;
+
+/// What is left to do for a part of a page.
 #[derive(Debug, Default)]
 pub struct Work {
     /// Positions of records to send.
@@ -32,6 +37,8 @@ struct Segment {
     rows: std::ops::Range<usize>,
     /// Every key that those rows prove present or absent.
     keys: KeyRange,
+    /// How many buckets it is made of.
+    buckets: usize,
 }
 
 /// The key right after `key`, in byte order.
@@ -49,61 +56,86 @@ pub(super) fn covered(range: &KeyRange, after: Option<&Key>, page: &Page) -> Key
     }
 }
 
-/// Compares a page with the marks of the keys it covers. Buckets whose summary equals the digest of the page's records
-/// are passed without reading their marks.
-///
-/// The write counters are read *before* the marks, so that a summary is only stored if no mark of its bucket moved
-/// since (the store compares them again).
-pub async fn work_of(
-    hashes: &dyn HashStore,
-    pipeline: &PipelineId,
-    range: &KeyRange,
-    after: Option<&Key>,
-    page: &Page,
-) -> Result<Work, Fault> {
-    let covered = covered(range, after, page);
-    let buckets = hashes.buckets(pipeline, &covered).await?;
-    let mut work = Work::default();
-    let mut pending: Vec<(Segment, Vec<Part>)> = Vec::new();
-    if buckets.is_empty() {
-        pending.push((Segment { rows: 0..page.len(), keys: covered.clone() }, Vec::new()));
-    }
-    let mut row = 0;
-    for bucket in buckets {
-        let end = bucket.range.upper.as_ref().map_or(page.len(), |upper| row + rows_below(page, row, upper));
-        let rows = row..end;
-        row = end;
-        let whole = within(&bucket.range, &covered);
-        if whole && bucket.summary.is_some_and(|summary| summary == digest(page, rows.clone())) {
-            work.unchanged += rows.len();
-            work.summarised += rows.len();
-            continue;
+/// A comparison of a page with the marks of the keys it covers, in parts: a page that ends a listing may cover far more
+/// marks than it has records. Buckets whose summary equals the digest of the page's records are passed without reading
+/// their marks.
+pub struct Comparing<'a> {
+    hashes: &'a dyn HashStore,
+    pipeline: &'a PipelineId,
+    page: &'a Page,
+    /// What summaries told.
+    told: Option<Work>,
+    pending: VecDeque<(Segment, Vec<Part>)>,
+}
+
+impl<'a> Comparing<'a> {
+    /// Compares `page`, which is what `range` holds after `after`.
+    ///
+    /// The write counters are read here, *before* the marks, so that a summary is only stored if no mark of its bucket
+    /// moved since (the store compares them again).
+    pub async fn begin(
+        hashes: &'a dyn HashStore,
+        pipeline: &'a PipelineId,
+        range: &KeyRange,
+        after: Option<&Key>,
+        page: &'a Page,
+    ) -> Result<Self, Fault> {
+        let covered = covered(range, after, page);
+        let buckets = hashes.buckets(pipeline, &covered).await?;
+        let mut told = Work::default();
+        let mut pending: VecDeque<(Segment, Vec<Part>)> = VecDeque::new();
+        if buckets.is_empty() {
+            pending.push_back((Segment { rows: 0..page.len(), keys: covered.clone(), buckets: 0 }, Vec::new()));
         }
-        let keys = intersection(&bucket.range, &covered);
-        let part = whole.then_some((bucket, rows.clone()));
-        if let Some((segment, parts)) = pending.last_mut().filter(|(segment, _)| segment.keys.upper == keys.lower) {
-            segment.rows.end = rows.end;
-            segment.keys.upper = keys.upper;
-            parts.extend(part);
-        } else {
-            pending.push((Segment { rows, keys }, part.into_iter().collect()));
+        let mut row = 0;
+        for bucket in buckets {
+            let end = bucket.range.upper.as_ref().map_or(page.len(), |upper| row + rows_below(page, row, upper));
+            let rows = row..end;
+            row = end;
+            let whole = within(&bucket.range, &covered);
+            if whole && bucket.summary.is_some_and(|summary| summary == digest(page, rows.clone())) {
+                told.unchanged += rows.len();
+                told.summarised += rows.len();
+                continue;
+            }
+            let keys = intersection(&bucket.range, &covered);
+            let part = whole.then_some((bucket, rows.clone()));
+            let joins = |segment: &Segment| segment.keys.upper == keys.lower && segment.buckets < BUCKETS_MAX;
+            if let Some((segment, parts)) = pending.back_mut().filter(|(segment, _)| joins(segment)) {
+                segment.rows.end = rows.end;
+                segment.keys.upper = keys.upper;
+                segment.buckets += 1;
+                parts.extend(part);
+            } else {
+                pending.push_back((Segment { rows, keys, buckets: 1 }, part.into_iter().collect()));
+            }
         }
+        Ok(Self { hashes, pipeline, page, told: Some(told), pending })
     }
-    for (segment, parts) in pending {
-        let marks = hashes.range(pipeline, &segment.keys).await?;
+
+    /// The next part, in key order; `None` when the whole page is compared.
+    pub async fn next(&mut self) -> Result<Option<Work>, Fault> {
+        if let Some(told) = self.told.take() {
+            return Ok(Some(told));
+        }
+        let Some((segment, parts)) = self.pending.pop_front() else { return Ok(None) };
+        let page = self.page;
+        let marks = self.hashes.range(self.pipeline, &segment.keys).await?;
         let found = compare(page, segment.rows.start, segment.rows.end, &marks);
-        work.summaries.extend(parts.into_iter().filter(|(bucket, rows)| clean(&found, bucket, rows)).map(
-            |(bucket, rows)| {
-                let digest = digest(page, rows);
-                (bucket, digest)
-            },
-        ));
-        work.changed.extend(found.changed);
-        work.unchanged += found.unchanged;
-        work.dead += found.dead;
-        work.unmet.extend(found.unmet);
+        let clean = parts.into_iter().filter(|(bucket, rows)| clean(&found, bucket, rows));
+        let proven = |(bucket, rows)| {
+            let digest = digest(page, rows);
+            (bucket, digest)
+        };
+        Ok(Some(Work {
+            summaries: clean.map(proven).collect(),
+            changed: found.changed,
+            unchanged: found.unchanged,
+            summarised: 0,
+            dead: found.dead,
+            unmet: found.unmet,
+        }))
     }
-    Ok(work)
 }
 
 /// Whether every record of a bucket equalled its mark and none was missing: only then may its summary be stored.

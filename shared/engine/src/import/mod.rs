@@ -9,7 +9,7 @@ mod range;
 mod run;
 mod snapshots;
 
-pub use compare::{Work, work_of};
+pub use compare::{Comparing, Work};
 pub use run::{Last, Lead, Mode, Report, assist, demanded, import, last};
 
 pub(crate) use run::latest;

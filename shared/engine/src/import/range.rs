@@ -4,7 +4,7 @@ use fides_core::port::Expect;
 use fides_core::{Fault, Key, KeyRange, Origin, Page};
 use serde::{Deserialize, Serialize};
 
-use super::compare::work_of;
+use super::compare::Comparing;
 use super::run::Mode;
 use super::snapshots::Snapshots;
 use crate::lease::Held;
@@ -137,30 +137,39 @@ impl RangeReader<'_> {
     async fn publish(&self, range: &KeyRange, after: Option<&Key>, page: &Page) -> Result<Counts, Fault> {
         let pipeline = self.pipeline;
         let hashes = &*pipeline.backplane.hashes;
-        let mut work = work_of(hashes, &pipeline.id, range, after, page).await?;
-        Progress::add(&self.worker.progress.summarised, work.summarised);
-        if self.mode == Mode::Full {
-            work.changed = (0..page.len()).collect();
-            (work.unchanged, work.dead) = (0, 0);
-        }
-        hashes.summarise(&pipeline.id, &work.summaries).await?;
-        let forced = self.mode == Mode::Full;
         let mut mapping = Mapping::new(&*pipeline.mapper, &pipeline.selection, &pipeline.limits);
-        // In portions of about two messages a lane, so that what is in memory does not grow with the page.
-        let limits = &pipeline.limits;
+        let mut comparing = Comparing::begin(hashes, &pipeline.id, range, after, page).await?;
+        let mut counts = Counts { read: page.len() as u64, ..Counts::default() };
+        while let Some(work) = comparing.next().await? {
+            if !work.summaries.is_empty() {
+                hashes.summarise(&pipeline.id, &work.summaries).await?;
+            }
+            if self.mode == Mode::Delta {
+                Progress::add(&self.worker.progress.summarised, work.summarised);
+                self.send(&mut mapping, page, &work.changed).await?;
+                counts.published += work.changed.len() as u64;
+                counts.unchanged += work.unchanged as u64;
+                counts.still_dead += work.dead as u64;
+            }
+            let unmet: Vec<Key> = work.unmet.into_iter().map(|(key, _)| key).collect();
+            spool::put(pipeline, self.run, Source::Listing, &unmet).await?;
+        }
+        if self.mode == Mode::Full {
+            self.send(&mut mapping, page, &(0..page.len()).collect::<Vec<_>>()).await?;
+            counts.published = page.len() as u64;
+        }
+        Ok(counts)
+    }
+
+    /// Sends records of a page, in portions of about two messages a lane, so that what is in memory does not grow with it.
+    async fn send(&self, mapping: &mut Mapping<'_>, page: &Page, records: &[usize]) -> Result<(), Fault> {
+        let (pipeline, limits) = (self.pipeline, &self.pipeline.limits);
+        let forced = self.mode == Mode::Full;
         let portion = (2 * limits.batch_records_max * usize::from(limits.lanes)).max(1);
-        for portion in work.changed.chunks(portion) {
+        for portion in records.chunks(portion) {
             let changes = portion.iter().map(|&at| mapping.change(page, at, forced)).collect();
             publisher::publish(pipeline, pipeline.shape(), Origin::Import, changes).await?;
         }
-        let unmet: Vec<Key> = work.unmet.into_iter().map(|(key, _)| key).collect();
-        spool::put(pipeline, self.run, Source::Listing, &unmet).await?;
-        Ok(Counts {
-            read: page.len() as u64,
-            unchanged: work.unchanged as u64,
-            still_dead: work.dead as u64,
-            published: work.changed.len() as u64,
-            deletions: 0,
-        })
+        Ok(())
     }
 }

@@ -4,7 +4,7 @@ use fides_core::port::Snapshot;
 use fides_core::{Fault, Key, KeyRange, Mark, Page};
 use serde::Serialize;
 
-use crate::import::work_of;
+use crate::import::Comparing;
 use crate::{Mapping, Pipeline, Progress};
 
 /// What an import would send.
@@ -66,16 +66,18 @@ impl Planner<'_> {
         let mut after: Option<Key> = None;
         loop {
             let page = host.scan(range, after.as_ref()).await?;
-            let work = work_of(hashes, &self.pipeline.id, range, after.as_ref(), &page).await?;
             Progress::add(&progress.read, page.len());
             self.plan.read += page.len() as u64;
-            self.plan.unchanged += (work.unchanged + work.dead) as u64;
-            let keys: Vec<Key> = work.changed.iter().map(|&at| Key::from_bytes(page.keys.get(at))).collect();
-            let marks = hashes.get(&self.pipeline.id, &keys).await?;
-            self.judge(&page, &work.changed, &marks);
-            for (key, _) in work.unmet {
-                self.plan.delete += 1;
-                self.sample(&key, "delete", None);
+            let mut comparing = Comparing::begin(hashes, &self.pipeline.id, range, after.as_ref(), &page).await?;
+            while let Some(work) = comparing.next().await? {
+                self.plan.unchanged += (work.unchanged + work.dead) as u64;
+                let keys: Vec<Key> = work.changed.iter().map(|&at| Key::from_bytes(page.keys.get(at))).collect();
+                let marks = hashes.get(&self.pipeline.id, &keys).await?;
+                self.judge(&page, &work.changed, &marks);
+                for (key, _) in work.unmet {
+                    self.plan.delete += 1;
+                    self.sample(&key, "delete", None);
+                }
             }
             match page.next {
                 Some(next) => after = Some(next),

@@ -48,7 +48,7 @@ mod tests {
         };
         let sizes: Vec<usize> = (0..8).map(|_| after(&|| portion.failed())).collect();
         assert_eq!(sizes, [50, 25, 12, 6, 3, 1, 1, 1]);
-        assert_eq!(after(&|| portion.done(Duration::from_millis(1_000))), 1, "not quick");
+        assert_eq!(after(&|| portion.done(Duration::from_secs(1))), 1, "not quick");
         let sizes: Vec<usize> = (0..8).map(|_| after(&|| portion.done(Duration::from_millis(999)))).collect();
         assert_eq!(sizes, [2, 4, 8, 16, 32, 64, 100, 100]);
     }

@@ -21,7 +21,7 @@ async fn a_pipeline_that_paused_for_its_dead_letters_goes_on_when_they_are_looke
     let fence = raise_fence(&process.pipeline).await.unwrap();
     let waiting = wait_for_fence(&process.pipeline, fence);
     assert!(
-        tokio::time::timeout(std::time::Duration::from_secs(60), waiting).await.is_err(),
+        tokio::time::timeout(std::time::Duration::from_mins(1), waiting).await.is_err(),
         "it pauses, and what is left stays in the queue"
     );
     let kept = dead.count(&id).await.unwrap();
