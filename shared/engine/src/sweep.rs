@@ -12,6 +12,8 @@ use crate::{DeletePolicy, Pipeline, Progress, extras, persisted, publisher, spoo
 
 const HOUR_MS: u64 = 3_600_000;
 const WINDOW_HOURS: u64 = 24;
+/// Processes that count deletions at the same moment: each race has a winner.
+const RACES_MAX: usize = 16;
 
 /// What became of the candidates of one run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,7 +48,6 @@ pub async fn sweep(
     let mut after: Option<String> = None;
     while let Some((entry, keys)) = spool::next(pipeline, run, after.as_deref()).await? {
         let deleted = delete_absent(pipeline, &keys).await?;
-        remember(pipeline, deleted).await?;
         pipeline.backplane.state.remove(&entry).await?;
         progress.count(&crate::Counts { published: deleted, deletions: deleted, ..crate::Counts::default() });
         report.deleted += deleted;
@@ -87,6 +88,8 @@ pub(crate) async fn delete_absent(pipeline: &Pipeline, keys: &[Key]) -> Result<u
             .map(|key| Change { key, version: found.version, fingerprint: None, op: Op::Delete, forced: false })
             .collect();
         deleted += changes.len() as u64;
+        // Counted first: what is published and not counted would widen the window of the next ones.
+        remember(pipeline, changes.len() as u64).await?;
         publisher::publish(pipeline, pipeline.shape(), Origin::Cleanup, changes).await?;
     }
     Ok(deleted)
@@ -98,18 +101,33 @@ fn key(pipeline: &Pipeline) -> String {
 
 /// Deletions of all sources in the last 24 hours, by hour.
 async fn lately(pipeline: &Pipeline) -> Result<BTreeMap<u64, u64>, Fault> {
-    let state = &*pipeline.backplane.state;
-    let hour = state.now_ms().await? / HOUR_MS;
-    let mut hours = persisted::load::<BTreeMap<u64, u64>>(state, &key(pipeline)).await?.unwrap_or_default().0;
-    hours.retain(|&then, _| then + WINDOW_HOURS > hour);
-    Ok(hours)
+    Ok(load(pipeline).await?.0)
 }
 
-async fn remember(pipeline: &Pipeline, deleted: u64) -> Result<(), Fault> {
+/// The same with its revision, and the present hour.
+async fn load(pipeline: &Pipeline) -> Result<(BTreeMap<u64, u64>, Expect, u64), Fault> {
     let state = &*pipeline.backplane.state;
     let hour = state.now_ms().await? / HOUR_MS;
-    let mut hours = lately(pipeline).await?;
-    *hours.entry(hour).or_default() += deleted;
-    persisted::store(state, &key(pipeline), &hours, Expect::Any).await?;
-    Ok(())
+    let stored = persisted::load::<BTreeMap<u64, u64>>(state, &key(pipeline)).await?;
+    let (mut hours, expect) = match stored {
+        Some((hours, revision)) => (hours, Expect::Revision(revision)),
+        None => (BTreeMap::new(), Expect::Absent),
+    };
+    hours.retain(|&then, _| then + WINDOW_HOURS > hour);
+    Ok((hours, expect, hour))
+}
+
+/// Counts deletions into the window that [`judge`] looks at. Imports, clean-ups and repairs may count at the same time.
+async fn remember(pipeline: &Pipeline, deleted: u64) -> Result<(), Fault> {
+    if deleted == 0 {
+        return Ok(());
+    }
+    for _ in 0..RACES_MAX {
+        let (mut hours, expect, hour) = load(pipeline).await?;
+        *hours.entry(hour).or_default() += deleted;
+        if persisted::store(&*pipeline.backplane.state, &key(pipeline), &hours, expect).await?.is_some() {
+            return Ok(());
+        }
+    }
+    Err(persisted::lost_race(&key(pipeline)))
 }

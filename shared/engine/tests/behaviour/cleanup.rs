@@ -1,8 +1,9 @@
 //! Clean-ups beside imports.
 
-use fides_engine::clean_up;
+use fides_core::Origin;
 use fides_engine::import::Mode;
-use fides_testkit::fake::{Act, Gate};
+use fides_engine::{clean_up, refresh};
+use fides_testkit::fake::{Act, FakeHost, Gate};
 
 use crate::stand::{Stand, within};
 
@@ -30,4 +31,27 @@ async fn a_record_that_returns_while_its_deletion_is_on_its_way_is_sent() {
     assert_eq!(report.deleted, 1, "the deletion was sent");
     importer.settle().await;
     assert_eq!(stand.differing(1), [0; 0]);
+}
+
+/// Deletions of all sources together are limited: a repair counts, too.
+#[tokio::test(start_paused = true)]
+async fn deletions_by_repairs_count_among_all_others() {
+    let stand = Stand::new(40);
+    let mut process = stand.process("a").await;
+    process.pipeline.limits.delete_count_min = 1;
+    process.pipeline.limits.delete_ratio_max = 0.12;
+    process.copy().await;
+    let _consumers = process.consume();
+    let gone = async |from: i64| {
+        stand.host.commit(&[(from, None), (from + 1, None)]);
+        let keys = [FakeHost::key(from), FakeHost::key(from + 1)];
+        refresh(&process.pipeline, &keys, Origin::Repair, true).await
+    };
+    assert_eq!(gone(0).await.unwrap(), 2);
+    assert_eq!(gone(10).await.unwrap(), 2);
+    let fault = gone(20).await.unwrap_err();
+    assert!(fault.to_string().contains("2 records are gone from the host, and deleting them was refused"), "{fault}");
+    process.settle().await;
+    assert_eq!(stand.document(0), None);
+    assert!(stand.document(20).is_some());
 }
