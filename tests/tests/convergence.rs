@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use fides_testkit::fake::Order;
 use fides_testkit::simulation::{Plan, Planted, Report, simulate};
 
-/// Seeds of the honest runs, per order of versions.
-const SEEDS: u64 = 600;
+/// Seeds of each honest run; with `FIDES_TEST_LONG` five times as many.
+const SEEDS: u64 = 300;
 /// A planted bug must be found within so many seeds.
 const SEEDS_TO_FIND: u64 = 600;
 
@@ -15,7 +15,10 @@ fn seeds() -> std::ops::Range<u64> {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     match number("FIDES_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..number("FIDES_SEEDS").unwrap_or(SEEDS),
+        None => {
+            let times = if std::env::var_os("FIDES_TEST_LONG").is_some() { 5 } else { 1 };
+            0..number("FIDES_SEEDS").unwrap_or(SEEDS * times)
+        }
     }
 }
 

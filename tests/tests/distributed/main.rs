@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used)] // allow-unwrap-in-tests does not reach the functions that tests share
 
+mod events;
 mod proxy;
 mod redis;
 mod services;

@@ -55,8 +55,13 @@ fn through(url: &str, proxy: &Proxy) -> String {
 }
 
 impl Stand {
-    /// A stand whose host has no table yet. `options` are keys of the pipeline.
+    /// A stand whose host has no table yet, and is imported every other second. `options` are keys of the pipeline.
     pub async fn new(name: &str, options: &str) -> Self {
+        Self::unscheduled(name, &format!("schedule: \"*/2 * * * * *\"\n    {options}")).await
+    }
+
+    /// The same without a schedule: an import runs once, and when one is owed.
+    pub async fn unscheduled(name: &str, options: &str) -> Self {
         let server = variable("FIDES_TEST_POSTGRES_URL", "postgres");
         let unique = uuid::Uuid::now_v7().simple().to_string();
         let database = format!("fides_{name}_{unique}");
@@ -102,7 +107,7 @@ impl Stand {
              hosts:\n  host: {{ kind: postgres, url: \"{host}\" }}\n\
              targets:\n  target: {{ kind: postgres, url: \"{target}\" }}\n\
              pipelines:\n  {}:\n    host: host\n    from: items\n    target: target\n    into: public.copy\n    \
-             create: true\n    columns: '*'\n    schedule: \"*/2 * * * * *\"\n    {}\n",
+             create: true\n    columns: '*'\n    {}\n",
             self.pipeline, self.options
         );
         std::fs::write(path, text).unwrap();
