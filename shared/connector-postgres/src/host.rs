@@ -3,13 +3,14 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use fides_core::port::{Host, Lineage, Snapshot};
-use fides_core::{Fault, Namespace, Selection, Table, Version};
+use fides_core::port::{Host, Lineage, Opened, Snapshot};
+use fides_core::{Fault, Namespace, PipelineId, Selection, Table, Version};
 use tokio::sync::OnceCell;
 
 use crate::authority::{self, Authority};
 use crate::connect::{Server, Sessions};
 use crate::describe;
+use crate::log;
 use crate::snapshot::{Coordinator, PostgresSnapshot};
 use crate::stream::Readers;
 
@@ -49,8 +50,13 @@ impl PostgresHost {
         self.authority.get_or_try_init(decide).await.copied()
     }
 
-    fn told(&self) -> Option<Lineage> {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// The lineage that positions belong to.
+    async fn expected(&self) -> Result<Lineage, Fault> {
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match told {
+            Some(lineage) => Ok(lineage),
+            None => self.lineage().await,
+        }
     }
 }
 
@@ -82,15 +88,20 @@ impl Host for PostgresHost {
     async fn snapshot(&self, selection: &Selection, drawn: Version) -> Result<Arc<dyn Snapshot>, Fault> {
         let (coordinator, version) = match self.authority().await? {
             Authority::Log => {
-                let expected = match self.told() {
-                    Some(lineage) => lineage,
-                    None => self.lineage().await?,
-                };
+                let expected = self.expected().await?;
                 authority::exact(&self.server, drawn.epoch, &expected, authority::SLOT_MS_MAX).await?
             }
             // L1: the position was drawn before this state is taken.
             Authority::Drawn => (Coordinator::begin(self.server.connect().await?, None).await?, drawn),
         };
         Ok(Arc::new(PostgresSnapshot::open(coordinator, self.readers.clone(), selection, version).await?))
+    }
+
+    async fn log(&self, selection: &Selection, reader: &PipelineId, after: Option<u64>) -> Result<Opened, Fault> {
+        if self.authority().await? == Authority::Drawn {
+            return Err(log::refused(&self.server, &self.control, selection).await);
+        }
+        let expected = self.expected().await?;
+        log::open(&self.server, &expected, selection, reader, after).await
     }
 }
