@@ -76,6 +76,11 @@ impl Collector {
         }
     }
 
+    /// Whether changes of a transaction were read whose end was not.
+    pub(super) fn is_inside(&self) -> bool {
+        self.transaction.is_some_and(|transaction| transaction.sequence > 0)
+    }
+
     /// Takes one event.
     pub(super) fn take(&mut self, event: ReplicationEvent) -> Result<(), Fault> {
         match event {

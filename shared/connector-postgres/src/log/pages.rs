@@ -37,6 +37,8 @@ pub(super) struct PostgresLog {
     broken: Option<Fault>,
     /// Whether the batch was cut: its rest comes before anything new is read.
     is_cut: bool,
+    /// Whether changes were handed over before the end of their transaction: then its place is told at once.
+    is_owed: bool,
 }
 
 impl PostgresLog {
@@ -48,7 +50,7 @@ impl PostgresLog {
         records_max: usize,
     ) -> Self {
         let told = (collector.place, Instant::now());
-        Self { client, collector, fetcher, slot, records_max, told, broken: None, is_cut: false }
+        Self { client, collector, fetcher, slot, records_max, told, broken: None, is_cut: false, is_owed: false }
     }
 
     fn is_full(&self) -> bool {
@@ -69,6 +71,10 @@ impl PostgresLog {
                 }
             } else if self.collector.place > self.told.0 {
                 let until = self.told.1 + Duration::from_millis(PLACE_MS);
+                // Said here, too: where other tables are busy there is always an event.
+                if self.is_owed || Instant::now() >= until {
+                    return Ok(());
+                }
                 match tokio::time::timeout_at(until, self.client.recv()).await {
                     Ok(event) => event,
                     Err(_) => return Ok(()),
@@ -115,6 +121,7 @@ impl PostgresLog {
         // What is behind the cut is not on this page.
         let place = if self.is_cut { self.told.0 } else { self.collector.place };
         self.told = (place, Instant::now());
+        self.is_owed = self.collector.is_inside();
         Ok(self.collector.batch.take(count, found.as_ref(), &self.collector.lines, place))
     }
 
