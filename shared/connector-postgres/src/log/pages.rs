@@ -21,6 +21,8 @@ use crate::quote;
 const PAGE_BYTES_MAX: usize = 4 << 20;
 /// Records that are fetched for one page.
 const PAGE_FETCHES_MAX: usize = 512;
+/// How long a page waits for the rest of a transaction.
+const REST_MS: u64 = 2;
 /// How often a place is told that no change of ours led to.
 const PLACE_MS: u64 = 1_000;
 
@@ -64,8 +66,8 @@ impl PostgresLog {
                 return Err(self.fetcher.explain(mismatch).await);
             }
             let event = if !self.collector.batch.entries.is_empty() {
-                // What is ready, and no more: a page is not waited for. Tokio's budget would say "not ready" too early.
-                match tokio::task::unconstrained(self.client.recv()).now_or_never() {
+                // A page is not waited for.
+                match self.ready().await {
                     Some(event) => event,
                     None => return Ok(()),
                 }
@@ -85,6 +87,22 @@ impl PostgresLog {
             self.take(event)?;
         }
         Ok(())
+    }
+
+    /// An event that was received already, or that the connection's task has ready as soon as it runs. Inside a
+    /// transaction the next one is on its way: the server sends only what was committed.
+    async fn ready(&mut self) -> Option<Result<Option<ReplicationEvent>, PgWireError>> {
+        for _ in 0..2 {
+            // Tokio's budget would say "not ready" in the middle of what is.
+            if let Some(event) = tokio::task::unconstrained(self.client.recv()).now_or_never() {
+                return Some(event);
+            }
+            tokio::task::yield_now().await;
+        }
+        if !self.collector.is_inside() {
+            return None;
+        }
+        tokio::time::timeout(Duration::from_millis(REST_MS), self.client.recv()).await.ok()
     }
 
     fn take(&mut self, event: Result<Option<ReplicationEvent>, PgWireError>) -> Result<(), Fault> {
