@@ -9,6 +9,7 @@ use sqlx::PgConnection;
 use super::columns::{Found, Mismatch};
 use crate::connect::{Session, Sessions};
 use crate::fault::fault;
+use crate::quote;
 use crate::read::Reading;
 use crate::stream::{Pages, Rows};
 
@@ -78,7 +79,7 @@ impl Fetcher {
     }
 
     /// The fault of a table that is not what it was.
-    pub(super) async fn explain(&self, mismatch: &Mismatch) -> Fault {
+    pub(super) async fn explain(&self, mismatch: &Mismatch, slot: &str) -> Fault {
         let Mismatch { place, column, expected, found } = mismatch;
         let text = match found {
             Found::Table(name) => format!("table {place} is called {name} in the log"),
@@ -89,10 +90,11 @@ impl Fetcher {
                 format!("table {place}: column {column} is {found} in the log; expected: {expected}")
             }
         };
-        Fault::permanent(text).advise(match found {
-            Found::NoIdentity => format!("run: ALTER TABLE {place} REPLICA IDENTITY FULL"),
-            _ => "the table was changed: start anew with a configuration that fits".to_owned(),
-        })
+        Fault::permanent(text).advise(format!(
+            "the table was changed. If the configuration fits it as it is now, what the log still has of the time before \
+             is in the way; run: SELECT pg_drop_replication_slot({}): an import finds what it missed",
+            quote::text(slot)
+        ))
     }
 
     async fn type_name(&self, oid: u32) -> Result<String, Fault> {
@@ -120,4 +122,40 @@ async fn invisible(connection: &mut PgConnection, transactions: &[u32]) -> Resul
         .fetch_optional(connection)
         .await
         .map_err(|error| fault("asking which transactions are visible", error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connect::{Server, run};
+
+    async fn begun(server: &Server) -> (PgConnection, u32) {
+        let mut writer = server.connect().await.unwrap();
+        run(&mut writer, "BEGIN".to_owned()).await.unwrap();
+        let id: i64 =
+            sqlx::query_scalar("SELECT pg_current_xact_id()::text::bigint").fetch_one(&mut writer).await.unwrap();
+        (writer, id as u32)
+    }
+
+    #[tokio::test]
+    async fn a_transaction_is_invisible_until_its_end_whatever_ended_before() {
+        let url = std::env::var("FIDES_TEST_POSTGRES_URL").expect(
+            "FIDES_TEST_POSTGRES_URL is not set: run the test as `tests/parts/postgres cargo test -p fides-connector-postgres`",
+        );
+        let server = Server::parse(&url).unwrap();
+        let mut looking = server.connect().await.unwrap();
+        // Both are beyond what a snapshot counts, when nobody else writes.
+        let (mut first, one) = begun(&server).await;
+        let (mut second, two) = begun(&server).await;
+        for ids in [&[one][..], &[two], &[one, two]] {
+            assert!(invisible(&mut looking, ids).await.unwrap().is_some(), "{ids:?}");
+        }
+        run(&mut second, "COMMIT".to_owned()).await.unwrap();
+        assert_eq!(invisible(&mut looking, &[two]).await.unwrap(), None);
+        assert_eq!(invisible(&mut looking, &[two, one]).await.unwrap(), Some(i64::from(one)));
+        run(&mut first, "ROLLBACK".to_owned()).await.unwrap();
+        assert_eq!(invisible(&mut looking, &[one, two]).await.unwrap(), None);
+        assert_eq!(invisible(&mut looking, &[3]).await.unwrap(), None, "of long ago");
+        assert_eq!(invisible(&mut looking, &[]).await.unwrap(), None);
+    }
 }

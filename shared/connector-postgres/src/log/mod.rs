@@ -53,8 +53,8 @@ pub(crate) async fn open(
     let reading = Reading::open(connection, selection).await?;
     let tables = Tables::open(connection, &reading).await?;
     let name = slot::name(reader);
-    let published = publication::ensure(connection, &name, &tables).await?;
-    let start = slot::ensure(server, connection, &name, &published, after).await?;
+    let lacking = publication::lacking(connection, &name, &tables).await?;
+    let start = slot::ensure(server, connection, &name, lacking, after).await?;
     session.give_back();
 
     let client = stream(server, expected, &name, start.from).await?;

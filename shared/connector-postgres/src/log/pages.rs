@@ -63,7 +63,7 @@ impl PostgresLog {
     async fn gather(&mut self) -> Result<(), Fault> {
         while !self.is_full() {
             if let Some(mismatch) = &self.collector.mismatch {
-                return Err(self.fetcher.explain(mismatch).await);
+                return Err(self.fetcher.explain(mismatch, &self.slot).await);
             }
             let event = if !self.collector.batch.entries.is_empty() {
                 // A page is not waited for.

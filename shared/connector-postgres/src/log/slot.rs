@@ -5,9 +5,9 @@ use std::fmt::Write;
 use fides_core::{Fault, PipelineId, fingerprint};
 use sqlx::{PgConnection, Row};
 
-use super::publication::Published;
+use super::publication::{self, Lacking};
 use crate::authority::{self, SLOT_MS_MAX};
-use crate::connect::Server;
+use crate::connect::{Server, run};
 use crate::fault::{fault, state};
 use crate::quote;
 
@@ -57,32 +57,38 @@ struct Slot {
     end: u64,
 }
 
-/// Makes sure of the slot; says where the log that it keeps begins, and whether that leaves something out behind `after`.
+/// Makes sure of slot and publication; says where the log begins, and whether that leaves something out behind `after`.
+///
+/// A slot that was there before what the publication lacked is made anew: with it the server could not decode what was
+/// logged before the publication was made, and a reader that ends here would never tell that changes of a table are
+/// missing. The gap lasts until a place behind it is stored.
 pub(super) async fn ensure(
     server: &Server,
     connection: &mut PgConnection,
     name: &str,
-    published: &Published,
+    lacking: Option<Lacking>,
     after: Option<u64>,
 ) -> Result<Start, Fault> {
-    let why = match (find(connection, name).await?, published) {
+    let found = find(connection, name).await?;
+    let why = match (&found, &lacking) {
+        (Some(slot), None) if !slot.is_lost => return Ok(resume(slot, name, after)),
         (None, _) => format!("there was no replication slot {name}"),
-        (Some(slot), Published::Before) if !slot.is_lost => return Ok(resume(&slot, name, after)),
-        (Some(slot), Published::Widened(why)) if !slot.is_lost => {
-            let start = resume(&slot, name, after);
-            return Ok(Start { gap: start.gap.or_else(|| Some(why.clone())), ..start });
-        }
-        (Some(slot), _) => {
-            remove(connection, name).await?;
-            if slot.is_lost {
-                format!("the server had removed log that replication slot {name} still needed (max_slot_wal_keep_size)")
-            } else {
-                // What was logged before it was made cannot be decoded with it.
-                format!("there was no publication {name}")
-            }
+        (Some(_), Some(lacking)) => lacking.why.clone(),
+        (Some(_), None) => {
+            format!("the server had removed log that replication slot {name} still needed (max_slot_wal_keep_size)")
         }
     };
     tracing::info!(slot = name, why, "a replication slot is made");
+    let changing = |error| fault(&format!("changing publication {name}"), error);
+    // Nobody may publish: then the slot stays. We end in between: then there is none.
+    run(connection, "BEGIN".to_owned()).await.map_err(changing)?;
+    if let Some(lacking) = &lacking {
+        publication::mend(connection, lacking).await?;
+    }
+    if found.is_some() {
+        remove(connection, name).await?;
+    }
+    run(connection, "COMMIT".to_owned()).await.map_err(changing)?;
     Ok(Start { from: create(server, name).await?, gap: Some(why) })
 }
 
@@ -93,7 +99,8 @@ fn resume(slot: &Slot, name: &str, after: Option<u64>) -> Start {
         Some(after) if slot.confirmed > after => Start {
             from: slot.confirmed,
             gap: Some(format!(
-                "replication slot {name} was read on by somebody else, behind the place that was stored"
+                "replication slot {name} keeps the log only behind the place that was stored: it was made anew, or read \
+                 by somebody else"
             )),
         },
         // A place of another server, or of one that was restored.
