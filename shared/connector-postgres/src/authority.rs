@@ -9,6 +9,7 @@ use sqlx::{PgConnection, Row};
 
 use crate::connect::{Server, run};
 use crate::fault::{fault, of_replication};
+use crate::quote;
 use crate::snapshot::Coordinator;
 
 /// How long making a slot waits for transactions that write. Below the guard's usual timeout, so that its reason is told.
@@ -26,11 +27,12 @@ pub(crate) enum Authority {
 const ABILITIES: &str = "\
 SELECT current_setting('wal_level'), pg_is_in_recovery(), current_setting('max_replication_slots')::int, \
   current_setting('max_wal_senders')::int, current_setting('server_version_num')::int, \
-  coalesce((SELECT rolreplication OR rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user), false)";
+  coalesce((SELECT rolreplication OR rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user), false), \
+  current_user::text";
 
 /// Finds out which way this server and this user allow. A server that does not answer is a fault, not a decision.
 pub(crate) async fn decide(server: &Server, connection: &mut PgConnection) -> Result<Authority, Fault> {
-    let Some(reason) = refusal(server, connection).await? else { return Ok(Authority::Log) };
+    let Some(Refusal { reason, .. }) = refusal(server, connection).await? else { return Ok(Authority::Log) };
     tracing::warn!(
         host = server.place(),
         reason,
@@ -39,34 +41,52 @@ pub(crate) async fn decide(server: &Server, connection: &mut PgConnection) -> Re
     Ok(Authority::Drawn)
 }
 
+/// Why this server's log cannot be read, and the statement or setting that mends it.
+pub(crate) struct Refusal {
+    pub(crate) reason: String,
+    pub(crate) mend: String,
+}
+
 /// Why exact positions cannot be had.
-async fn refusal(server: &Server, connection: &mut PgConnection) -> Result<Option<String>, Fault> {
+pub(crate) async fn refusal(server: &Server, connection: &mut PgConnection) -> Result<Option<Refusal>, Fault> {
     let asking = |error| fault("asking PostgreSQL for its abilities", error);
     let row = sqlx::query(ABILITIES).fetch_one(connection).await.map_err(asking)?;
     let wal_level: String = row.try_get(0).map_err(asking)?;
     let number = |at: usize| row.try_get::<i32, _>(at).map_err(asking);
+    let refused = |reason: &str, mend: &str| Some(Refusal { reason: reason.to_owned(), mend: mend.to_owned() });
     let refused = if wal_level != "logical" {
-        Some(format!("wal_level is {wal_level}, not logical"))
+        refused(
+            &format!("wal_level is {wal_level}, not logical"),
+            "run: ALTER SYSTEM SET wal_level = logical; and restart the server",
+        )
     } else if row.try_get(1).map_err(asking)? {
-        Some("the server is a standby".to_owned())
+        refused("the server is a standby", "name the primary in the URL")
     } else if number(2)? == 0 || number(3)? == 0 {
-        Some("max_replication_slots or max_wal_senders is 0".to_owned())
+        refused(
+            "max_replication_slots or max_wal_senders is 0",
+            "run: ALTER SYSTEM SET max_replication_slots = 10; ALTER SYSTEM SET max_wal_senders = 10; and restart the server",
+        )
     } else if number(4)? < 140_000 {
-        Some("the server is older than PostgreSQL 14".to_owned())
+        refused("the server is older than PostgreSQL 14", "upgrade the server")
     } else if !row.try_get::<bool, _>(5).map_err(asking)? {
-        Some("the user lacks the attribute REPLICATION".to_owned())
+        let user = quote::name(&row.try_get::<String, _>(6).map_err(asking)?);
+        refused("the user lacks the attribute REPLICATION", &format!("run: ALTER ROLE {user} REPLICATION"))
     } else {
         None
     };
     if refused.is_some() {
         return Ok(refused);
     }
+    let reachable = |reason: String| {
+        let mend = "check pg_hba.conf of the server (logical replication matches the database's name) and the URL";
+        Ok(Some(Refusal { reason, mend: mend.to_owned() }))
+    };
     match identify(server).await {
         Ok(_) => Ok(None),
         // pg_hba.conf may refuse replication, or the URL may not hold what it asks for.
-        Err(error @ (PgWireError::Auth(_) | PgWireError::Tls(_))) => Ok(Some(error.to_string())),
+        Err(error @ (PgWireError::Auth(_) | PgWireError::Tls(_))) => reachable(error.to_string()),
         Err(PgWireError::Server(text)) if ["28000", "28P01", "42501"].iter().any(|code| text.contains(code)) => {
-            Ok(Some(text))
+            reachable(text)
         }
         Err(error) => Err(of_replication("opening a replication connection", &error)),
     }
@@ -81,7 +101,7 @@ async fn identify(server: &Server) -> Result<Lineage, PgWireError> {
     identity(&mut client).await
 }
 
-async fn identity(client: &mut ReplicationClient) -> Result<Lineage, PgWireError> {
+pub(crate) async fn identity(client: &mut ReplicationClient) -> Result<Lineage, PgWireError> {
     let system = client.identify_system().await?;
     Ok(Lineage(format!("postgres:{}:{}:lsn", system.system_id, system.timeline)))
 }
@@ -120,10 +140,7 @@ pub(crate) async fn exact(
     let mut coordinator = server.connect().await?;
     let mut client = connect(server, slot_ms_max).await.map_err(making)?;
     let found = identity(&mut client).await.map_err(making)?;
-    if found != *expected {
-        return Err(Fault::transient(format!("the server's lineage changed from {} to {}", expected.0, found.0))
-            .advise("positions may have gone backward: the next import raises the epoch"));
-    }
+    same_lineage(expected, &found)?;
     let pid = single(client.simple_query("SELECT pg_backend_pid()").await.map_err(making)?)
         .and_then(|mut row| row.pop())
         .ok_or_else(|| damaged("pg_backend_pid"))?;
@@ -149,6 +166,15 @@ pub(crate) async fn exact(
     Ok((coordinator, Version::scan(epoch, position.as_u64())))
 }
 
+/// Refuses a server that is not, or not any more, the one that positions belong to.
+pub(crate) fn same_lineage(expected: &Lineage, found: &Lineage) -> Result<(), Fault> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(Fault::transient(format!("the server's lineage changed from {} to {}", expected.0, found.0))
+        .advise("positions may have gone backward: the next import raises the epoch"))
+}
+
 fn single(rows: Vec<Vec<Option<bytes::Bytes>>>) -> Option<Vec<String>> {
     let row = rows.into_iter().next()?;
     row.into_iter().map(|field| Some(String::from_utf8_lossy(&field.unwrap_or_default()).into_owned())).collect()
@@ -159,7 +185,7 @@ fn damaged(of: &str) -> Fault {
 }
 
 /// The fault of a slot that was not made in time; names the transaction that is to blame where it can be seen.
-async fn waited(connection: &mut PgConnection, slot_ms_max: u64, unstopped: Option<sqlx::Error>) -> Fault {
+pub(crate) async fn waited(connection: &mut PgConnection, slot_ms_max: u64, unstopped: Option<sqlx::Error>) -> Fault {
     const OLDEST: &str = "SELECT pid, extract(epoch FROM now() - xact_start)::bigint FROM pg_stat_activity \
         WHERE backend_xid IS NOT NULL AND pid <> pg_backend_pid() ORDER BY xact_start LIMIT 1";
     let oldest: Option<(i32, Option<i64>)> = sqlx::query_as(OLDEST).fetch_optional(connection).await.unwrap_or(None);
@@ -171,7 +197,7 @@ async fn waited(connection: &mut PgConnection, slot_ms_max: u64, unstopped: Opti
         tracing::warn!(%error, "the session that makes a slot could not be stopped");
     }
     Fault::transient(format!(
-        "an exact snapshot waits until transactions that write have ended; some did not within {slot_ms_max} ms{blamed}"
+        "a new slot waits until transactions that write have ended; some did not within {slot_ms_max} ms{blamed}"
     ))
     .advise("end them: SELECT * FROM pg_stat_activity WHERE backend_xid IS NOT NULL")
 }

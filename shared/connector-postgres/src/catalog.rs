@@ -24,6 +24,8 @@ pub(crate) struct Attribute {
     pub(crate) name: String,
     /// As people write it: `character varying(10)`.
     pub(crate) native: String,
+    /// `pg_type.oid` of its own type.
+    pub(crate) type_oid: i64,
     /// Name of the base type: `varchar`.
     pub(crate) base: String,
     /// The base type as people write it: `character varying(10)`, also where the column's own type is a domain over it.
@@ -120,7 +122,7 @@ SELECT a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod), a.attno
   coalesce(CASE l.collprovider WHEN 'd' THEN d.locale IN ('C', 'POSIX') AND d.provider = 'c' \
     WHEN 'c' THEN l.collcollate IN ('C', 'POSIX') ELSE false END, false), \
   coalesce(l.collisdeterministic, true), \
-  pg_catalog.format_type(t.oid, CASE WHEN b.root = b.oid THEN a.atttypmod ELSE b.modifier END) \
+  pg_catalog.format_type(t.oid, CASE WHEN b.root = b.oid THEN a.atttypmod ELSE b.modifier END), a.atttypid::bigint \
 FROM pg_catalog.pg_attribute a \
 JOIN base b ON b.root = a.atttypid AND b.next = 0 \
 JOIN pg_catalog.pg_type t ON t.oid = b.oid \
@@ -185,6 +187,7 @@ fn attribute(row: &sqlx::postgres::PgRow) -> Result<Attribute, sqlx::Error> {
     Ok(Attribute {
         name: row.try_get(0)?,
         native: row.try_get(1)?,
+        type_oid: row.try_get(12)?,
         base: if class == "e" { "enum".to_owned() } else { base },
         base_native: row.try_get(11)?,
         ty,

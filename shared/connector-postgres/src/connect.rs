@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use fides_core::Fault;
 use percent_encoding::percent_decode_str;
-use pgwire_replication::{ReplicationConfig, SslMode, TlsConfig};
+use pgwire_replication::{Lsn, ReplicationConfig, SslMode, TlsConfig};
 use sqlx::postgres::{PgConnectOptions, PgDatabaseError, PgSeverity, PgSslMode};
 use sqlx::{ConnectOptions, Connection, PgConnection};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -18,6 +18,9 @@ use crate::fault::fault;
 const CONNECT_MS_MAX: u64 = 10_000;
 /// How long a reader waits for a free connection.
 const WAIT_MS_MAX: u64 = 25_000;
+
+/// Changes of a log that were received and not read yet.
+const LOG_EVENTS_MAX: usize = 128;
 
 /// A server and a database on it. Holds the password; prints only the address.
 #[derive(Clone)]
@@ -81,6 +84,23 @@ impl Server {
     /// Where a replication connection goes. A server ends a wait for a lock after `lock_timeout_ms`.
     pub(crate) fn replication(&self, lock_timeout_ms: u64) -> ReplicationConfig {
         self.replication.clone().with_options(format!("-c lock_timeout={lock_timeout_ms}"))
+    }
+
+    /// Where the log of slot and publication `name` comes from, beginning at `start`. A value has the text that the other
+    /// sessions read: their settings are pinned here, too.
+    pub(crate) fn log(&self, name: &str, start: u64) -> ReplicationConfig {
+        let session = self.options.get_options().unwrap_or_default();
+        let mut config = self.replication.clone().with_application_name("fides log").with_options(format!(
+            "{session} -c DateStyle=ISO,MDY -c TimeZone=UTC -c extra_float_digits=3 \
+             -c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0"
+        ));
+        name.clone_into(&mut config.slot);
+        config.publication = name.into();
+        config.start_lsn = Lsn(start);
+        // What is released shall reach the server soon; what waits for us shall not fill the memory.
+        config.status_interval = Duration::from_secs(1);
+        config.buffer_events = LOG_EVENTS_MAX;
+        config
     }
 
     /// A new session.

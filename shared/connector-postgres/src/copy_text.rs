@@ -79,6 +79,26 @@ pub(crate) fn put(text: &str, out: &mut Vec<u8>) {
     }
 }
 
+/// Appends a text as the very field that `COPY … TO` writes for it, or NULL.
+pub(crate) fn put_as_server(text: Option<&[u8]>, out: &mut Vec<u8>) {
+    let Some(mut rest) = text else { return out.extend_from_slice(b"\\N") };
+    while let Some(at) = rest.iter().position(|byte| matches!(byte, 8..=13 | b'\\')) {
+        out.extend_from_slice(&rest[..at]);
+        let letter = match rest[at] {
+            8 => b'b',
+            9 => b't',
+            10 => b'n',
+            11 => b'v',
+            12 => b'f',
+            13 => b'r',
+            other => other,
+        };
+        out.extend_from_slice(&[b'\\', letter]);
+        rest = &rest[at + 1..];
+    }
+    out.extend_from_slice(rest);
+}
+
 /// Reads the lines of one selection: key columns first, then the others, then the includes.
 #[derive(Debug)]
 pub(crate) struct Lines {

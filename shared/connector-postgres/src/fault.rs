@@ -6,6 +6,8 @@ use fides_core::{Fault, FaultKind};
 use pgwire_replication::PgWireError;
 use sqlx::postgres::PgDatabaseError;
 
+const SLOTS: &str = "all replication slots are in use: raise max_replication_slots, or drop slots that nobody reads";
+
 /// The fault of an error; `what` says what could not be done.
 pub(crate) fn fault(what: &str, error: sqlx::Error) -> Fault {
     match error {
@@ -56,8 +58,7 @@ pub(crate) fn of_replication(what: &str, error: &PgWireError) -> Fault {
     };
     let fault = Fault::new(kind, format!("{what}: {error}"));
     match error {
-        PgWireError::Server(text) if text.contains("53400") => fault
-            .advise("all replication slots are in use: raise max_replication_slots, or drop slots that nobody reads"),
+        PgWireError::Server(text) if text.contains("53400") => fault.advise(SLOTS),
         PgWireError::Server(text) if text.contains("53300") => fault.advise("raise max_wal_senders"),
         _ => advised(fault),
     }
@@ -87,6 +88,7 @@ fn of_state(code: &str) -> (FaultKind, Option<&'static str>) {
     match code {
         "57P03" => (Unavailable, Some("the server is starting or stopping")),
         "53100" => (Unavailable, Some("the server's disk is full")),
+        "53400" => (Transient, Some(SLOTS)),
         "53300" => (Transient, Some("raise max_connections of the server, or lower `connections`")),
         "42501" => (Unavailable, Some("grant this user the right")),
         "25006" => (Unavailable, Some("the server is read-only: is it a standby?")),

@@ -10,6 +10,7 @@ use tokio::sync::OnceCell;
 use crate::authority::{self, Authority};
 use crate::connect::{Server, Sessions};
 use crate::describe;
+use crate::log;
 use crate::snapshot::{Coordinator, PostgresSnapshot};
 use crate::stream::Readers;
 
@@ -49,8 +50,13 @@ impl PostgresHost {
         self.authority.get_or_try_init(decide).await.copied()
     }
 
-    fn told(&self) -> Option<Lineage> {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// The lineage that positions belong to.
+    async fn expected(&self) -> Result<Lineage, Fault> {
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match told {
+            Some(lineage) => Ok(lineage),
+            None => self.lineage().await,
+        }
     }
 }
 
@@ -82,10 +88,7 @@ impl Host for PostgresHost {
     async fn snapshot(&self, selection: &Selection, drawn: Version) -> Result<Arc<dyn Snapshot>, Fault> {
         let (coordinator, version) = match self.authority().await? {
             Authority::Log => {
-                let expected = match self.told() {
-                    Some(lineage) => lineage,
-                    None => self.lineage().await?,
-                };
+                let expected = self.expected().await?;
                 authority::exact(&self.server, drawn.epoch, &expected, authority::SLOT_MS_MAX).await?
             }
             // L1: the position was drawn before this state is taken.
@@ -94,7 +97,11 @@ impl Host for PostgresHost {
         Ok(Arc::new(PostgresSnapshot::open(coordinator, self.readers.clone(), selection, version).await?))
     }
 
-    async fn log(&self, selection: &Selection, _reader: &PipelineId, _after: Option<u64>) -> Result<Opened, Fault> {
-        Err(Fault::permanent(format!("{}: this host's log cannot be followed yet", selection.namespace)))
+    async fn log(&self, selection: &Selection, reader: &PipelineId, after: Option<u64>) -> Result<Opened, Fault> {
+        if self.authority().await? == Authority::Drawn {
+            return Err(log::refused(&self.server, &self.control, selection).await);
+        }
+        let expected = self.expected().await?;
+        log::open(&self.server, &expected, selection, reader, after).await
     }
 }

@@ -19,6 +19,7 @@ mod include;
 mod key;
 mod kind;
 mod layout;
+mod log;
 mod merge;
 mod plan;
 mod quote;

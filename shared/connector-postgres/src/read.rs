@@ -62,6 +62,18 @@ impl Reading {
         Ok(self.key.among(keys)?.map(|condition| self.copy(&format!(" WHERE {condition}"))))
     }
 
+    /// The COPY of the first keys under a condition, behind a key.
+    pub(crate) fn roots(&self, condition: &str, after: Option<&Key>, keys_max: usize) -> Result<String, Fault> {
+        let after = after.map(|after| self.key.compare(Bound::After, after)).transpose()?;
+        let after = after.map(|after| format!(" AND {after}")).unwrap_or_default();
+        let names = quote::names("p.", self.key.columns.iter().map(|column| column.name.as_str()));
+        let table = quote::table(&self.selection.namespace)?;
+        let order = self.key.order();
+        Ok(format!(
+            "COPY (SELECT {names} FROM {table} AS p WHERE {condition}{after} ORDER BY {order} LIMIT {keys_max}) TO STDOUT"
+        ))
+    }
+
     fn copy(&self, filter: &str) -> String {
         format!("COPY ({}{filter} ORDER BY {}) TO STDOUT", self.select, self.key.order())
     }

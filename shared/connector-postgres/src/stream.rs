@@ -73,7 +73,7 @@ impl Pages {
 }
 
 /// The rows of a running COPY.
-struct Rows<'c> {
+pub(crate) struct Rows<'c> {
     chunks: BoxStream<'c, Result<Bytes, sqlx::Error>>,
     /// What has arrived and was not handed over.
     rest: Bytes,
@@ -82,13 +82,13 @@ struct Rows<'c> {
 }
 
 impl<'c> Rows<'c> {
-    async fn open(session: &'c mut Session, sql: &str, place: &str) -> Result<Self, Fault> {
+    pub(crate) async fn open(session: &'c mut Session, sql: &str, place: &str) -> Result<Self, Fault> {
         let chunks = session.connection().copy_out_raw(sql).await.map_err(|error| reading(place, error))?;
         Ok(Self { chunks, rest: Bytes::new(), peeked: None, place: place.to_owned() })
     }
 
     /// The next row, without its newline. The end is the server's word, never a connection that broke.
-    async fn next(&mut self) -> Result<Option<Bytes>, Fault> {
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Fault> {
         if let Some(row) = self.peeked.take() {
             return Ok(Some(row));
         }

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, clippy::unwrap_used)] // each test file uses a part of it
 
+pub mod cases;
+
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -60,11 +62,18 @@ impl Database {
 
 impl Drop for Database {
     fn drop(&mut self) {
-        let sql = format!("DROP DATABASE {} WITH (FORCE)", self.name);
+        let (name, sql) = (self.name.clone(), format!("DROP DATABASE {} WITH (FORCE)", self.name));
         // A thread of its own: a test that panicked must not block its runtime.
         let dropped = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async { execute(&mut PgConnection::connect(&server_url()).await.unwrap(), &sql).await });
+            runtime.block_on(async {
+                let mut admin = PgConnection::connect(&server_url()).await.unwrap();
+                // A database with a slot that is being read cannot be dropped; with others, they go with it.
+                let stop = "SELECT count(pg_terminate_backend(active_pid, 10000)) FROM pg_replication_slots \
+                    WHERE database = $1 AND active";
+                sqlx::query(stop).bind(&name).execute(&mut admin).await.unwrap();
+                execute(&mut admin, &sql).await;
+            });
         });
         if dropped.join().is_err() {
             eprintln!("database {} was not dropped", self.name);

@@ -1,0 +1,162 @@
+//! Changes that were read and not handed over yet.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use fides_core::port::{LogPage, Logged, What};
+use fides_core::{Fingerprint, Key, Page, Slices, fingerprint};
+
+use crate::copy_text::Lines;
+
+/// One change.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) position: u64,
+    pub(super) sequence: u32,
+    pub(super) what: Pending,
+}
+
+/// What is known of it.
+#[derive(Debug)]
+pub(super) enum Pending {
+    /// All: its row is in the batch.
+    Row {
+        key: Key,
+        at: usize,
+    },
+    /// The record changed, and is to be fetched.
+    Fetch(Key),
+    Gone(Key),
+    Emptied,
+    /// The roots that nest a record of an included table changed: those behind `after`.
+    Roots(Nested, Option<Key>),
+}
+
+/// A record of an included table: its table, the way up, and the values it is joined on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Nested {
+    pub(super) table: usize,
+    pub(super) path: usize,
+    pub(super) values: Vec<String>,
+}
+
+/// Changes in the order of the log, and the rows that it carried.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    pub(super) entries: Vec<Entry>,
+    rows: Vec<u8>,
+    ends: Vec<usize>,
+    fingerprints: Vec<Fingerprint>,
+    /// The transactions whose changes are to be fetched.
+    pub(super) transactions: Vec<u32>,
+    /// How many entries are to be fetched.
+    pub(super) fetches: usize,
+}
+
+impl Batch {
+    /// Whether a page would be full: of changes, of rows, or of records to fetch.
+    pub(super) fn is_full(&self, records_max: usize, bytes_max: usize, fetches_max: usize) -> bool {
+        self.entries.len() >= records_max || self.rows.len() >= bytes_max || self.fetches >= fetches_max
+    }
+
+    pub(super) fn push(&mut self, position: u64, sequence: u32, what: Pending) {
+        self.entries.push(Entry { position, sequence, what });
+    }
+
+    /// Remembers that a change of this transaction is fetched.
+    pub(super) fn fetches_from(&mut self, transaction: u32) {
+        self.fetches += 1;
+        if self.transactions.last() != Some(&transaction) {
+            self.transactions.push(transaction);
+        }
+    }
+
+    /// Adds a row that `write` appends; `None` when it appends none.
+    pub(super) fn row(&mut self, seed: u64, write: impl FnOnce(&mut Vec<u8>) -> bool) -> Option<(usize, &[u8])> {
+        let start = self.rows.len();
+        if !write(&mut self.rows) {
+            return None;
+        }
+        self.ends.push(self.rows.len());
+        let row = &self.rows[start..];
+        self.fingerprints.push(fingerprint(row, seed));
+        Some((self.ends.len() - 1, row))
+    }
+
+    /// The keys to fetch among the first `count` changes. What a later one of them says of the same record is newer.
+    pub(super) fn wanted(&self, count: usize) -> Vec<Key> {
+        let last = self.last(count);
+        let wanted = self.entries[..count].iter().enumerate().filter_map(|(at, entry)| match &entry.what {
+            Pending::Fetch(key) if last.get(key) == Some(&at) => Some(key.clone()),
+            _ => None,
+        });
+        wanted.collect()
+    }
+
+    /// Where each key is named last; empty when nothing is fetched.
+    fn last(&self, count: usize) -> HashMap<&Key, usize> {
+        if self.fetches == 0 {
+            return HashMap::new();
+        }
+        let keyed = self.entries[..count].iter().enumerate().filter_map(|(at, entry)| match &entry.what {
+            Pending::Row { key, .. } | Pending::Fetch(key) | Pending::Gone(key) => Some((key, at)),
+            Pending::Emptied | Pending::Roots(..) => None,
+        });
+        keyed.collect()
+    }
+
+    /// Hands the first `count` changes over, with what was fetched of them. A record that was not found has its deletion
+    /// further on in the log.
+    pub(super) fn take(
+        &mut self,
+        count: usize,
+        found: Option<&Page>,
+        lines: &std::sync::Arc<Lines>,
+        place: u64,
+    ) -> LogPage {
+        let superseded: Vec<bool> = {
+            let last = self.last(count);
+            let is_late = |(at, entry): (usize, &Entry)| match &entry.what {
+                Pending::Fetch(key) => last.get(key) != Some(&at),
+                _ => false,
+            };
+            self.entries[..count].iter().enumerate().map(is_late).collect()
+        };
+        let carried = self.ends.len();
+        let mut changes = Vec::with_capacity(count);
+        for (entry, is_superseded) in self.entries.drain(..count).zip(superseded) {
+            let what = match entry.what {
+                Pending::Row { key, at } => What::Row { key, at },
+                Pending::Gone(key) => What::Gone(key),
+                Pending::Emptied => What::Emptied,
+                Pending::Fetch(key) if !is_superseded => match found.and_then(|page| page.find(key.as_bytes())) {
+                    Some(at) => What::Row { key, at: carried + at },
+                    None => continue,
+                },
+                Pending::Fetch(_) | Pending::Roots(..) => continue,
+            };
+            changes.push(Logged { position: entry.position, sequence: entry.sequence, what });
+        }
+        let (mut rows, mut ends) = (std::mem::take(&mut self.rows), std::mem::take(&mut self.ends));
+        let mut fingerprints = std::mem::take(&mut self.fingerprints);
+        if let Some(page) = found {
+            for row in page.rows.iter() {
+                rows.extend_from_slice(row);
+                ends.push(rows.len());
+            }
+            fingerprints.extend_from_slice(&page.fingerprints);
+        }
+        if self.entries.is_empty() {
+            *self = Self::default();
+        } else {
+            self.fetches = self.entries.iter().filter(|entry| entry.is_fetched()).count();
+        }
+        LogPage { changes, rows: Slices::new(Bytes::from(rows), ends), fingerprints, decoder: lines.clone(), place }
+    }
+}
+
+impl Entry {
+    pub(super) fn is_fetched(&self) -> bool {
+        matches!(self.what, Pending::Fetch(_) | Pending::Roots(..))
+    }
+}

@@ -1,0 +1,161 @@
+//! What the log does not carry, read from the tables, in a state that has seen the changes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fides_core::{Fault, Key, Page, PageBuilder};
+use sqlx::PgConnection;
+
+use super::columns::{Found, Mismatch};
+use crate::connect::{Session, Sessions};
+use crate::fault::fault;
+use crate::quote;
+use crate::read::Reading;
+use crate::stream::{Pages, Rows};
+
+/// How long a transaction that is in the log may stay invisible.
+const VISIBLE_MS_MAX: u64 = 20_000;
+/// The longest pause between two looks.
+const PAUSE_MS_MAX: u64 = 100;
+
+/// Reads records on a connection of its own.
+pub(super) struct Fetcher {
+    pub(super) sessions: Arc<Sessions>,
+    pub(super) reading: Reading,
+    pub(super) pages: Pages,
+}
+
+impl Fetcher {
+    pub(super) async fn session(&self) -> Result<Session, Fault> {
+        self.sessions.take(|| ()).await
+    }
+
+    /// Waits until new statements see these transactions. In the log a transaction comes before it is visible: by little,
+    /// or by long where a synchronous standby does not answer. They become visible in any order.
+    pub(super) async fn visible(&self, session: &mut Session, transactions: &[u32]) -> Result<(), Fault> {
+        let waiting = async {
+            let mut pause_ms = 1;
+            while let Some(id) = invisible(session.connection(), transactions).await? {
+                tracing::trace!(id, "a transaction of the log is not visible yet");
+                tokio::time::sleep(Duration::from_millis(pause_ms)).await;
+                pause_ms = (pause_ms * 2).min(PAUSE_MS_MAX);
+            }
+            Ok(())
+        };
+        tokio::time::timeout(Duration::from_millis(VISIBLE_MS_MAX), waiting).await.unwrap_or_else(|_| {
+            Err(Fault::transient(format!(
+                "table {}: a transaction is in the log and was not visible within {VISIBLE_MS_MAX} ms",
+                self.reading.lines.place
+            ))
+            .advise("does a synchronous standby not answer? SELECT * FROM pg_stat_replication"))
+        })
+    }
+
+    /// The keys of roots under a condition, behind `after`, at most `keys_max`.
+    pub(super) async fn roots(
+        &self,
+        session: &mut Session,
+        condition: &str,
+        after: Option<&Key>,
+        keys_max: usize,
+    ) -> Result<Vec<Key>, Fault> {
+        let sql = self.reading.roots(condition, after, keys_max)?;
+        let mut rows = Rows::open(session, &sql, &self.reading.lines.place).await?;
+        let mut keys = Vec::new();
+        while let Some(row) = rows.next().await? {
+            keys.push(super::columns::key(&self.reading.lines, &row)?);
+        }
+        Ok(keys)
+    }
+
+    /// The records under `keys` that there are.
+    pub(super) async fn fetch(&self, session: &mut Session, mut keys: Vec<Key>) -> Result<Page, Fault> {
+        keys.sort();
+        let mut page = PageBuilder::new(self.pages.seed);
+        if let Some(sql) = self.reading.keys(keys.iter())? {
+            self.pages.read_all(session, &sql, &mut page).await?;
+        }
+        Ok(page.finish(self.pages.version, self.pages.lines.clone(), false))
+    }
+
+    /// The fault of a table that is not what it was.
+    pub(super) async fn explain(&self, mismatch: &Mismatch, slot: &str) -> Fault {
+        let Mismatch { place, column, expected, found } = mismatch;
+        let text = match found {
+            Found::Table(name) => format!("table {place} is called {name} in the log"),
+            Found::Nothing => format!("table {place}: column {column} is not in the log; expected: {expected}"),
+            Found::NoIdentity => format!("table {place}: column {column} is not part of the replica identity any more"),
+            Found::Type(oid) => {
+                let found = self.type_name(*oid).await.unwrap_or_else(|_| format!("the type with OID {oid}"));
+                format!("table {place}: column {column} is {found} in the log; expected: {expected}")
+            }
+        };
+        Fault::permanent(text).advise(format!(
+            "the table was changed. If the configuration fits it as it is now, what the log still has of the time before \
+             is in the way; run: SELECT pg_drop_replication_slot({}): an import finds what it missed",
+            quote::text(slot)
+        ))
+    }
+
+    async fn type_name(&self, oid: u32) -> Result<String, Fault> {
+        let mut session = self.session().await?;
+        let name = sqlx::query_scalar("SELECT pg_catalog.format_type($1::oid, NULL)").bind(i64::from(oid));
+        let name = name.fetch_one(session.connection()).await.map_err(|error| fault("looking up a type", error))?;
+        session.give_back();
+        Ok(name)
+    }
+}
+
+/// One of the transactions that a statement does not see.
+///
+/// The log has the lower half of an id. The upper one is that of the nearest whole id to the next one that this snapshot
+/// knows, which may be the smaller of the two: it counts what is visible.
+async fn invisible(connection: &mut PgConnection, transactions: &[u32]) -> Result<Option<i64>, Fault> {
+    const INVISIBLE: &str = "\
+        SELECT x FROM (SELECT s, pg_snapshot_xmax(s)::text::bigint AS next FROM pg_current_snapshot() AS s) n, \
+          unnest($1::bigint[]) AS x \
+        WHERE NOT pg_visible_in_snapshot( \
+          greatest(next + (x - next % 4294967296 + 6442450944) % 4294967296 - 2147483648, 3)::text::xid8, s) LIMIT 1";
+    let ids: Vec<i64> = transactions.iter().copied().map(i64::from).collect();
+    sqlx::query_scalar(INVISIBLE)
+        .bind(ids)
+        .fetch_optional(connection)
+        .await
+        .map_err(|error| fault("asking which transactions are visible", error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connect::{Server, run};
+
+    async fn begun(server: &Server) -> (PgConnection, u32) {
+        let mut writer = server.connect().await.unwrap();
+        run(&mut writer, "BEGIN".to_owned()).await.unwrap();
+        let id: i64 =
+            sqlx::query_scalar("SELECT pg_current_xact_id()::text::bigint").fetch_one(&mut writer).await.unwrap();
+        (writer, id as u32)
+    }
+
+    #[tokio::test]
+    async fn a_transaction_is_invisible_until_its_end_whatever_ended_before() {
+        let url = std::env::var("FIDES_TEST_POSTGRES_URL").expect(
+            "FIDES_TEST_POSTGRES_URL is not set: run the test as `tests/parts/postgres cargo test -p fides-connector-postgres`",
+        );
+        let server = Server::parse(&url).unwrap();
+        let mut looking = server.connect().await.unwrap();
+        // Both are beyond what a snapshot counts, when nobody else writes.
+        let (mut first, one) = begun(&server).await;
+        let (mut second, two) = begun(&server).await;
+        for ids in [&[one][..], &[two], &[one, two]] {
+            assert!(invisible(&mut looking, ids).await.unwrap().is_some(), "{ids:?}");
+        }
+        run(&mut second, "COMMIT".to_owned()).await.unwrap();
+        assert_eq!(invisible(&mut looking, &[two]).await.unwrap(), None);
+        assert_eq!(invisible(&mut looking, &[two, one]).await.unwrap(), Some(i64::from(one)));
+        run(&mut first, "ROLLBACK".to_owned()).await.unwrap();
+        assert_eq!(invisible(&mut looking, &[one, two]).await.unwrap(), None);
+        assert_eq!(invisible(&mut looking, &[3]).await.unwrap(), None, "of long ago");
+        assert_eq!(invisible(&mut looking, &[]).await.unwrap(), None);
+    }
+}
