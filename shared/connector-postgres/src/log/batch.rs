@@ -122,9 +122,10 @@ impl Batch {
             };
             self.entries[..count].iter().enumerate().map(is_late).collect()
         };
+        let rest = self.split(count);
         let carried = self.ends.len();
         let mut changes = Vec::with_capacity(count);
-        for (entry, is_superseded) in self.entries.drain(..count).zip(superseded) {
+        for (entry, is_superseded) in std::mem::take(&mut self.entries).into_iter().zip(superseded) {
             let what = match entry.what {
                 Pending::Row { key, at } => What::Row { key, at },
                 Pending::Gone(key) => What::Gone(key),
@@ -146,12 +147,38 @@ impl Batch {
             }
             fingerprints.extend_from_slice(&page.fingerprints);
         }
-        if self.entries.is_empty() {
-            *self = Self::default();
-        } else {
-            self.fetches = self.entries.iter().filter(|entry| entry.is_fetched()).count();
-        }
+        *self = rest;
         LogPage { changes, rows: Slices::new(Bytes::from(rows), ends), fingerprints, decoder: lines.clone(), place }
+    }
+}
+
+impl Batch {
+    /// Keeps the first `count` changes; the others, with their rows.
+    fn split(&mut self, count: usize) -> Self {
+        let mut entries = self.entries.split_off(count);
+        if entries.is_empty() {
+            return Self::default();
+        }
+        // Rows are in the order of their changes.
+        let first = entries.iter().find_map(|entry| match entry.what {
+            Pending::Row { at, .. } => Some(at),
+            _ => None,
+        });
+        let first = first.unwrap_or(self.ends.len());
+        let start = first.checked_sub(1).map_or(0, |before| self.ends[before]);
+        for entry in &mut entries {
+            if let Pending::Row { at, .. } = &mut entry.what {
+                *at -= first;
+            }
+        }
+        Self {
+            fetches: entries.iter().filter(|entry| entry.is_fetched()).count(),
+            entries,
+            rows: self.rows.split_off(start),
+            ends: self.ends.split_off(first).into_iter().map(|end| end - start).collect(),
+            fingerprints: self.fingerprints.split_off(first),
+            transactions: self.transactions.clone(),
+        }
     }
 }
 
