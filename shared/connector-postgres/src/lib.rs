@@ -1,7 +1,8 @@
 //! PostgreSQL as host and as target.
 //!
 //! The host is read as raw lines of `COPY … TO STDOUT`, hashed as they are and decoded only where they changed; its
-//! snapshots carry the exact position of the log where the server allows it. The target is written by `COPY` into a
+//! snapshots carry the exact position of the log where the server allows it, and the log itself gives the same lines for
+//! what changes. The target is written by `COPY` into a
 //! temporary table and one merge per transaction, fenced by a row with the lane's token.
 
 mod apply;
@@ -36,7 +37,7 @@ use fides_core::port::{Host, Target};
 use crate::connect::Server;
 
 /// The database under `url` as a host, read over at most `connections` connections at a time. Each open snapshot holds
-/// one more, and opening one takes another for a moment.
+/// one more, and opening one takes another for a moment; each open log holds two.
 ///
 /// Does not connect yet. A URL that makes no sense is a Permanent fault; its text is never repeated, because of its
 /// password.

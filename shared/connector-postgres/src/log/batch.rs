@@ -1,6 +1,7 @@
 //! Changes that were read and not handed over yet.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use fides_core::port::{LogPage, Logged, What};
@@ -107,13 +108,7 @@ impl Batch {
 
     /// Hands the first `count` changes over, with what was fetched of them. A record that was not found has its deletion
     /// further on in the log.
-    pub(super) fn take(
-        &mut self,
-        count: usize,
-        found: Option<&Page>,
-        lines: &std::sync::Arc<Lines>,
-        place: u64,
-    ) -> LogPage {
+    pub(super) fn take(&mut self, count: usize, found: Option<&Page>, lines: &Arc<Lines>, place: u64) -> LogPage {
         let superseded: Vec<bool> = {
             let last = self.last(count);
             let is_late = |(at, entry): (usize, &Entry)| match &entry.what {
@@ -122,9 +117,10 @@ impl Batch {
             };
             self.entries[..count].iter().enumerate().map(is_late).collect()
         };
+        let rest = self.split(count);
         let carried = self.ends.len();
         let mut changes = Vec::with_capacity(count);
-        for (entry, is_superseded) in self.entries.drain(..count).zip(superseded) {
+        for (entry, is_superseded) in std::mem::take(&mut self.entries).into_iter().zip(superseded) {
             let what = match entry.what {
                 Pending::Row { key, at } => What::Row { key, at },
                 Pending::Gone(key) => What::Gone(key),
@@ -146,17 +142,136 @@ impl Batch {
             }
             fingerprints.extend_from_slice(&page.fingerprints);
         }
-        if self.entries.is_empty() {
-            *self = Self::default();
-        } else {
-            self.fetches = self.entries.iter().filter(|entry| entry.is_fetched()).count();
-        }
+        *self = rest;
         LogPage { changes, rows: Slices::new(Bytes::from(rows), ends), fingerprints, decoder: lines.clone(), place }
+    }
+}
+
+impl Batch {
+    /// Keeps the first `count` changes; the others, with their rows.
+    fn split(&mut self, count: usize) -> Self {
+        let mut entries = self.entries.split_off(count);
+        if entries.is_empty() {
+            return Self::default();
+        }
+        // Rows are in the order of their changes.
+        let first = entries.iter().find_map(|entry| match entry.what {
+            Pending::Row { at, .. } => Some(at),
+            _ => None,
+        });
+        let first = first.unwrap_or(self.ends.len());
+        let start = first.checked_sub(1).map_or(0, |before| self.ends[before]);
+        for entry in &mut entries {
+            if let Pending::Row { at, .. } = &mut entry.what {
+                *at -= first;
+            }
+        }
+        Self {
+            fetches: entries.iter().filter(|entry| entry.is_fetched()).count(),
+            entries,
+            rows: self.rows.split_off(start),
+            ends: self.ends.split_off(first).into_iter().map(|end| end - start).collect(),
+            fingerprints: self.fingerprints.split_off(first),
+            transactions: self.transactions.clone(),
+        }
     }
 }
 
 impl Entry {
     pub(super) fn is_fetched(&self) -> bool {
         matches!(self.what, Pending::Fetch(_) | Pending::Roots(..))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fides_core::{PageBuilder, Value, Version};
+
+    fn key(id: i64) -> Key {
+        Key::encode(&[Value::I64(id)]).unwrap()
+    }
+
+    fn lines() -> Arc<Lines> {
+        Arc::new(Lines { place: "t".to_owned(), columns: Vec::new(), key: 1, includes: Vec::new(), one: false })
+    }
+
+    fn row(batch: &mut Batch, sequence: u32, id: i64, text: &[u8]) {
+        let (at, _) = batch
+            .row(7, |out| {
+                out.extend_from_slice(text);
+                true
+            })
+            .unwrap();
+        batch.push(1, sequence, Pending::Row { key: key(id), at });
+    }
+
+    /// The changes of a page: sequence, and the row or the key that is gone.
+    fn told(page: &LogPage) -> Vec<(u32, String)> {
+        assert_eq!(page.rows.len(), page.fingerprints.len());
+        let told = page.changes.iter().map(|change| match &change.what {
+            What::Row { at, .. } => {
+                assert_eq!(page.fingerprints[*at], fingerprint(page.rows.get(*at), 7));
+                (change.sequence, String::from_utf8_lossy(page.rows.get(*at)).into_owned())
+            }
+            What::Gone(key) => (change.sequence, format!("gone {key}")),
+            What::Emptied => (change.sequence, "emptied".to_owned()),
+        });
+        told.collect()
+    }
+
+    fn all(told: &[(u32, &str)]) -> Vec<(u32, String)> {
+        told.iter().map(|(sequence, text)| (*sequence, (*text).to_owned())).collect()
+    }
+
+    #[test]
+    fn a_cut_keeps_the_rows_of_what_is_behind_it() {
+        let mut batch = Batch::default();
+        row(&mut batch, 1, 1, b"one");
+        batch.push(1, 2, Pending::Gone(key(2)));
+        row(&mut batch, 3, 3, b"three");
+        batch.push(1, 4, Pending::Emptied);
+        row(&mut batch, 5, 5, b"");
+        assert_eq!(told(&batch.take(2, None, &lines(), 0)), all(&[(1, "one"), (2, "gone 2")]));
+        assert_eq!(told(&batch.take(2, None, &lines(), 0)), all(&[(3, "three"), (4, "emptied")]));
+        assert_eq!(told(&batch.take(1, None, &lines(), 0)), all(&[(5, "")]));
+        assert!(batch.entries.is_empty());
+    }
+
+    #[test]
+    fn only_the_latest_of_what_is_fetched_comes_and_nothing_older_than_a_deletion() {
+        let mut batch = Batch::default();
+        for (sequence, what) in [
+            Pending::Fetch(key(1)),
+            Pending::Fetch(key(2)),
+            Pending::Gone(key(2)),
+            Pending::Fetch(key(1)),
+            Pending::Fetch(key(3)),
+            Pending::Fetch(key(4)),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            if matches!(what, Pending::Fetch(_)) {
+                batch.fetches_from(9);
+            }
+            batch.push(1, sequence as u32, what);
+        }
+        row(&mut batch, 6, 4, b"four");
+        assert_eq!(batch.wanted(7), [key(1), key(3)]);
+        assert_eq!(batch.transactions, [9]);
+        let mut found = PageBuilder::new(7);
+        for (id, text) in [(1, &b"one"[..]), (2, b"two"), (4, b"later")] {
+            found
+                .push(|keys, rows| {
+                    keys.extend_from_slice(key(id).as_bytes());
+                    rows.extend_from_slice(text);
+                    Ok(())
+                })
+                .unwrap();
+        }
+        let found = found.finish(Version::default(), lines(), false);
+        let page = batch.take(7, Some(&found), &lines(), 0);
+        assert_eq!(told(&page), all(&[(2, "gone 2"), (3, "one"), (6, "four")]));
     }
 }

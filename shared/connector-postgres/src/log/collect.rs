@@ -134,7 +134,7 @@ impl Collector {
             return Err(self.damaged("a change of an unknown table, or outside of a transaction"));
         };
         let Some(shape) = shape else { return Ok(()) };
-        let mut reading = Reading {
+        let mut intake = Intake {
             batch: &mut self.batch,
             transaction: &mut transaction,
             lines: &self.lines,
@@ -142,11 +142,11 @@ impl Collector {
             nests: self.nests,
         };
         if let Some(columns) = &shape.root {
-            reading.root(columns, old, new)?;
+            intake.root(columns, old, new)?;
         }
         let followed = &self.tables.0[shape.table];
         for (path, columns) in shape.paths.iter().enumerate() {
-            reading.nested((shape.table, path), followed, columns, old, new)?;
+            intake.nested((shape.table, path), followed, columns, old, new)?;
         }
         self.transaction = Some(transaction);
         Ok(())
@@ -180,7 +180,7 @@ impl Shape {
 }
 
 /// One change on its way into the batch.
-struct Reading<'c> {
+struct Intake<'c> {
     batch: &'c mut Batch,
     transaction: &'c mut Transaction,
     lines: &'c Lines,
@@ -188,7 +188,7 @@ struct Reading<'c> {
     nests: bool,
 }
 
-impl Reading<'_> {
+impl Intake<'_> {
     fn push(&mut self, what: Pending) -> Result<(), Fault> {
         let sequence = self.transaction.next()?;
         if matches!(what, Pending::Fetch(_) | Pending::Roots(..)) {

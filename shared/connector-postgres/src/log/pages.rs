@@ -56,7 +56,11 @@ impl PostgresLog {
     }
 
     fn is_full(&self) -> bool {
-        self.is_cut || self.collector.batch.is_full(self.records_max, PAGE_BYTES_MAX, PAGE_FETCHES_MAX)
+        self.is_cut || self.collector.batch.is_full(self.records_max, PAGE_BYTES_MAX, self.fetches_max())
+    }
+
+    fn fetches_max(&self) -> usize {
+        PAGE_FETCHES_MAX.min(self.records_max)
     }
 
     /// Reads until there is a page, or a place to tell.
@@ -123,7 +127,7 @@ impl PostgresLog {
 
     /// A page of what was gathered. Everything that was found out so far stays when this is cancelled.
     async fn page(&mut self) -> Result<LogPage, Fault> {
-        let mut count = self.collector.batch.entries.len();
+        let mut count = self.collector.batch.entries.len().min(self.records_max);
         let mut found = None;
         if self.collector.batch.fetches > 0 {
             let mut session = self.fetcher.session().await?;
@@ -146,6 +150,7 @@ impl PostgresLog {
     /// Finds the roots of changes in included tables. Returns how many changes make a page: where a change has very many
     /// roots (a category that all products name), the page ends in the middle of them.
     async fn resolve(&mut self, session: &mut Session) -> Result<usize, Fault> {
+        let fetches_max = self.fetches_max();
         let batch = &mut self.collector.batch;
         let mut latest: HashMap<Nested, usize> = HashMap::new();
         let roots = batch.entries.iter().enumerate().filter_map(|(at, entry)| match &entry.what {
@@ -163,26 +168,24 @@ impl PostgresLog {
             !matches!(entry.what, Pending::Roots(..)) || resolved.binary_search(&(at - 1)).is_ok()
         });
         let (mut at, mut fetches) = (0, 0);
-        while let Some(entry) = batch.entries.get(at) {
+        while let Some(entry) = batch.entries.get(at).filter(|_| at < self.records_max) {
             let Pending::Roots(nested, after) = &entry.what else {
                 fetches += usize::from(entry.is_fetched());
                 at += 1;
                 continue;
             };
-            if fetches >= PAGE_FETCHES_MAX {
-                return Ok(at);
-            }
+            let Some(keys_max) = fetches_max.checked_sub(fetches).filter(|max| *max > 0) else { break };
             let path = &self.collector.tables.0[nested.table].paths[nested.path];
             let condition = path.condition(&nested.values);
-            let keys = self.fetcher.roots(session, &condition, after.as_ref(), PAGE_FETCHES_MAX).await?;
+            let keys = self.fetcher.roots(session, &condition, after.as_ref(), keys_max).await?;
             let (position, sequence, nested) = (entry.position, entry.sequence, nested.clone());
-            let more = (keys.len() >= PAGE_FETCHES_MAX).then(|| keys.last().cloned()).flatten();
+            let more = (keys.len() >= keys_max).then(|| keys.last().cloned()).flatten();
             let found = keys.into_iter().map(Pending::Fetch);
             let rest = more.map(|last| Pending::Roots(nested, Some(last)));
             let entries = found.chain(rest).map(|what| Entry { position, sequence, what });
             batch.entries.splice(at..=at, entries.collect::<Vec<_>>());
         }
-        Ok(batch.entries.len())
+        Ok(at)
     }
 }
 

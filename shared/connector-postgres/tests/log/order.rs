@@ -2,10 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use fides_core::Value;
+use fides_core::{PipelineId, Selection, Value};
 
 use crate::common::{Database, int, rows, selection};
-use crate::support::{Change, flushed, open, page, read, scan, seen, silence};
+use crate::support::{Change, Seen, flushed, open, page, read, reader, same_as_scanned, scan, seen, silence};
 
 #[tokio::test]
 async fn changes_come_in_their_order_and_are_numbered_in_their_transaction() {
@@ -71,6 +71,39 @@ async fn the_old_row_of_a_full_identity_tells_a_key_that_changed() {
     assert_eq!(changes[1].what, Change::Gone(int(1)));
     assert_eq!(changes[2].what.values(), [Value::I64(2), Value::String("b".into())]);
     assert_eq!(changes[3].what, Change::Gone(int(2)));
+}
+
+#[tokio::test]
+async fn a_page_holds_no_more_than_was_asked_for() {
+    let database = Database::create().await;
+    database
+        .execute(
+            "CREATE TABLE t (id int PRIMARY KEY, a text); ALTER TABLE t ALTER a SET STORAGE EXTERNAL; \
+             INSERT INTO t SELECT n, repeat('x', 10000) FROM generate_series(1, 20) n",
+        )
+        .await;
+    let host = database.host(1).await;
+    for page_records_max in [1, 2, 3] {
+        let selection = selection(&*host, "t", &["id"], page_records_max).await;
+        let reader = PipelineId::new(&format!("{}-{page_records_max}", reader(&database).await));
+        let mut opened = host.log(&selection, &reader, None).await.unwrap();
+        // Of each record: gone, its row fetched, and a row that the log has whole.
+        database.execute("BEGIN; UPDATE t SET id = id + 1000; UPDATE t SET a = 'y' || id; COMMIT").await;
+        let (mut changes, mut place) = (Vec::new(), opened.from);
+        while changes.last().is_none_or(|last: &Seen| last.position >= place) {
+            let page = page(&mut *opened.log).await;
+            assert!(page.changes.len() <= page_records_max);
+            place = page.place;
+            changes.extend(seen(&page));
+        }
+        assert!(changes.iter().map(|change| change.sequence).is_sorted());
+        let gone = changes.iter().filter(|change| matches!(change.what, Change::Gone(_))).count();
+        let last: Vec<Seen> = changes[changes.len() - 20..].to_vec();
+        let whole = Selection { page_records_max: 100, ..selection };
+        same_as_scanned(&*host, &whole, &last).await;
+        assert_eq!(gone, 20);
+        database.execute("UPDATE t SET id = id - 1000, a = repeat('x', 10000)").await;
+    }
 }
 
 #[tokio::test]

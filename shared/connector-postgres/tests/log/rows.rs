@@ -2,30 +2,13 @@
 
 use std::collections::{HashMap, HashSet};
 
-use fides_core::port::Host;
-use fides_core::{Key, KeyRange, PipelineId, Selection, Value, fingerprint};
+use fides_core::{Key, PipelineId, Value};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
 
 use crate::common::cases::table_of_types;
 use crate::common::{Database, execute, int, selection};
-use crate::support::{Change, Seen, open, page, read, reader, scan, seen};
-
-/// Whether the rows of the log are those of a scan, byte for byte.
-async fn same_as_scanned(host: &dyn Host, selection: &Selection, changes: &[Seen]) {
-    let snapshot = scan(host, selection).await;
-    let page = snapshot.scan(&KeyRange::ALL, None).await.unwrap();
-    assert_eq!(page.len(), changes.len());
-    for change in changes {
-        let Change::Row { key, raw, fingerprint: print, values } = &change.what else { panic!("{change:?}") };
-        let at = page.find(key.as_bytes()).unwrap();
-        assert_eq!(String::from_utf8_lossy(raw), String::from_utf8_lossy(page.rows.get(at)));
-        assert_eq!(raw, page.rows.get(at));
-        assert_eq!(*print, page.fingerprints[at]);
-        assert_eq!(*print, fingerprint(raw, selection.seed));
-        assert_eq!(format!("{values:?}"), format!("{:?}", page.values(at).unwrap()));
-    }
-}
+use crate::support::{Change, Seen, open, page, read, reader, same_as_scanned, seen};
 
 #[tokio::test]
 async fn every_type_has_the_bytes_of_a_scan() {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fides_core::port::{Host, Log, LogPage, Opened, Snapshot, What};
-use fides_core::{Fault, Fingerprint, Key, PipelineId, Selection, Value, Version};
+use fides_core::{Fault, Fingerprint, Key, KeyRange, PipelineId, Selection, Value, Version, fingerprint};
 
 use crate::common::Database;
 
@@ -131,4 +131,20 @@ pub async fn refused(database: &Database, host: &dyn Host, selection: &Selection
 
 pub async fn scan(host: &dyn Host, selection: &Selection) -> Arc<dyn Snapshot> {
     host.snapshot(selection, Version::scan(1, 1)).await.unwrap()
+}
+
+/// Whether the rows of the log are those of a scan, byte for byte.
+pub async fn same_as_scanned(host: &dyn Host, selection: &Selection, changes: &[Seen]) {
+    let snapshot = scan(host, selection).await;
+    let page = snapshot.scan(&KeyRange::ALL, None).await.unwrap();
+    assert_eq!(page.len(), changes.len());
+    for change in changes {
+        let Change::Row { key, raw, fingerprint: print, values } = &change.what else { panic!("{change:?}") };
+        let at = page.find(key.as_bytes()).unwrap();
+        assert_eq!(String::from_utf8_lossy(raw), String::from_utf8_lossy(page.rows.get(at)));
+        assert_eq!(raw, page.rows.get(at));
+        assert_eq!(*print, page.fingerprints[at]);
+        assert_eq!(*print, fingerprint(raw, selection.seed));
+        assert_eq!(format!("{values:?}"), format!("{:?}", page.values(at).unwrap()));
+    }
 }
