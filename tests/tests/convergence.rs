@@ -13,13 +13,11 @@ const SEEDS_TO_FIND: u64 = 600;
 
 fn seeds() -> std::ops::Range<u64> {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    match number("FIDES_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => {
-            let times = if std::env::var_os("FIDES_TEST_LONG").is_some() { 5 } else { 1 };
-            0..number("FIDES_SEEDS").unwrap_or(SEEDS * times)
-        }
+    if let Some(seed) = number("FIDES_SEED") {
+        return seed..seed + 1;
     }
+    let times = if std::env::var_os("FIDES_TEST_LONG").is_some() { 5 } else { 1 };
+    0..number("FIDES_SEEDS").unwrap_or(SEEDS * times)
 }
 
 /// Runs seeds on two threads until one fails; that seed and its report.

@@ -27,9 +27,10 @@ async fn followed(handler: &Process) -> f64 {
 
 /// Waits until the log is followed: what is committed from now on needs no import.
 async fn is_followed(stand: &Stand) {
+    const ACTIVE: &str = "SELECT EXISTS (SELECT FROM pg_replication_slots \
+        WHERE active AND database = current_database() AND NOT temporary)";
     let mut host = stand.connect().await;
     let deadline = Instant::now() + Duration::from_mins(1);
-    const ACTIVE: &str = "SELECT EXISTS (SELECT FROM pg_replication_slots WHERE active AND database = current_database() AND NOT temporary)";
     while !sqlx::query_scalar::<_, bool>(ACTIVE).fetch_one(&mut host).await.unwrap() {
         assert!(Instant::now() < deadline, "nobody follows the log");
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -53,7 +54,10 @@ async fn a_log_under_every_kind_of_change_and_kills() {
     for round in 0..12i64 {
         let at = 1 + round * 300;
         for sql in [
-            format!("UPDATE items SET stock = {round}, body = repeat('b', 100000) WHERE id BETWEEN {at} AND {}", at + 9),
+            format!(
+                "UPDATE items SET stock = {round}, body = repeat('b', 100000) WHERE id BETWEEN {at} AND {}",
+                at + 9
+            ),
             // The large value is not in the log this time.
             format!("UPDATE items SET name = 'anders {round}' WHERE id BETWEEN {at} AND {}", at + 9),
             format!("DELETE FROM items WHERE id BETWEEN {} AND {}", at + 20, at + 29),
@@ -70,17 +74,18 @@ async fn a_log_under_every_kind_of_change_and_kills() {
         if round == 5 {
             run(&mut host, &format!("UPDATE items SET ratio = -id WHERE id <= {}", count / 5 * 2)).await;
         }
-        for service in services.iter_mut().filter(|it| round % 3 == 1 && ["event-handler", "importer"].contains(&it.name)) {
+        for service in
+            services.iter_mut().filter(|it| round % 3 == 1 && ["event-handler", "importer"].contains(&it.name))
+        {
             kills += usize::from(service.kill());
             service.restart();
         }
     }
     assert!(kills >= 12, "{kills} kills");
     stand.becomes_equal().await;
-    let told: Vec<f64> = futures::future::join_all(
-        services.iter().filter(|service| service.name == "event-handler").map(followed),
-    )
-    .await;
+    let told: Vec<f64> =
+        futures::future::join_all(services.iter().filter(|service| service.name == "event-handler").map(followed))
+            .await;
     assert!(told.iter().sum::<f64>() > 0.0, "the log told something: {told:?}");
     assert_eq!(planned(&stand), 0, "an import would send nothing");
     stop(&stand, services).await;
@@ -94,8 +99,11 @@ async fn stop(stand: &Stand, services: Vec<Process>) {
         assert!(status.success(), "{}: {status}", service.name);
     }
     let mut host = stand.connect().await;
-    run(&mut host, "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database()")
-        .await;
+    run(
+        &mut host,
+        "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database()",
+    )
+    .await;
 }
 
 /// A slot that somebody dropped: nothing is passed over in silence, an import heals, and the log is followed again.
@@ -108,8 +116,11 @@ async fn a_slot_that_was_dropped() {
     is_followed(&stand).await;
     let handler = services.iter().position(|service| service.name == "event-handler").unwrap();
     assert!(services[handler].terminate().await.success());
-    run(&mut host, "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database()")
-        .await;
+    run(
+        &mut host,
+        "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database()",
+    )
+    .await;
     run(&mut host, "UPDATE items SET stock = -7 WHERE id % 10 = 0").await;
     run(&mut host, "DELETE FROM items WHERE id BETWEEN 100 AND 199").await;
     services[handler].restart();

@@ -82,6 +82,8 @@ pub(super) struct World {
     quiet_ms: Cell<Option<u64>>,
     /// An import that began after that has finished.
     imported: Cell<bool>,
+    /// The story has begun: with a log, once what was there before it was followed is imported.
+    begun: Cell<bool>,
     /// No import is owed, as far as the importing process knows.
     content: Cell<bool>,
     /// Position of the host's log up to which everything is published.
@@ -116,6 +118,7 @@ async fn run(plan: Plan) -> Report {
         backup: RefCell::default(),
         quiet_ms: Cell::new(None),
         imported: Cell::new(false),
+        begun: Cell::new(plan.order == Order::Fides),
         content: Cell::new(false),
         followed_to: Cell::new(0),
         progress: RefCell::default(),
@@ -153,6 +156,9 @@ impl World {
 
     /// The writer's story: change the host, stop, wait for one more import, calm the weather, wait until all is settled.
     async fn story(&self) -> Option<String> {
+        if self.until(|| self.begun.get()).await.is_err() {
+            return Some("no first import came to its end".to_owned());
+        }
         for at in 0..COMMITS {
             sleep(Duration::from_millis(self.draw(COMMIT_WAIT_MS))).await;
             self.commit();
@@ -327,9 +333,16 @@ async fn work(world: &World, faults: &Faults, holder: &str, imports: bool, stop:
             std::future::pending::<()>().await;
         }
         loop {
-            let owed = demanded(&pipeline).await.unwrap_or(true);
-            world.content.set(world.imported.get() && !owed);
-            if world.content.get() {
+            if !world.begun.get() && demanded(&pipeline).await.is_ok_and(|owed| !owed) {
+                world.begun.set(true);
+            }
+            // An import that nobody needs could hide what the log alone has to do.
+            let owed = match world.plan.planted {
+                Some(Planted::LogForgotten | Planted::Failover) => demanded(&pipeline).await,
+                _ => Ok(false),
+            };
+            world.content.set(world.imported.get() && owed.as_ref().is_ok_and(|owed| !owed));
+            if world.imported.get() && !owed.unwrap_or(false) {
                 sleep(LOOK).await;
                 continue;
             }
