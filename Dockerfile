@@ -7,7 +7,7 @@
 #
 # No `# syntax=` line: what the engine itself understands is enough, and nothing is fetched for it.
 ARG RUST_TAG=1.95.0-bookworm
-ARG DEBIAN_TAG=bookworm-slim
+ARG DEBIAN_TAG=12.12-slim
 
 # What the programs stand on: glibc, the system's authorities for TLS, time zones are compiled in.
 FROM debian:${DEBIAN_TAG} AS base
