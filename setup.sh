@@ -90,6 +90,9 @@ CITIES_SCHEDULE='0 * * * * *'
 CITIES_CLEANUP='0 0 3 * * *'
 LOG_LEVEL=info
 
+# Where Docker keeps the containers' logs, for the profile elk.
+DOCKER_CONTAINERS=/var/lib/docker/containers
+
 # Passwords.
 HOST_ADMIN_PASSWORD=$(password)
 HOST_READER_PASSWORD=$(password)
@@ -99,6 +102,7 @@ AMQP_PASSWORD=$(password)
 REDIS_PASSWORD=$(password)
 ELASTIC_PASSWORD=$(password)
 KIBANA_PASSWORD=$(password)
+KIBANA_ENCRYPTION_KEY=$(password)
 ENV
 }
 
