@@ -9,12 +9,13 @@
 ARG RUST_TAG=1.95.0-bookworm
 ARG DEBIAN_TAG=12.12-slim
 
-# What the programs stand on: glibc, the system's authorities for TLS, time zones are compiled in.
+# What the programs stand on: glibc, and the authorities of the system for TLS. Time zones are compiled in. The services need
+# no shell; compose's health check uses the one of Debian.
 FROM debian:${DEBIAN_TAG} AS base
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends ca-certificates \
     && rm -rf /var/lib/apt/lists/* /var/log/*
-# Numbers, so that Kubernetes can see that it is not root. No home, no shell of its own, nothing that it may write.
+# Numbers, so that Kubernetes can see that it is not root. Nothing here is its own, so there is nothing that it may write.
 USER 10001:10001
 ENV FIDES_CONFIG=/etc/fides/fides.yaml
 EXPOSE 8080
