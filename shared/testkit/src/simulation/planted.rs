@@ -212,9 +212,6 @@ impl HashStore for BadHashes {
                 self.hashes.advance(pipeline, marks).await?;
                 let (disk, pipeline, marks) = (disk.clone(), pipeline.clone(), marks.to_vec());
                 let late = std::time::Duration::from_millis(fastrand::u64(200..3_000));
-                if fastrand::bool() {
-                    return Ok(());
-                }
                 tokio::spawn(async move {
                     tokio::time::sleep(late).await;
                     disk.overwrite_marks(&pipeline, &marks);
