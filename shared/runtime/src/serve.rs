@@ -92,21 +92,26 @@ async fn keep_in_step(
     futures::join!(consumers, imports, clean_ups, follows, stop.cancelled());
 }
 
-/// Leads the pipeline's imports whenever nobody else does, and helps otherwise.
+/// Imports whenever an import is due: leads it, or helps the process that does.
 async fn keep_importing(pipeline: &Pipeline, worker: &Worker, schedules: &Schedules, stop: &CancellationToken) {
     let look = Duration::from_millis(pipeline.limits.lease_ms / LOOKS_PER_LEASE);
     // Without a schedule an import runs when this process starts, and then on demand.
     let mut begun = false;
     while !stop.is_cancelled() {
         let turn = async {
+            worker.progress.enter("waiting for the schedule");
+            let due_ms = due(pipeline, schedules, begun).await?;
+            begun = true;
+            // Only now: an operator's own import must not wait for the schedule.
             if let Some(lead) = Lead::take(pipeline, worker).await? {
                 let led = tokio::select! {
-                    led = lead.during(lead_imports(pipeline, worker, &lead, schedules, &mut begun)) => led,
+                    led = lead.during(lead_import(pipeline, &lead, due_ms)) => led,
                     () = stop.cancelled() => Ok(()),
                 };
                 lead.release().await;
                 led
             } else {
+                worker.progress.enter("helping the import of another process");
                 assist(pipeline, worker).await?;
                 tokio::time::sleep(look).await;
                 Ok(())
@@ -123,22 +128,15 @@ async fn keep_importing(pipeline: &Pipeline, worker: &Worker, schedules: &Schedu
     }
 }
 
-/// Imports whenever one is due. Ends with a fault only.
-async fn lead_imports(
-    pipeline: &Pipeline,
-    worker: &Worker,
-    lead: &Lead<'_>,
-    schedules: &Schedules,
-    begun: &mut bool,
-) -> Result<(), Fault> {
-    loop {
-        worker.progress.enter("waiting for the schedule");
-        let due_ms = due(pipeline, schedules, *begun).await?;
-        *begun = true;
-        let report = lead.import(Mode::Delta, Some(due_ms)).await?;
-        tracing::info!(pipeline = %pipeline.id, run = report.run, read = report.counts.read,
-            published = report.counts.published, "import finished");
+/// Imports, unless another process has done it while this one waited for the lead.
+async fn lead_import(pipeline: &Pipeline, lead: &Lead<'_>, due_ms: u64) -> Result<(), Fault> {
+    if last(pipeline).await?.is_some_and(|last| last.ended && last.due_ms >= due_ms) {
+        return Ok(());
     }
+    let report = lead.import(Mode::Delta, Some(due_ms)).await?;
+    tracing::info!(pipeline = %pipeline.id, run = report.run, read = report.counts.read,
+        published = report.counts.published, "import finished");
+    Ok(())
 }
 
 /// Waits until an import is due, and returns the instant that made it due, in milliseconds since 1970: at once when a run

@@ -1,4 +1,5 @@
-//! What a log cannot tell any more is told by an import that begins later: a debt, kept until one has ended.
+//! What a log cannot tell any more, and what a queue lost, is found by an import that begins later: a debt, kept until one
+//! has ended.
 
 use fides_core::Fault;
 use fides_core::port::Expect;
@@ -6,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Pipeline, persisted};
 
-/// A pipeline's gaps in the log.
+/// A pipeline's gaps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Debt {
     /// How many there were.
@@ -32,7 +33,7 @@ pub(crate) async fn debt(pipeline: &Pipeline) -> Result<Debt, Fault> {
 }
 
 /// One gap more.
-pub(super) async fn owe(pipeline: &Pipeline) -> Result<(), Fault> {
+pub(crate) async fn owe(pipeline: &Pipeline) -> Result<(), Fault> {
     change(pipeline, |debt| Debt { gaps: debt.gaps + 1, ..debt }).await
 }
 

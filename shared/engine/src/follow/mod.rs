@@ -9,7 +9,7 @@ use fides_core::decide::backoff_ms_max;
 use fides_core::{Fault, FaultKind};
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use debt::{debt, pay};
+pub(crate) use debt::{debt, owe, pay};
 pub use reader::place as log_place;
 
 use crate::Pipeline;

@@ -7,6 +7,7 @@ mod compare;
 mod dead;
 mod events;
 mod orphans;
+mod queue;
 mod runs;
 mod slow;
 mod stand;

@@ -129,6 +129,16 @@ impl Disk {
         self.0.lanes_changed.notify_waiters();
     }
 
+    /// Loses every message, as a broker does whose disk is gone.
+    pub fn lose_queues(&self) {
+        for lane in lock(&self.0.state).lanes.values_mut() {
+            lane.ready.clear();
+            lane.unsettled.clear();
+            lane.owner = None;
+        }
+        self.0.lanes_changed.notify_waiters();
+    }
+
     /// Takes back up to the last `count` writes of the hash and state store, which must be remembered; how many it
     /// took. `noticed` also removes the name of the incarnation, by which the loss is seen (L11).
     pub fn lose_last(&self, count: usize, noticed: bool) -> usize {

@@ -1,0 +1,43 @@
+//! A broker that lost its queues.
+
+use fides_engine::import::{Mode, demanded};
+use fides_engine::{raise_fence, wait_for_fence};
+use fides_testkit::fake::{Act, Gate};
+
+use crate::stand::{Stand, within};
+
+#[tokio::test(start_paused = true)]
+async fn an_import_ends_although_its_markers_were_lost_and_another_finds_the_rest() {
+    let stand = Stand::new(12);
+    let process = stand.process("a").await;
+    let _consumers = process.consume();
+    let away = Gate::new();
+    process.faults.script("target.apply", [Act::Hold(away.clone())]);
+    process.import(Mode::Delta).await;
+    let fence = raise_fence(&process.pipeline).await.unwrap();
+    stand.disk.lose_queues();
+    away.open();
+    within(wait_for_fence(&process.pipeline, fence)).await.unwrap();
+    assert_ne!(stand.differing(1), [0; 0], "what was queued is gone");
+    assert!(demanded(&process.pipeline).await.unwrap(), "and it is known");
+    process.import(Mode::Delta).await;
+    process.settle().await;
+    assert_eq!(stand.differing(1), [0; 0]);
+    assert!(!demanded(&process.pipeline).await.unwrap());
+}
+
+/// A lane that is slow has lost nothing.
+#[tokio::test(start_paused = true)]
+async fn a_marker_that_waits_behind_a_slow_target_is_not_lost() {
+    let stand = Stand::new(12);
+    let process = stand.process("a").await;
+    let consumers = process.consume();
+    process.import(Mode::Delta).await;
+    process.settle().await;
+    drop(consumers);
+    stand.host.commit(&(0..12).map(|id| (id, Some(9))).collect::<Vec<_>>());
+    let fence = raise_fence(&process.pipeline).await.unwrap();
+    let waiting = wait_for_fence(&process.pipeline, fence);
+    assert!(tokio::time::timeout(std::time::Duration::from_mins(1), waiting).await.is_err(), "nobody consumes");
+    assert!(!demanded(&process.pipeline).await.unwrap());
+}
