@@ -10,7 +10,7 @@ use crate::stand::{Stand, rows};
 const OPTIONS: &str = "events: log\n    limits: { lanes: 4, lease_ms: 3000 }";
 
 async fn run(connection: &mut PgConnection, sql: &str) {
-    sqlx::query(AssertSqlSafe(sql.to_owned())).execute(connection).await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(connection).await.unwrap();
 }
 
 /// What an import would send now: nothing, if what the log told has the fingerprints of what a scan reads.
