@@ -23,12 +23,14 @@ pub(crate) struct PostgresHost {
     control: Arc<Sessions>,
     readers: Arc<Readers>,
     authority: OnceCell<Authority>,
+    /// Whether anybody follows the log, and needs snapshots that have a position in it.
+    follows: bool,
     /// The lineage that was told last: snapshots of another one do not belong to the epoch.
     told: Mutex<Option<Lineage>>,
 }
 
 impl PostgresHost {
-    pub(crate) fn new(server: &Server, connections: u32) -> Self {
+    pub(crate) fn new(server: &Server, connections: u32, follows: bool) -> Self {
         // A coordinator idles in its transaction as long as its snapshot is read.
         let server = server.with_timeouts(STATEMENT_MS_MAX, 0);
         Self {
@@ -36,11 +38,15 @@ impl PostgresHost {
             readers: Readers::new(Sessions::new(server.clone(), connections)),
             server,
             authority: OnceCell::new(),
+            follows,
             told: Mutex::default(),
         }
     }
 
     async fn authority(&self) -> Result<Authority, Fault> {
+        if !self.follows {
+            return Ok(Authority::Drawn);
+        }
         let decide = || async {
             let mut session = self.control.take(|| ()).await?;
             let authority = authority::decide(&self.server, session.connection()).await?;

@@ -37,14 +37,15 @@ use fides_core::port::{Host, Target};
 use crate::connect::Server;
 
 /// The database under `url` as a host, read over at most `connections` connections at a time. Each open snapshot holds
-/// one more, and opening one takes another for a moment; each open log holds two.
+/// one more, and opening one takes another for a moment; each open log holds two. Where nobody `follows` its log, its
+/// snapshots have the positions that were drawn for them, and wait for no writer.
 ///
 /// Does not connect yet. A URL that makes no sense is a Permanent fault; its text is never repeated, because of its
 /// password.
 // The signature is asynchronous like those of all connectors; this one has nothing to wait for.
 #[allow(clippy::unused_async)]
-pub async fn host(url: &str, connections: u32) -> Result<Arc<dyn Host>, Fault> {
-    Ok(Arc::new(host::PostgresHost::new(&Server::parse(url)?, connections)))
+pub async fn host(url: &str, connections: u32, follows: bool) -> Result<Arc<dyn Host>, Fault> {
+    Ok(Arc::new(host::PostgresHost::new(&Server::parse(url)?, connections, follows)))
 }
 
 /// The database under `url` as a target, over at most `connections` connections. The server gives up a write before

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Database, include, int, rows, selection, table};
+use common::{Database, execute, include, int, rows, selection, table};
 use fides_core::port::{Host, Snapshot};
 use fides_core::{Arity, FaultKind, Key, KeyRange, Value, Version};
 use fides_testkit::conformance::{scan_all, scan_range};
@@ -46,7 +46,7 @@ async fn without_the_right_to_replicate_fides_orders() {
     let role: String =
         sqlx::query_scalar("SELECT current_database() || '_reader'").fetch_one(&mut admin).await.unwrap();
     database.execute(&format!("CREATE ROLE {role} LOGIN PASSWORD 's3cret'; GRANT SELECT ON t TO {role}")).await;
-    let host = fides_connector_postgres::host(&database.url_as(&role, "s3cret"), 2).await.unwrap();
+    let host = fides_connector_postgres::host(&database.url_as(&role, "s3cret"), 2, true).await.unwrap();
     let selection = selection(&*host, "t", &["id"], 10).await;
     let drawn = Version::scan(4, 77);
     let snapshot = host.snapshot(&selection, drawn).await.unwrap();
@@ -55,6 +55,21 @@ async fn without_the_right_to_replicate_fides_orders() {
     database.execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
     assert_eq!(held, (drawn, vec![vec![Value::I64(1)]]));
     assert!(lineage.starts_with("postgres:") && lineage.ends_with(":drawn"), "{lineage}");
+}
+
+/// Whose log nobody follows is imported beside transactions that never end.
+#[tokio::test]
+async fn without_a_follower_fides_orders_and_waits_for_no_writer() {
+    let database = Database::create().await;
+    database.execute("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)").await;
+    let mut writer = database.connect().await;
+    execute(&mut writer, "BEGIN; INSERT INTO t VALUES (2)").await;
+    let host = fides_connector_postgres::host(&database.url, 2, false).await.unwrap();
+    let selection = selection(&*host, "t", &["id"], 10).await;
+    let snapshot = host.snapshot(&selection, Version::scan(4, 77)).await.unwrap();
+    assert_eq!((snapshot.version(), rows(&*snapshot).await), (Version::scan(4, 77), vec![vec![Value::I64(1)]]));
+    assert!(host.lineage().await.unwrap().0.ends_with(":drawn"));
+    execute(&mut writer, "COMMIT").await;
 }
 
 #[tokio::test]
@@ -232,7 +247,7 @@ async fn faults_have_their_kind_and_hide_the_password() {
         (database.url_as("fides_nobody", "s3cret"), "check user and password"),
         (missing, "fides_nowhere"),
     ] {
-        let host = fides_connector_postgres::host(&url, 1).await.unwrap();
+        let host = fides_connector_postgres::host(&url, 1, true).await.unwrap();
         let fault = host.namespaces().await.unwrap_err();
         assert_eq!(fault.kind, FaultKind::Unavailable, "{fault}");
         assert!(fault.to_string().contains(part), "{fault}");

@@ -61,7 +61,7 @@ impl App {
         let mut app =
             App { pipelines: Vec::new(), schedules: HashMap::new(), followed: HashSet::new(), create: HashMap::new() };
         let mut findings = Vec::new();
-        let mut hosts: HashMap<&str, Arc<dyn Host>> = HashMap::new();
+        let mut hosts: Hosts<'_> = HashMap::new();
         for pipeline in chosen {
             match build(config, pipeline, &mut hosts, &backplane, meters).await {
                 Ok(built) => app.add(pipeline, built),
@@ -118,10 +118,13 @@ fn choose<'a>(config: &'a Config, only: &[String]) -> Result<Vec<&'a config::Pip
     Ok(config.pipelines.iter().filter(|pipeline| only.is_empty() || only.contains(&pipeline.id)).collect())
 }
 
+/// Hosts by name, and by whether their log is followed: only then they have to be asked for more than snapshots.
+type Hosts<'a> = HashMap<(&'a str, bool), Arc<dyn Host>>;
+
 async fn build<'a>(
     config: &'a Config,
     pipeline: &'a config::Pipeline,
-    hosts: &mut HashMap<&'a str, Arc<dyn Host>>,
+    hosts: &mut Hosts<'a>,
     backplane: &Backplane,
     meters: Meters<'_>,
 ) -> Result<Pipeline, Vec<Finding>> {
@@ -131,13 +134,14 @@ async fn build<'a>(
         let path = format!("{section}.{name}");
         move |fault: Fault| vec![Finding::fault(path, &fault)]
     };
-    let host = if let Some(host) = hosts.get(pipeline.host.as_str()) {
+    let follows = pipeline.events == Some(config::Events::Log);
+    let host = if let Some(host) = hosts.get(&(pipeline.host.as_str(), follows)) {
         host.clone()
     } else {
         let store = config.hosts.get(&pipeline.host).ok_or_else(|| missing("hosts", &pipeline.host))?;
-        let host = registry::host(store).await.map_err(fault("hosts", &pipeline.host))?;
+        let host = registry::host(store, follows).await.map_err(fault("hosts", &pipeline.host))?;
         let host = guard_host(&format!("host {}", pipeline.host), host, &limits, meters());
-        hosts.insert(&pipeline.host, host.clone());
+        hosts.insert((&pipeline.host, follows), host.clone());
         host
     };
     let mapped = wire::map(pipeline, &*host).await?;

@@ -17,7 +17,7 @@ pub async fn check(config: &Config, connect: bool) -> Vec<Finding> {
     findings.extend(backplane::check(&config.backplane, &convert::limits(&config.limits)).await);
     let mut hosts: HashMap<&str, Arc<dyn Host>> = HashMap::new();
     for (name, store) in &config.hosts {
-        match registry::host(store).await {
+        match registry::host(store, false).await {
             Ok(host) => {
                 hosts.insert(name, host);
             }

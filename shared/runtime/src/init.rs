@@ -18,7 +18,7 @@ pub async fn init(host: &str) -> Result<String, Fault> {
     } else {
         Store::Sqlite { path: PathBuf::from(host) }
     };
-    let connected = registry::host(&store).await?;
+    let connected = registry::host(&store, false).await?;
     let mut yaml = String::new();
     line(&mut yaml, "# Written by `fides init`. Check it with `fides check --connect`, preview with `fides plan`.");
     line(

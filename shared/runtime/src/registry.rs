@@ -11,13 +11,15 @@ use crate::config::Store;
 /// A writer, and readers beside it.
 const SQLITE_CONNECTIONS: u32 = 4;
 
-/// Opens a store as a host.
-pub(crate) async fn host(store: &Store) -> Result<Arc<dyn Host>, Fault> {
+/// Opens a store as a host. Where its log is followed, snapshots have a position in it (DESIGN §5).
+pub(crate) async fn host(store: &Store, follows: bool) -> Result<Arc<dyn Host>, Fault> {
     match store {
         #[cfg(feature = "sqlite")]
         Store::Sqlite { path } => fides_connector_sqlite::host(path, SQLITE_CONNECTIONS).await,
         #[cfg(feature = "postgres")]
-        Store::Postgres { url, connections } => fides_connector_postgres::host(url.expose_secret(), *connections).await,
+        Store::Postgres { url, connections } => {
+            fides_connector_postgres::host(url.expose_secret(), *connections, follows).await
+        }
         #[allow(unreachable_patterns)]
         _ => Err(not_built()),
     }

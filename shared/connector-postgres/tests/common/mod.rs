@@ -56,7 +56,7 @@ impl Database {
     }
 
     pub async fn host(&self, connections: u32) -> std::sync::Arc<dyn Host> {
-        fides_connector_postgres::host(&self.url, connections).await.unwrap()
+        fides_connector_postgres::host(&self.url, connections, true).await.unwrap()
     }
 }
 

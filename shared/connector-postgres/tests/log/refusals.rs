@@ -45,11 +45,11 @@ async fn missing_rights_are_told() {
         sqlx::query_scalar("SELECT current_database() || '_reader'").fetch_one(&mut admin).await.unwrap();
     database.execute(&format!("CREATE ROLE {role} LOGIN PASSWORD 's3cret'; GRANT SELECT ON t TO {role}")).await;
     let url = database.url_as(&role, "s3cret");
-    let without = fides_connector_postgres::host(&url, 1).await.unwrap();
+    let without = fides_connector_postgres::host(&url, 1, true).await.unwrap();
     let selection = selection(&*without, "t", &["id"], 10).await;
     let replication = refused(&database, &*without, &selection).await;
     database.execute(&format!("ALTER ROLE {role} REPLICATION")).await;
-    let with = fides_connector_postgres::host(&url, 1).await.unwrap();
+    let with = fides_connector_postgres::host(&url, 1, true).await.unwrap();
     let publication = refused(&database, &*with, &selection).await;
     // What it says helps.
     let mend = publication.to_string();
