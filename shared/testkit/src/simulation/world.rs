@@ -113,7 +113,7 @@ async fn run(plan: Plan) -> Report {
         disk: Disk::with(if plan.seed.is_multiple_of(2) { 6 } else { 60 }, 4, 8),
         plan,
         rng: Cell::new(plan.seed),
-        stormy: Cell::new(true),
+        stormy: Cell::new(plan.order == Order::Fides),
         stalled: Arc::default(),
         backup: RefCell::default(),
         quiet_ms: Cell::new(None),
@@ -159,10 +159,11 @@ impl World {
         if self.until(|| self.begun.get()).await.is_err() {
             return Some("no first import came to its end".to_owned());
         }
+        self.stormy.set(true);
         for at in 0..COMMITS {
             sleep(Duration::from_millis(self.draw(COMMIT_WAIT_MS))).await;
             self.commit();
-            if self.draw(3) == 0 {
+            if self.draw(3) == 0 || self.plan.planted == Some(Planted::LateWriteNotFenced) {
                 // As a broker does that lost a connection: the owner goes on and does not know (L6).
                 self.disk.displace(&Lane { pipeline: PipelineId::new("sim"), index: self.draw(2) as u16 });
             }
@@ -300,12 +301,11 @@ async fn live(world: Rc<World>, index: u64, stop: CancellationToken) {
         let faults = Faults::new(world.draw(u64::MAX), world.rates());
         let holder = format!("process-{index}-{}", world.draw(u64::MAX));
         let weather = async {
-            // Calm weather reaches processes that live.
-            while world.stormy.get() {
+            // A change of weather reaches processes that live.
+            loop {
+                faults.set_rates(world.rates());
                 sleep(LOOK).await;
             }
-            faults.set_rates(Rates::default());
-            std::future::pending::<()>().await;
         };
         tokio::select! {
             biased;
@@ -378,7 +378,7 @@ async fn work(world: &World, faults: &Faults, holder: &str, imports: bool, stop:
             if let Ok(place) = log_place(&pipeline).await {
                 world.followed_to.set(place.unwrap_or(0));
             }
-            sleep(LOOK).await;
+            sleep(10 * LOOK).await;
         }
     };
     tokio::select! {
