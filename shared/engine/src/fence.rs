@@ -12,7 +12,7 @@ use crate::{Pipeline, epoch, follow, persisted};
 
 /// How often an unsettled fence is looked at: first, and at most.
 const POLL_MS: (u64, u64) = (2, 200);
-/// A marker that is not settled by then may be lost.
+/// A lane that is seen empty twice, this long apart at least, has nothing in hand either.
 const LOST_AFTER: Duration = Duration::from_secs(5);
 
 fn key(lane: &Lane) -> String {
@@ -60,35 +60,46 @@ async fn lane_settled(pipeline: &Pipeline, lane: &Lane, fence: FenceId) -> Resul
 }
 
 /// Waits until every lane has settled its marker: for as long as a target is down. Markers that a broker lost together
-/// with its queues are published again. Cancel-safe.
-pub async fn wait_settled(pipeline: &Pipeline, fence: FenceId) -> Result<(), Fault> {
+/// with its queues are published again, and an import is owed; how many are. Cancel-safe.
+pub async fn wait_settled(pipeline: &Pipeline, fence: FenceId) -> Result<u64, Fault> {
+    // A consumer has its deliveries in hand for as long as a write may take.
+    let lost_after = LOST_AFTER.max(Duration::from_millis(pipeline.limits.write_timeout_ms_max));
     let mut wait_ms = POLL_MS.0;
-    let mut look = Instant::now() + LOST_AFTER;
+    let mut look = Instant::now() + lost_after;
+    let (mut empty, mut owed) = (Vec::new(), 0);
     while !settled(pipeline, fence).await? {
         tokio::time::sleep(Duration::from_millis(wait_ms)).await;
         wait_ms = (wait_ms * 2).min(POLL_MS.1);
         if Instant::now() >= look {
-            mark_again(pipeline, fence).await?;
-            look = Instant::now() + LOST_AFTER;
+            let before = std::mem::replace(&mut empty, empty_lanes(pipeline, fence).await?);
+            let lost: Vec<Lane> = empty.iter().filter(|lane| before.contains(lane)).cloned().collect();
+            if !lost.is_empty() {
+                mark_again(pipeline, fence, lost).await?;
+                (owed, empty) = (owed + 1, Vec::new());
+            }
+            look = Instant::now() + lost_after;
         }
     }
-    Ok(())
+    Ok(owed)
 }
 
-/// Publishes the markers of `fence` again to lanes that have not settled theirs and hold nothing: it is lost, or is in the
-/// hands of a consumer, to which a second one is harmless.
-async fn mark_again(pipeline: &Pipeline, fence: FenceId) -> Result<(), Fault> {
-    let mut again = Vec::new();
+/// Lanes that have not settled their marker and hold nothing: it is lost, or in the hands of a consumer.
+async fn empty_lanes(pipeline: &Pipeline, fence: FenceId) -> Result<Vec<Lane>, Fault> {
+    let mut empty = Vec::new();
     for lane in pipeline.lanes() {
         if !lane_settled(pipeline, &lane, fence).await? && pipeline.backplane.queue.depth(&lane).await? == 0 {
-            again.push(Envelope { lane, message: Message::Fence(fence) });
+            empty.push(lane);
         }
     }
-    if again.is_empty() {
-        return Ok(());
-    }
-    tracing::warn!(pipeline = %pipeline.id, lanes = again.len(),
+    Ok(empty)
+}
+
+/// Publishes the markers of `fence` again; a second one is harmless.
+async fn mark_again(pipeline: &Pipeline, fence: FenceId, lanes: Vec<Lane>) -> Result<(), Fault> {
+    tracing::warn!(pipeline = %pipeline.id, lanes = lanes.len(),
         "lanes are empty and have not settled their markers: whatever was queued with them may be lost, an import is due");
     follow::owe(pipeline).await?;
+    let again: Vec<Envelope> =
+        lanes.into_iter().map(|lane| Envelope { lane, message: Message::Fence(fence) }).collect();
     pipeline.backplane.queue.publish(&again).await
 }

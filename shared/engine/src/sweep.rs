@@ -99,7 +99,8 @@ fn key(pipeline: &Pipeline) -> String {
     format!("deletions/{}", pipeline.id)
 }
 
-/// Deletions of all sources in the last 24 hours, by hour.
+/// Deletions of proven absences in the last 24 hours, by hour. What a log says that was deleted is not among them: the
+/// host deleted it.
 async fn lately(pipeline: &Pipeline) -> Result<BTreeMap<u64, u64>, Fault> {
     Ok(load(pipeline).await?.0)
 }

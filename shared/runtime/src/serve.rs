@@ -100,29 +100,24 @@ async fn keep_importing(pipeline: &Pipeline, worker: &Worker, schedules: &Schedu
     while !stop.is_cancelled() {
         let turn = async {
             worker.progress.enter("waiting for the schedule");
-            let due_ms = due(pipeline, schedules, begun).await?;
+            let due = stop.run_until_cancelled(due(pipeline, schedules, begun)).await;
+            let Some(due_ms) = due.transpose()? else { return Ok(()) };
             begun = true;
             // Only now: an operator's own import must not wait for the schedule.
             if let Some(lead) = Lead::take(pipeline, worker).await? {
-                let led = tokio::select! {
-                    led = lead.during(lead_import(pipeline, &lead, due_ms)) => led,
-                    () = stop.cancelled() => Ok(()),
-                };
+                let led = stop.run_until_cancelled(lead.during(lead_import(pipeline, &lead, due_ms))).await;
                 lead.release().await;
-                led
-            } else {
-                worker.progress.enter("helping the import of another process");
+                return led.unwrap_or(Ok(()));
+            }
+            worker.progress.enter("helping the import of another process");
+            let help = async {
                 assist(pipeline, worker).await?;
                 tokio::time::sleep(look).await;
                 Ok(())
-            }
+            };
+            stop.run_until_cancelled(help).await.unwrap_or(Ok(()))
         };
-        let turned = tokio::select! {
-            biased;
-            turned = turn => turned,
-            () = stop.cancelled() => Ok(()),
-        };
-        if let Err(fault) = turned {
+        if let Err(fault) = turn.await {
             wait_after(pipeline, worker, &fault, stop).await;
         }
     }

@@ -54,7 +54,12 @@ async fn run_once(pipeline: &Pipeline, mode: Mode, progress: Arc<Progress>, stop
         let report = patience::import(pipeline, mode, &worker).await?;
         progress.enter("writing what is queued");
         let fence = raise_fence(pipeline).await?;
-        wait_for_fence(pipeline, fence).await?;
+        let lost = wait_for_fence(pipeline, fence).await?;
+        if lost > 0 {
+            return Err(
+                Fault::unavailable("the queue lost what was published").advise("run it again: it sends what was lost")
+            );
+        }
         progress.enter("done");
         Ok(report)
     };
@@ -74,7 +79,7 @@ pub async fn drain(app: &App, pipeline: &PipelineId, stop: CancellationToken) ->
     let worker = worker(Arc::default());
     let work = async {
         let fence = raise_fence(pipeline).await?;
-        wait_for_fence(pipeline, fence).await
+        wait_for_fence(pipeline, fence).await.map(drop)
     };
     beside_consumers(pipeline, &worker, &stop, work).await
 }

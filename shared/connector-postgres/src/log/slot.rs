@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use fides_core::port::Gap;
 use fides_core::{Fault, PipelineId, fingerprint};
 use sqlx::{PgConnection, Row};
 
@@ -40,7 +41,7 @@ pub(super) fn name(reader: &PipelineId) -> String {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Start {
     pub(super) from: u64,
-    pub(super) gap: Option<String>,
+    pub(super) gap: Option<Gap>,
 }
 
 const FIND: &str = "\
@@ -89,24 +90,27 @@ pub(super) async fn ensure(
         remove(connection, name).await?;
     }
     run(connection, "COMMIT".to_owned()).await.map_err(changing)?;
-    Ok(Start { from: create(server, name).await?, gap: Some(why) })
+    Ok(Start { from: create(server, name).await?, gap: Some(Gap::Missing(why)) })
 }
 
 /// Where a slot that is there is read from.
 fn resume(slot: &Slot, name: &str, after: Option<u64>) -> Start {
     match after {
-        None => Start { from: slot.end.max(slot.confirmed), gap: Some("no place in the log was stored".to_owned()) },
+        None => Start {
+            from: slot.end.max(slot.confirmed),
+            gap: Some(Gap::Missing("no place in the log was stored".to_owned())),
+        },
         Some(after) if slot.confirmed > after => Start {
             from: slot.confirmed,
-            gap: Some(format!(
+            gap: Some(Gap::Missing(format!(
                 "replication slot {name} keeps the log only behind the place that was stored: it was made anew, or read \
                  by somebody else"
-            )),
+            ))),
         },
         // A place of another server, or of one that was restored.
         Some(after) if after > slot.end => Start {
             from: slot.end.max(slot.confirmed),
-            gap: Some("the log ends before the place that was stored".to_owned()),
+            gap: Some(Gap::Backward("the log ends before the place that was stored".to_owned())),
         },
         Some(after) => Start { from: after, gap: None },
     }
@@ -209,6 +213,7 @@ mod tests {
         for (after, from) in [(None, 90), (Some(49), 50), (Some(91), 90)] {
             let start = start(after);
             assert_eq!((start.from, start.gap.is_some()), (from, true), "{after:?}");
+            assert_eq!(matches!(start.gap, Some(Gap::Backward(_))), after == Some(91), "{after:?}");
         }
     }
 }

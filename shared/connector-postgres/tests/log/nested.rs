@@ -160,7 +160,7 @@ async fn a_publication_that_lacks_a_table_is_widened_and_the_gap_is_told() {
     drop(same);
     let mut widened = open(&database, &*host, &nesting, Some(place)).await;
     let gap = widened.gap.take().unwrap();
-    assert!(gap.contains("lacked") && gap.contains("\"public\".\"l\""), "{gap}");
+    assert!(gap.why().contains("lacked") && gap.why().contains("\"public\".\"l\""), "{gap:?}");
     assert_eq!(keys(&roots(&database, &mut *widened.log, "UPDATE c SET name = 'z' WHERE id = 2").await), [3]);
     drop(widened);
     // Until a place behind it is stored, the gap is told again.
@@ -171,13 +171,13 @@ async fn a_publication_that_lacks_a_table_is_widened_and_the_gap_is_told() {
     unread(&database, &reader(&database).await).await;
     database.execute(&format!("DROP PUBLICATION \"{name}\"; UPDATE o SET c = 1")).await;
     let mut anew = open(&database, &*host, &nesting, Some(flushed(&database).await)).await;
-    assert!(anew.gap.is_some_and(|gap| gap.contains("there was no publication")));
+    assert!(anew.gap.is_some_and(|gap| gap.why().contains("there was no publication")));
     assert_eq!(keys(&roots(&database, &mut *anew.log, "UPDATE o SET c = 2 WHERE id = 1").await), [1]);
     drop(anew.log);
     unread(&database, &reader(&database).await).await;
     database.execute(&format!("ALTER PUBLICATION \"{name}\" SET (publish = 'insert')")).await;
     let kinds = open(&database, &*host, &nesting, Some(flushed(&database).await)).await;
-    assert!(kinds.gap.is_some_and(|gap| gap.contains("some kinds of changes")));
+    assert!(kinds.gap.is_some_and(|gap| gap.why().contains("some kinds of changes")));
     drop(kinds.log);
     unread(&database, &reader(&database).await).await;
     database.execute(&format!("ALTER PUBLICATION \"{name}\" SET TABLE o (id), l, p, c")).await;

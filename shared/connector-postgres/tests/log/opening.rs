@@ -14,7 +14,11 @@ async fn what_was_not_released_comes_again_and_nothing_is_missing() {
     let host = database.host(1).await;
     let selection = selection(&*host, "t", &["id"], 100).await;
     let first = open(&database, &*host, &selection, None).await;
-    assert!(first.gap.as_ref().is_some_and(|gap| gap.contains("there was no replication slot")), "{:?}", first.gap);
+    assert!(
+        first.gap.as_ref().is_some_and(|gap| gap.why().contains("there was no replication slot")),
+        "{:?}",
+        first.gap
+    );
     let mut log = first.log;
     database.execute("INSERT INTO t VALUES (1)").await;
     let (_, one) = read(&mut *log, 1).await;
@@ -45,16 +49,16 @@ async fn what_was_not_released_comes_again_and_nothing_is_missing() {
 
     // A place from before what was released: somebody else has read on.
     let behind = open(&database, &*host, &selection, Some(behind_two)).await;
-    assert!(behind.gap.as_ref().is_some_and(|gap| gap.contains("only behind the place")), "{:?}", behind.gap);
+    assert!(behind.gap.as_ref().is_some_and(|gap| gap.why().contains("only behind the place")), "{:?}", behind.gap);
     assert!(behind.from >= end);
     drop(behind);
     let unknown = open(&database, &*host, &selection, None).await;
-    assert!(unknown.gap.is_some_and(|gap| gap.contains("no place")));
+    assert!(unknown.gap.is_some_and(|gap| gap.why().contains("no place")));
     drop(unknown.log);
     unread(&database, &reader(&database).await).await;
     database.execute(&format!("SELECT pg_drop_replication_slot('{}')", slot(&reader(&database).await))).await;
     let dropped = open(&database, &*host, &selection, Some(end)).await;
-    assert!(dropped.gap.is_some_and(|gap| gap.contains("there was no replication slot")));
+    assert!(dropped.gap.is_some_and(|gap| gap.why().contains("there was no replication slot")));
     let mut log = dropped.log;
     database.execute("INSERT INTO t VALUES (4)").await;
     assert_eq!(read(&mut *log, 1).await.0[0].what.values(), [Value::I64(4)]);

@@ -24,8 +24,27 @@ pub struct Opened {
     pub log: Box<dyn Log>,
     /// Where it begins.
     pub from: u64,
-    /// Why changes may be missing between the place that was asked for and `from`: an import that begins now finds them.
-    pub gap: Option<String>,
+    /// What may be missing between the place that was asked for and `from`.
+    pub gap: Option<Gap>,
+}
+
+/// Something that a log does not tell, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Gap {
+    /// Changes before `from`: an import that begins now finds them.
+    Missing(String),
+    /// The place that was asked for lies beyond the log's end: positions have gone backward under the same lineage, as
+    /// those of a server do that was restored. The epoch has to rise (DESIGN §5).
+    Backward(String),
+}
+
+impl Gap {
+    /// Why.
+    pub fn why(&self) -> &str {
+        match self {
+            Gap::Missing(why) | Gap::Backward(why) => why,
+        }
+    }
 }
 
 /// Changes in the order of the log.

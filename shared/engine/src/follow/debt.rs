@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Pipeline, persisted};
 
+/// Processes that owe and pay at the same moment: each race has a winner.
+const RACES_MAX: usize = 16;
+
 /// A pipeline's gaps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Debt {
@@ -26,7 +29,7 @@ fn key(pipeline: &Pipeline) -> String {
     format!("log-gaps/{}", pipeline.id)
 }
 
-/// The gaps so far. An import that begins now closes all of them.
+/// The gaps so far. An import whose first fence is raised after this closes all of them.
 pub(crate) async fn debt(pipeline: &Pipeline) -> Result<Debt, Fault> {
     let stored = persisted::load::<Debt>(&*pipeline.backplane.state, &key(pipeline)).await?;
     Ok(stored.map(|(debt, _)| debt).unwrap_or_default())
@@ -47,11 +50,14 @@ pub(crate) async fn pay(pipeline: &Pipeline, gaps: u64) -> Result<(), Fault> {
 
 async fn change(pipeline: &Pipeline, change: impl Fn(Debt) -> Debt) -> Result<(), Fault> {
     let (state, key) = (&*pipeline.backplane.state, key(pipeline));
-    let stored = persisted::load::<Debt>(state, &key).await?;
-    let (debt, expect) = match stored {
-        Some((debt, revision)) => (debt, Expect::Revision(revision)),
-        None => (Debt::default(), Expect::Absent),
-    };
-    persisted::store(state, &key, &change(debt), expect).await?.ok_or_else(|| persisted::lost_race(&key))?;
-    Ok(())
+    for _ in 0..RACES_MAX {
+        let (debt, expect) = match persisted::load::<Debt>(state, &key).await? {
+            Some((debt, revision)) => (debt, Expect::Revision(revision)),
+            None => (Debt::default(), Expect::Absent),
+        };
+        if persisted::store(state, &key, &change(debt), expect).await?.is_some() {
+            return Ok(());
+        }
+    }
+    Err(persisted::lost_race(&key))
 }

@@ -1,13 +1,13 @@
 use std::time::Duration;
 
-use fides_core::port::{Expect, Log, LogPage, What};
+use fides_core::port::{Expect, Gap, Log, LogPage, What};
 use fides_core::{Change, Fault, Op, Origin, Version};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::debt::owe;
-use crate::{Mapping, Pipeline, Progress, epoch, persisted, publisher};
+use crate::{DeletePolicy, Mapping, Pipeline, Progress, epoch, persisted, publisher};
 
 /// The place is stored this often while there is work: what was published since comes again after a crash.
 const STORE_EVERY: Duration = Duration::from_millis(200);
@@ -84,12 +84,20 @@ pub(super) async fn read(
     let epoch = epoch::current(pipeline).await?;
     let mut place = Place::load(pipeline, epoch).await?;
     let opened = pipeline.host.log(&pipeline.selection, &pipeline.id, place.stored).await?;
-    if let Some(why) = opened.gap {
-        tracing::warn!(pipeline = %pipeline.id, why, "the log does not tell everything: an import is due");
-        // The debt before the place: a crash in between owes once more, and forgets nothing.
-        owe(pipeline).await?;
-        place.reached(opened.from);
-        place.store().await?;
+    match opened.gap {
+        None => {}
+        Some(Gap::Missing(why)) => {
+            tracing::warn!(pipeline = %pipeline.id, why, "the log does not tell everything: an import is due");
+            // The debt before the place: a crash in between owes once more, and forgets nothing.
+            owe(pipeline).await?;
+            place.reached(opened.from);
+            place.store().await?;
+        }
+        Some(Gap::Backward(why)) => {
+            tracing::warn!(pipeline = %pipeline.id, why, "the host's positions have gone backward: the epoch rises");
+            epoch::raise(pipeline, epoch).await?;
+            return Err(Fault::transient(format!("{why}: everything is compared anew")));
+        }
     }
     let mut log = opened.log;
     loop {
@@ -99,7 +107,12 @@ pub(super) async fn read(
             () = sleep_until(place.due), if place.is_behind() => save(&mut place, &mut *log).await?,
             page = log.next() => {
                 let page = page?;
-                publish(pipeline, progress, epoch, &page).await?;
+                tokio::select! {
+                    biased;
+                    // What was published of the page comes again: its place is not stored.
+                    () = stop.cancelled() => return save(&mut place, &mut *log).await,
+                    published = publish(pipeline, progress, epoch, &page) => published?,
+                }
                 if place.published != Some(page.place) {
                     place.reached(page.place);
                 }
@@ -130,18 +143,25 @@ async fn publish(pipeline: &Pipeline, progress: &Progress, of_epoch: u32, page: 
     }
     let mut mapping = Mapping::new(&*pipeline.mapper, &pipeline.selection, &pipeline.limits);
     let mut changes = Vec::with_capacity(page.changes.len());
+    let mut emptied = false;
     for logged in &page.changes {
         let version = Version { epoch: of_epoch, position: logged.position, sequence: logged.sequence };
         match &logged.what {
             What::Row { key, at } => changes.push(mapping.logged(page, *at, key.clone(), version)),
+            What::Gone(_) if pipeline.delete == DeletePolicy::Never => {}
             What::Gone(key) => {
                 let key = key.clone();
                 changes.push(Change { key, version, fingerprint: None, op: Op::Delete, forced: false });
             }
-            // L8: absences of a whole table are judged together.
-            What::Emptied => owe(pipeline).await?,
+            What::Emptied => emptied = true,
         }
     }
     Progress::add(&progress.followed, changes.len());
-    publisher::publish(pipeline, pipeline.shape(), Origin::Event, changes).await
+    publisher::publish(pipeline, pipeline.shape(), Origin::Event, changes).await?;
+    if emptied {
+        // L8: absences of a whole table are judged together, by an import that begins when the page is confirmed.
+        tracing::warn!(pipeline = %pipeline.id, "the host's table was emptied: an import is due");
+        owe(pipeline).await?;
+    }
+    Ok(())
 }

@@ -151,7 +151,9 @@ impl RangeReader<'_> {
                 counts.unchanged += work.unchanged as u64;
                 counts.still_dead += work.dead as u64;
             }
-            let unmet: Vec<Key> = work.unmet.into_iter().map(|(key, _)| key).collect();
+            // What was written after this state was taken is not absent from it: it was not there yet.
+            let unmet = work.unmet.into_iter().filter(|(_, mark)| mark.version <= page.version);
+            let unmet: Vec<Key> = unmet.map(|(key, _)| key).collect();
             spool::put(pipeline, self.run, Source::Listing, &unmet).await?;
         }
         if self.mode == Mode::Full {

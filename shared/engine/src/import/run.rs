@@ -128,13 +128,15 @@ impl<'a> Lead<'a> {
         let progress = &*worker.progress;
         progress.enter("waiting for earlier changes to settle");
         epoch::establish(pipeline).await?;
+        // Before the fence: what a log told until a gap came to be is compared behind it, or the gap is not closed.
+        let gaps = follow::debt(pipeline).await?.gaps;
         // L7: marks are compared only behind a fence.
         let before = fence::raise(pipeline).await?;
-        fence::wait_settled(pipeline, before).await?;
+        let gaps = gaps + fence::wait_settled(pipeline, before).await?;
 
         progress.enter("reading");
         let snapshots = Snapshots::new(pipeline);
-        let (run, revision) = open(pipeline, worker, mode, due_ms, &snapshots).await?;
+        let (run, revision) = open(pipeline, worker, mode, Due { due_ms, gaps }, &snapshots).await?;
         if progress.follow(&run.id) {
             for (_, done) in ranges(pipeline, &run.id).await? {
                 progress.count(&done.counts);
@@ -271,20 +273,26 @@ async fn judge(
     sweep::sweep(pipeline, run, host_records, listing_complete, progress).await
 }
 
+/// Why an import begins.
+struct Due {
+    /// The instant of the schedule.
+    due_ms: Option<u64>,
+    /// The gaps that it closes.
+    gaps: u64,
+}
+
 /// The unfinished run if it does what is asked for, or a new one.
 async fn open(
     pipeline: &Pipeline,
     worker: &Worker,
     mode: Mode,
-    due_ms: Option<u64>,
+    due: Due,
     snapshots: &Snapshots<'_>,
 ) -> Result<(Run, u64), Fault> {
     let state = &*pipeline.backplane.state;
     let key = run_key(&pipeline.id);
     let stored = persisted::load::<Run>(state, &key).await?;
     let epoch = epoch::current(pipeline).await?;
-    // Before any snapshot is opened.
-    let log_gaps = follow::debt(pipeline).await?.gaps;
     // L11: the marks that survived may be older than what the target holds: nothing is skipped until all are rebuilt.
     let mode = if epoch::owed(pipeline).await?.rebuild_marks { Mode::Full } else { mode };
     let expect = match stored {
@@ -314,9 +322,9 @@ async fn open(
         epoch,
         mapping: pipeline.mapper.revision(),
         mode,
-        log_gaps,
+        log_gaps: due.gaps,
         started_ms,
-        due_ms: due_ms.unwrap_or(started_ms),
+        due_ms: due.due_ms.unwrap_or(started_ms),
         ended_ms: None,
         ranges: plan.len(),
         counts: Counts::default(),

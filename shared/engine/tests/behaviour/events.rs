@@ -7,7 +7,7 @@ use std::time::Duration;
 use fides_core::FaultKind;
 use fides_engine::import::{Mode, demanded};
 use fides_engine::{Progress, follow, log_place};
-use fides_testkit::fake::{Act, FakeHost, Order};
+use fides_testkit::fake::{Act, FakeHost, Gate, Order};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::stand::{PATIENCE, Process, Stand};
@@ -22,15 +22,20 @@ fn following(process: &Process) -> DropGuard {
     stop.drop_guard()
 }
 
-/// Waits until everything that is committed is published and written.
-async fn caught_up(stand: &Stand, process: &Process) {
+/// Waits until everything that is committed is published.
+async fn caught_up_to(stand: &Stand, process: &Process) {
     let followed = async {
-        // There is no place before there is an epoch.
         while log_place(&process.pipeline).await.is_ok_and(|place| place >= Some(stand.host.position())).not() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
     tokio::time::timeout(PATIENCE, followed).await.expect("the log is followed to its end");
+}
+
+/// Waits until everything that is committed is published and written.
+async fn caught_up(stand: &Stand, process: &Process) {
+    // There is no place before there is an epoch.
+    caught_up_to(stand, process).await;
     process.settle().await;
 }
 
@@ -114,6 +119,10 @@ async fn another_process_takes_the_log_over() {
     let leaving = following(&first);
     first.import(Mode::Delta).await;
     caught_up(&stand, &first).await;
+    // The first import may have begun before the log was opened.
+    while demanded(&first.pipeline).await.unwrap() {
+        first.import(Mode::Delta).await;
+    }
     let _standby = following(&second);
     stand.host.commit(&[(0, Some(3))]);
     caught_up(&stand, &first).await;
@@ -156,4 +165,135 @@ async fn a_host_without_a_log_says_so() {
     let worker = fides_engine::publishing::Worker { holder: "b".into(), progress: Arc::default() };
     let fault = follow(&process.pipeline, &worker, &CancellationToken::new()).await.unwrap_err();
     assert_eq!(fault.kind, FaultKind::Permanent);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_must_never_be_deleted_is_not_deleted_by_a_log() {
+    let stand = Stand::of(FakeHost::new(Order::Host), ROWS);
+    let mut process = stand.process("a").await;
+    process.pipeline.delete = fides_engine::DeletePolicy::Never;
+    let (_consumers, _follower) = (process.consume(), following(&process));
+    process.import(Mode::Delta).await;
+    stand.host.commit(&[(0, None), (1, Some(5))]);
+    caught_up(&stand, &process).await;
+    assert_eq!(stand.differing(1), [0; 0]);
+    assert!(stand.document(0).is_some());
+}
+
+/// A→B→A around a gap: what the log told before it may be on its way when an import compares.
+#[tokio::test(start_paused = true)]
+async fn a_gap_is_closed_only_by_an_import_that_compares_behind_it() {
+    let stand = Stand::of(FakeHost::new(Order::Host), ROWS);
+    let process = stand.process("a").await;
+    let _consumers = process.consume();
+    let follower = following(&process);
+    while !demanded(&process.pipeline).await.is_ok_and(|owed| owed) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    process.import(Mode::Delta).await;
+    process.settle().await;
+
+    // An import begins, and waits for a lane that is slow with something else.
+    let slow = Gate::new();
+    process.faults.script("target.apply", [Act::Hold(slow.clone())]);
+    stand.host.commit(&[(9, Some(9))]);
+    caught_up_to(&stand, &process).await;
+    let importer = stand.process("importer").await;
+    let (pipeline, worker) = (importer.pipeline.clone(), importer.worker.clone());
+    let importing = tokio::spawn(async move { fides_engine::import::import(&pipeline, Mode::Delta, &worker).await });
+    while importer.faults.calls("queue.publish") == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    // Behind its markers: there, and, where nobody follows, back again.
+    stand.host.commit(&[(0, Some(5))]);
+    caught_up_to(&stand, &process).await;
+    drop(follower);
+    stand.host.commit(&[(0, Some(1))]);
+    stand.host.drop_readers();
+    let _follower = following(&process);
+    while log_place(&process.pipeline).await.unwrap() < Some(stand.host.position()) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    slow.open();
+    tokio::time::timeout(PATIENCE, importing).await.unwrap().unwrap().unwrap();
+    process.settle().await;
+    // It could not know; the next one does.
+    assert!(stand.differing(1).is_empty() || demanded(&process.pipeline).await.unwrap());
+    assert!(demanded(&process.pipeline).await.unwrap(), "the gap came to be behind its fence");
+    process.import(Mode::Delta).await;
+    process.settle().await;
+    assert_eq!(stand.differing(1), [0; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn positions_that_went_backward_raise_the_epoch() {
+    let stand = Stand::of(FakeHost::new(Order::Host), ROWS);
+    let process = stand.process("a").await;
+    let _consumers = process.consume();
+    let follower = following(&process);
+    process.import(Mode::Delta).await;
+    let then = stand.host.position();
+    stand.host.commit(&[(0, Some(5))]);
+    stand.host.commit(&[(1, None)]);
+    caught_up(&stand, &process).await;
+    let epoch = fides_engine::current_epoch(&process.pipeline).await.unwrap();
+    drop(follower);
+    // The server's disk is put back: the same server, an earlier state, with new changes under old positions.
+    stand.host.go_back(then);
+    stand.host.commit(&[(0, Some(7))]);
+    let _follower = following(&process);
+    while fides_engine::current_epoch(&process.pipeline).await.unwrap() == epoch {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(demanded(&process.pipeline).await.unwrap());
+    process.import(Mode::Delta).await;
+    caught_up(&stand, &process).await;
+    assert_eq!(stand.differing(1), [0; 0]);
+}
+
+/// The owed import begins when the page of the TRUNCATE is confirmed, not before: what came with it counts.
+#[tokio::test(start_paused = true)]
+async fn a_table_that_was_emptied_is_judged_by_an_import() {
+    let stand = Stand::of(FakeHost::new(Order::Host), ROWS);
+    let mut process = stand.process("a").await;
+    process.pipeline.limits.delete_ratio_max = 1e9;
+    let (_consumers, _follower) = (process.consume(), following(&process));
+    process.import(Mode::Delta).await;
+    caught_up(&stand, &process).await;
+    assert!(!demanded(&process.pipeline).await.unwrap() || process.import(Mode::Delta).await.counts.published == 0);
+    let earlier = process.faults.calls("queue.publish");
+    let slow = Gate::new();
+    process.faults.script("queue.publish", [Act::Hold(slow.clone())]);
+    stand.host.truncate(&[(3, Some(8)), (99, Some(1))]);
+    while process.faults.calls("queue.publish") == earlier {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(!demanded(&process.pipeline).await.unwrap(), "an import that began now would begin too early");
+    slow.open();
+    caught_up(&stand, &process).await;
+    assert!(demanded(&process.pipeline).await.unwrap());
+    process.import(Mode::Delta).await;
+    process.settle().await;
+    assert_eq!(stand.differing(1), [0; 0]);
+    assert_eq!(stand.target.documents(&crate::stand::namespace()).len(), 2);
+}
+
+/// A lane that is full, and nobody to empty it: whoever is asked to stop does.
+#[tokio::test(start_paused = true)]
+async fn a_follower_that_waits_for_room_stops_when_it_is_asked_to() {
+    let stand = Stand::of(FakeHost::new(Order::Host), ROWS);
+    let process = stand.process("a").await;
+    process.faults.script("queue.publish", [Act::Hold(Gate::new())]);
+    let stop = CancellationToken::new();
+    let (pipeline, worker, stopped) = (process.pipeline.clone(), process.worker.clone(), stop.clone());
+    let follower = tokio::spawn(async move { follow(&pipeline, &worker, &stopped).await });
+    while log_place(&process.pipeline).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    stand.host.commit(&[(0, Some(5))]);
+    while process.faults.calls("queue.publish") == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    stop.cancel();
+    tokio::time::timeout(PATIENCE, follower).await.expect("it stops").unwrap().unwrap();
 }

@@ -24,6 +24,8 @@ pub enum Order {
 pub struct Commit {
     /// Orders transactions; ascends, with gaps.
     pub position: u64,
+    /// Whether it began by emptying the table.
+    pub emptied: bool,
     /// In the order in which the transaction made them.
     pub changes: Vec<Logged>,
 }
@@ -97,10 +99,20 @@ impl FakeHost {
 
     /// Commits one transaction: sets or deletes rows, in order; a row may occur several times. The commit position.
     pub fn commit(&self, changes: &[(i64, Option<i64>)]) -> u64 {
+        self.write(false, changes)
+    }
+
+    /// Empties the table, and commits `changes` in the same transaction. The log does not tell every row.
+    pub fn truncate(&self, changes: &[(i64, Option<i64>)]) -> u64 {
+        self.write(true, changes)
+    }
+
+    fn write(&self, emptied: bool, changes: &[(i64, Option<i64>)]) -> u64 {
         let mut state = lock(&self.0);
         state.position += 8;
         let logged = |(at, &(key, value)): (usize, &(i64, Option<i64>))| Logged { sequence: at as u32 + 1, key, value };
-        let commit = Commit { position: state.position, changes: changes.iter().enumerate().map(logged).collect() };
+        let changes = changes.iter().enumerate().map(logged).collect();
+        let commit = Commit { position: state.position, emptied, changes };
         state.replay(&commit);
         state.log.push(commit);
         state.tick.send_replace(state.position);
@@ -131,6 +143,15 @@ impl FakeHost {
     /// Goes back to the state at `position`, as a restored backup or a standby that lacked the last transactions does.
     /// Positions are used again, under a new lineage.
     pub fn restore(&self, position: u64, lineage: &str) {
+        self.go_back(position);
+        let mut state = lock(&self.0);
+        state.lineage = Lineage(lineage.into());
+        state.readers.clear();
+        state.tick.send_replace(state.position);
+    }
+
+    /// The same under its old lineage, as a server does whose disk was put back: slots and all.
+    pub fn go_back(&self, position: u64) {
         let mut state = lock(&self.0);
         state.log.retain(|commit| commit.position <= position);
         state.rows.clear();
@@ -139,8 +160,6 @@ impl FakeHost {
             state.log.push(commit);
         }
         state.position = position.min(state.position);
-        state.lineage = Lineage(lineage.into());
-        state.readers.clear();
         state.tick.send_replace(state.position);
     }
 
@@ -161,6 +180,9 @@ impl FakeHost {
 
 impl State {
     fn replay(&mut self, commit: &Commit) {
+        if commit.emptied {
+            self.rows.clear();
+        }
         for change in &commit.changes {
             match change.value {
                 Some(value) => self.rows.insert(change.key, value),

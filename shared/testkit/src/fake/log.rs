@@ -2,7 +2,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use fides_core::port::{Lineage, Log, LogPage, Logged as Change, Opened, What};
+use fides_core::port::{Gap, Lineage, Log, LogPage, Logged as Change, Opened, What};
 use fides_core::{Fault, RowCodec, Selection, Slices, fingerprint};
 use tokio::sync::watch;
 
@@ -36,9 +36,12 @@ pub(super) fn open(
     ticks: watch::Receiver<u64>,
 ) -> Opened {
     let (from, gap) = match after {
+        Some(after) if after > host.position() => {
+            (host.position(), Some(Gap::Backward(format!("the log ends before {after}"))))
+        }
         Some(after) if kept => (after, None),
-        Some(after) => (host.position(), Some(format!("what follows {after} was not kept"))),
-        None => (host.position(), Some("it is read for the first time".to_owned())),
+        Some(after) => (host.position(), Some(Gap::Missing(format!("what follows {after} was not kept")))),
+        None => (host.position(), Some(Gap::Missing("it is read for the first time".to_owned()))),
     };
     let waiting = host.log_from(from).into();
     let log = FakeLog {
@@ -59,6 +62,9 @@ impl FakeLog {
         while changes.len() < PAGE_CHANGES_MAX
             && let Some(commit) = self.waiting.front()
         {
+            if commit.emptied && self.taken == 0 {
+                changes.push(Change { position: commit.position, sequence: 0, what: What::Emptied });
+            }
             if let Some(logged) = commit.changes.get(self.taken) {
                 let key = FakeHost::key(logged.key);
                 let what = match logged.value {
