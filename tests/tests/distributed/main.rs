@@ -5,7 +5,7 @@
 
 #![allow(clippy::unwrap_used)] // allow-unwrap-in-tests does not reach the functions that tests share
 
-mod events;
+mod follows;
 mod proxy;
 mod redis;
 mod services;

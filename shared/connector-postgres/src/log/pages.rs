@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::batch::{Entry, Nested, Pending};
 use super::collect::Collector;
 use super::fetch::Fetcher;
+use super::publication;
 use crate::connect::Session;
 use crate::fault::of_replication;
 use crate::quote;
@@ -23,6 +24,8 @@ const PAGE_BYTES_MAX: usize = 4 << 20;
 const PAGE_FETCHES_MAX: usize = 512;
 /// How long a page waits for the rest of a transaction.
 const REST_MS: u64 = 2;
+/// How often the tables are looked at, while there is something in the log.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How often a place is told that no change of ours led to.
 const PLACE_MS: u64 = 1_000;
 
@@ -39,6 +42,8 @@ pub(super) struct PostgresLog {
     broken: Option<Fault>,
     /// Whether the batch was cut: its rest comes before anything new is read.
     is_cut: bool,
+    /// When the tables were looked at last.
+    looked: Instant,
     /// Whether changes were handed over before the end of their transaction: then its place is told at once.
     is_owed: bool,
 }
@@ -52,7 +57,18 @@ impl PostgresLog {
         records_max: usize,
     ) -> Self {
         let told = (collector.place, Instant::now());
-        Self { client, collector, fetcher, slot, records_max, told, broken: None, is_cut: false, is_owed: false }
+        Self {
+            client,
+            collector,
+            fetcher,
+            slot,
+            records_max,
+            told,
+            broken: None,
+            is_cut: false,
+            looked: told.1,
+            is_owed: false,
+        }
     }
 
     fn is_full(&self) -> bool {
@@ -61,6 +77,23 @@ impl PostgresLog {
 
     fn fetches_max(&self) -> usize {
         PAGE_FETCHES_MAX.min(self.records_max)
+    }
+
+    /// Whether the tables are still those of the names, and published: of another table that took a name nothing comes,
+    /// without a word.
+    async fn look(&self) -> Result<(), Fault> {
+        let mut session = self.fetcher.session().await?;
+        let tables = &self.collector.tables;
+        let same = tables.are_those(session.connection()).await?
+            && publication::lacking(session.connection(), &self.slot, tables).await?.is_none();
+        session.give_back();
+        if same {
+            return Ok(());
+        }
+        Err(Fault::transient(format!(
+            "replication slot {}: a table was replaced by another, or is not published any more",
+            self.slot
+        )))
     }
 
     /// Reads until there is a page, or a place to tell.
@@ -206,6 +239,10 @@ impl Log for PostgresLog {
     async fn release(&mut self, place: u64) -> Result<(), Fault> {
         // Never backward: the connection keeps the highest.
         self.client.update_applied_lsn(Lsn(place));
+        if self.looked.elapsed() >= LOOK_EVERY {
+            self.look().await?;
+            self.looked = Instant::now();
+        }
         Ok(())
     }
 }

@@ -9,6 +9,7 @@ use super::columns::Expected;
 use super::identity;
 use super::path::Path;
 use crate::catalog::{self, Relation};
+use crate::fault::fault;
 use crate::quote;
 use crate::read::Reading;
 
@@ -84,6 +85,20 @@ impl Tables {
             self.0.len() - 1
         });
         &mut self.0[at]
+    }
+
+    /// Whether their names still lead to them.
+    pub(super) async fn are_those(&self, connection: &mut PgConnection) -> Result<bool, Fault> {
+        const SAME: &str = "SELECT bool_and(to_regclass(name)::oid::bigint IS NOT DISTINCT FROM oid) \
+            FROM unnest($1::bigint[], $2::text[]) AS followed (oid, name)";
+        let (oids, names): (Vec<i64>, Vec<String>) = self.published().into_iter().unzip();
+        let same: Option<bool> = sqlx::query_scalar(SAME)
+            .bind(oids)
+            .bind(names)
+            .fetch_one(connection)
+            .await
+            .map_err(|error| fault("looking up the tables that are followed", error))?;
+        Ok(same.unwrap_or(true))
     }
 
     /// What a publication has to hold: OIDs and quoted names.

@@ -106,3 +106,35 @@ async fn a_connection_that_ends_is_a_fault() {
         assert_eq!(fault.as_ref().map(|fault| fault.kind), Some(FaultKind::Transient), "{fault:?}");
     }
 }
+
+/// Of a table that took the name of the one that is followed nothing comes: it is noticed, and opened anew with a gap.
+#[tokio::test]
+async fn a_table_that_took_the_name_is_noticed() {
+    let database = Database::create().await;
+    database.execute("CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE other (id int PRIMARY KEY)").await;
+    let host = database.host(1).await;
+    let selection = selection(&*host, "t", &["id"], 100).await;
+    let mut opened = open(&database, &*host, &selection, None).await;
+    database.execute("INSERT INTO t VALUES (1)").await;
+    let (_, mut place) = read(&mut *opened.log, 1).await;
+    opened.log.release(place).await.unwrap();
+    database.execute("ALTER TABLE t RENAME TO old; ALTER TABLE other RENAME TO t; INSERT INTO t VALUES (7)").await;
+    let noticed = async {
+        loop {
+            // Something is always in the log of a server.
+            database.execute("CREATE TABLE IF NOT EXISTS busy (x int); INSERT INTO busy VALUES (1)").await;
+            let page = opened.log.next().await.unwrap();
+            assert!(page.changes.is_empty(), "nothing comes of it");
+            place = page.place;
+            if let Err(fault) = opened.log.release(place).await {
+                return fault;
+            }
+        }
+    };
+    let fault = tokio::time::timeout(Duration::from_mins(1), noticed).await.expect("it is noticed");
+    assert_eq!(fault.kind, FaultKind::Transient, "{fault}");
+    drop(opened.log);
+    unread(&database, &reader(&database).await).await;
+    let anew = open(&database, &*host, &selection, Some(place)).await;
+    assert!(anew.gap.is_some_and(|gap| gap.why().contains("lacked")), "an import is due");
+}
