@@ -9,7 +9,7 @@ use fides_testkit::simulation::{Plan, Planted, Report, simulate};
 /// Seeds of each honest run; with `FIDES_TEST_LONG` five times as many.
 const SEEDS: u64 = 300;
 /// A planted bug must be found within so many seeds.
-const SEEDS_TO_FIND: u64 = 2_000;
+const SEEDS_TO_FIND: u64 = 5_000;
 
 fn seeds() -> std::ops::Range<u64> {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
