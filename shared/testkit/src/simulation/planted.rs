@@ -1,5 +1,6 @@
 //! Bugs, each put before a port of the real engine, each a law that is broken.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -24,6 +25,8 @@ pub enum Planted {
     MarksGoBackward,
     /// L5: the writer leaves out a change whose fingerprint equals the mark.
     EqualWritesSkipped,
+    /// L5: what an attempt of unknown outcome leaves is believed, and the writer leaves out what equals that.
+    UnknownTrusted,
     /// §5: two changes of one row in one transaction have the same version.
     SequenceIgnored,
     /// L7: imports compare before the previous fence has settled.
@@ -72,7 +75,12 @@ impl Planted {
             }
             Planted::EqualWritesSkipped => {
                 let (hashes, pipeline) = (backplane.hashes.clone(), pipeline.clone());
-                target = Arc::new(SkipsEqual { target, hashes, pipeline });
+                target = Arc::new(SkipsEqual { target, hashes, pipeline, only_after: None });
+            }
+            Planted::UnknownTrusted => {
+                backplane.hashes = Arc::new(BadHashes { hashes: backplane.hashes, bug: HashBug::Trusts });
+                let (hashes, pipeline) = (backplane.hashes.clone(), pipeline.clone());
+                target = Arc::new(SkipsEqual { target, hashes, pipeline, only_after: Some(Mutex::default()) });
             }
             _ => {}
         }
@@ -154,7 +162,13 @@ impl StateStore for LyingFences {
 
 enum HashBug {
     Overwrites(crate::fake::Disk),
-    SummarisesEarly { host: FakeHost, selection: Selection, seen: Mutex<Vec<BucketInfo>> },
+    /// Fingerprints stay, whatever became of the write.
+    Trusts,
+    SummarisesEarly {
+        host: FakeHost,
+        selection: Selection,
+        seen: Mutex<Vec<BucketInfo>>,
+    },
 }
 
 struct BadHashes {
@@ -222,11 +236,14 @@ impl HashStore for BadHashes {
                 });
                 Ok(())
             }
-            HashBug::SummarisesEarly { .. } => self.hashes.advance(pipeline, marks).await,
+            HashBug::Trusts | HashBug::SummarisesEarly { .. } => self.hashes.advance(pipeline, marks).await,
         }
     }
 
     async fn distrust(&self, pipeline: &PipelineId, keys: &[Key]) -> Result<(), Fault> {
+        if matches!(self.bug, HashBug::Trusts) {
+            return Ok(());
+        }
         self.hashes.distrust(pipeline, keys).await
     }
 
@@ -237,7 +254,7 @@ impl HashStore for BadHashes {
                 let early = self.early(host, selection, seen).await;
                 self.hashes.summarise(pipeline, &early).await
             }
-            HashBug::Overwrites(_) => self.hashes.summarise(pipeline, summaries).await,
+            HashBug::Overwrites(_) | HashBug::Trusts => self.hashes.summarise(pipeline, summaries).await,
         }
     }
 
@@ -258,6 +275,23 @@ struct SkipsEqual {
     target: Arc<dyn Target>,
     hashes: Arc<dyn HashStore>,
     pipeline: PipelineId,
+    /// Only keys whose last attempt had an unknown outcome; every key if there is no such list.
+    only_after: Option<Mutex<HashSet<Key>>>,
+}
+
+impl SkipsEqual {
+    fn may_skip(&self, key: &Key) -> bool {
+        self.only_after.as_ref().is_none_or(|unknown| unknown.lock().is_ok_and(|unknown| unknown.contains(key)))
+    }
+
+    fn remember(&self, key: &Key, outcome: &Outcome) {
+        let Some(Ok(mut unknown)) = self.only_after.as_ref().map(Mutex::lock) else { return };
+        if matches!(outcome, Outcome::Unknown(_)) {
+            unknown.insert(key.clone());
+        } else {
+            unknown.remove(key);
+        }
+    }
 }
 
 #[async_trait]
@@ -286,12 +320,21 @@ impl Target for SkipsEqual {
         let keys: Vec<Key> = changes.iter().map(|change| change.key.clone()).collect();
         let marks = self.hashes.get(&self.pipeline, &keys).await.unwrap_or_else(|_| vec![None; keys.len()]);
         let equal = |(change, mark): (&Change, &Option<Mark>)| {
-            change.fingerprint.is_some() && mark.is_some_and(|mark| mark.fingerprint == change.fingerprint)
+            change.fingerprint.is_some()
+                && self.may_skip(&change.key)
+                && mark.is_some_and(|mark| mark.fingerprint == change.fingerprint)
         };
         let skipped: Vec<bool> = changes.iter().zip(&marks).map(equal).collect();
         let rest = changes.iter().zip(&skipped).filter(|(_, skipped)| !**skipped);
         let rest: Vec<Change> = rest.map(|(change, _)| change.clone()).collect();
-        let mut outcomes = self.target.apply(write, &rest).await.into_iter();
+        let mut outcomes = self.target.apply(write, &rest).await;
+        if self.only_after.is_some() && fastrand::u8(..4) == 0 {
+            // Answers get lost more often than the weather has it: this bug wants one of them, at one moment.
+            let lost = || Outcome::Unknown(Fault::transient("the answer was lost"));
+            outcomes.iter_mut().for_each(|outcome| *outcome = lost());
+        }
+        rest.iter().zip(&outcomes).for_each(|(change, outcome)| self.remember(&change.key, outcome));
+        let mut outcomes = outcomes.into_iter();
         let missing = || Outcome::Unknown(Fault::transient("an outcome is missing"));
         skipped
             .into_iter()
