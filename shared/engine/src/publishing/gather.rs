@@ -13,14 +13,22 @@ pub(super) struct Gathered {
     pub(super) tags: Vec<u64>,
     /// Fields of all documents.
     pub(super) shape: Option<Arc<Shape>>,
-    /// Trace of the first batch that has one.
-    pub(super) trace: Option<String>,
+    /// Where the changes of each batch begin, and its trace.
+    traces: Vec<(usize, Option<String>)>,
     /// How many of the deliveries may have been delivered before.
     pub(super) redelivered: usize,
     /// Changes, in order.
     pub(super) changes: Vec<Change>,
     /// The marker that ended the gathering.
     pub(super) fence: Option<FenceId>,
+}
+
+impl Gathered {
+    /// Trace of the batch that change `at` came in.
+    pub(super) fn trace(&self, at: usize) -> Option<&str> {
+        let batch = self.traces.partition_point(|&(begin, _)| begin <= at).checked_sub(1)?;
+        self.traces[batch].1.as_deref()
+    }
 }
 
 /// Collects deliveries by count, bytes or time. What does not fit waits in `held` for the next round.
@@ -36,8 +44,14 @@ impl Gatherer {
     /// Waits for a first delivery, then gathers until a limit is reached, a marker comes, or the documents change their
     /// shape. A delivery that was taken when the future is dropped returns with its consumer.
     pub(super) async fn next(&mut self, consumer: &mut dyn Consumer, limits: &Limits) -> Result<Gathered, Fault> {
-        let mut gathered =
-            Gathered { tags: Vec::new(), shape: None, trace: None, redelivered: 0, changes: Vec::new(), fence: None };
+        let mut gathered = Gathered {
+            tags: Vec::new(),
+            shape: None,
+            traces: Vec::new(),
+            redelivered: 0,
+            changes: Vec::new(),
+            fence: None,
+        };
         let mut bytes = 0;
         let mut deadline = Instant::now();
         loop {
@@ -69,7 +83,7 @@ impl Gatherer {
                     return Ok(gathered);
                 }
                 Message::Changes(batch) => {
-                    gathered.trace = gathered.trace.or(batch.trace);
+                    gathered.traces.push((gathered.changes.len(), batch.trace));
                     gathered.shape = Some(batch.shape);
                     gathered.changes.extend(batch.changes);
                 }

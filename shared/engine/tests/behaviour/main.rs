@@ -12,3 +12,4 @@ mod runs;
 mod slow;
 mod stand;
 mod target;
+mod traces;
