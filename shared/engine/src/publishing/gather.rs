@@ -34,15 +34,18 @@ impl Gathered {
 /// Collects deliveries by count, bytes or time. What does not fit waits in `held` for the next round.
 pub(super) struct Gatherer {
     held: VecDeque<Delivery>,
+    /// What ended the consumer behind the last deliveries.
+    failed: Option<Fault>,
 }
 
 impl Gatherer {
     pub(super) fn new() -> Self {
-        Self { held: VecDeque::new() }
+        Self { held: VecDeque::new(), failed: None }
     }
 
     /// Waits for a first delivery, then gathers until a limit is reached, a marker comes, or the documents change their
-    /// shape. A delivery that was taken when the future is dropped returns with its consumer.
+    /// shape. A delivery that was taken when the future is dropped returns with its consumer. A fault of the consumer comes
+    /// after what was gathered before it: a message that this release cannot read stops no message before it.
     pub(super) async fn next(&mut self, consumer: &mut dyn Consumer, limits: &Limits) -> Result<Gathered, Fault> {
         let mut gathered = Gathered {
             tags: Vec::new(),
@@ -57,9 +60,16 @@ impl Gatherer {
         loop {
             let delivery = match self.held.pop_front() {
                 Some(delivery) => delivery,
-                None if gathered.tags.is_empty() => consumer.next().await?,
+                None if gathered.tags.is_empty() => match self.failed.take() {
+                    Some(fault) => return Err(fault),
+                    None => consumer.next().await?,
+                },
                 None => match timeout_at(deadline, consumer.next()).await {
-                    Ok(delivery) => delivery?,
+                    Ok(Ok(delivery)) => delivery,
+                    Ok(Err(fault)) => {
+                        self.failed = Some(fault);
+                        return Ok(gathered);
+                    }
                     Err(_) => return Ok(gathered),
                 },
             };

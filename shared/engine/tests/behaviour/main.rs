@@ -8,6 +8,7 @@ mod dead;
 mod events;
 mod orphans;
 mod queue;
+mod releases;
 mod runs;
 mod slow;
 mod stand;
