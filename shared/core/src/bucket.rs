@@ -3,10 +3,10 @@
 //! Keys share prefixes with their predecessor and versions are usually those of the entry before, so that a bigint key
 //! with its version and fingerprint takes about 21 bytes.
 
-use crate::{Fault, Fingerprint, Held, Key, Mark, Reader, Version, put_bytes, put_varint};
+use crate::{Fault, Fingerprint, Formats, Held, Key, Mark, Reader, Version, put_bytes, put_varint};
 
-/// Format number of a bucket.
-const FORMAT: u8 = 1;
+/// Formats of a bucket. There was none before 1.
+const FORMATS: Formats = Formats::new(1, 1);
 
 /// A bucket is split in halves when it outgrows this many marks.
 pub const BUCKET_MARKS_MAX: usize = 1_024;
@@ -20,7 +20,7 @@ const SAME_EPOCH: u8 = 0x10;
 /// Encodes sorted marks.
 pub fn encode(marks: &[(Key, Mark)]) -> Vec<u8> {
     let mut out = Vec::with_capacity(8 + marks.len() * 24);
-    out.push(FORMAT);
+    out.push(FORMATS.own());
     put_varint(&mut out, marks.len() as u64);
     let mut key_before: &[u8] = &[];
     let mut version_before = Version::default();
@@ -58,13 +58,7 @@ pub fn encode(marks: &[(Key, Mark)]) -> Vec<u8> {
 /// Decodes a bucket. A newer format is an Unavailable fault.
 pub fn decode(bytes: &[u8]) -> Result<Vec<(Key, Mark)>, Fault> {
     let mut reader = Reader::new(bytes, "bucket of the hash store");
-    let format = reader.u8()?;
-    if format != FORMAT {
-        return Err(Fault::unavailable(format!(
-            "bucket of the hash store has format {format}; this release reads {FORMAT}"
-        ))
-        .advise("upgrade this service"));
-    }
+    FORMATS.check("bucket of the hash store", reader.u8()?)?;
     let count = reader.count()?;
     let mut marks = Vec::with_capacity(count);
     let mut key_before = Vec::new();
@@ -152,7 +146,7 @@ mod tests {
         #[test]
         fn foreign_bytes_never_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..100)) {
             let _ = decode(&bytes);
-            bytes.insert(0, FORMAT);
+            bytes.insert(0, FORMATS.own());
             let _ = decode(&bytes);
         }
     }

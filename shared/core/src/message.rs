@@ -3,10 +3,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::{Change, Fault, Field, Fingerprint, Key, Kind, Op, Reader, Shape, Version, put_bytes, put_varint};
+use crate::{Change, Fault, Field, Fingerprint, Formats, Key, Kind, Op, Reader, Shape, Version, put_bytes, put_varint};
 
-/// Format number of a message. Code of release N reads N-1; an unknown number pauses the lane, it never dead-letters.
-const FORMAT: u8 = 1;
+/// Formats of a message. There was none before 1. An unknown number pauses the lane, it never dead-letters.
+const FORMATS: Formats = Formats::new(1, 1);
 
 const CHANGES: u8 = 0;
 const FENCE: u8 = 1;
@@ -111,7 +111,7 @@ pub struct Envelope {
 impl Message {
     /// The bytes that a queue stores.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = vec![FORMAT];
+        let mut out = vec![FORMATS.own()];
         match self {
             Message::Fence(fence) => {
                 out.push(FENCE);
@@ -129,11 +129,7 @@ impl Message {
     /// Reads what [`Message::encode`] wrote. A newer format is an Unavailable fault: the message waits for newer code.
     pub fn decode(bytes: &Bytes) -> Result<Self, Fault> {
         let mut reader = Reader::new(bytes, "queue message");
-        let format = reader.u8()?;
-        if format != FORMAT {
-            return Err(Fault::unavailable(format!("queue message has format {format}; this release reads {FORMAT}"))
-                .advise("upgrade this service; the message waits in its lane"));
-        }
+        FORMATS.check("queue message", reader.u8()?)?;
         let message = match reader.u8()? {
             FENCE => {
                 let epoch = u32::try_from(reader.varint()?).map_err(|_| reader.corrupt())?;
@@ -297,7 +293,7 @@ mod tests {
         #[test]
         fn foreign_bytes_never_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..200), cut in 0usize..200) {
             let _ = Message::decode(&bytes.clone().into());
-            bytes.splice(0..0, [FORMAT, CHANGES]);
+            bytes.splice(0..0, [FORMATS.own(), CHANGES]);
             bytes.truncate(cut.max(1));
             let _ = Message::decode(&bytes.into());
         }

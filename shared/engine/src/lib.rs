@@ -24,6 +24,7 @@ mod record;
 mod refresh;
 mod spool;
 mod sweep;
+mod trace;
 
 pub use cleanup::{clean_up, last_due_ms as last_cleanup_due_ms};
 pub use epoch::{Raised, current as current_epoch, establish};
@@ -31,7 +32,8 @@ pub use fence::{raise as raise_fence, settled as fence_settled, wait_settled as 
 pub use follow::{follow, log_place};
 pub use pipeline::{DeletePolicy, Pipeline};
 pub use progress::{Counts, Progress};
-pub use publisher::publish;
+pub use publisher::{publish, publish_under};
 pub use record::{Mapping, change_of};
 pub use refresh::refresh;
 pub use sweep::{SweepReport, sweep};
+pub use trace::Trace;

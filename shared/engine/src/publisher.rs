@@ -3,11 +3,23 @@ use std::sync::Arc;
 use fides_core::decide::lane_of;
 use fides_core::{Batch, Change, Envelope, Fault, Lane, Message, Origin, Shape};
 
-use crate::Pipeline;
+use crate::{Pipeline, Trace};
 
-/// Publishes changes to their lanes, in messages of at most `batch_records_max` and about `batch_bytes_max`. Returns once
-/// every message is confirmed (L3); waits while a lane is full. After a fault any part may have been published.
+/// Publishes changes to their lanes, in messages of at most `batch_records_max` and about `batch_bytes_max`, all under one
+/// trace of their own. Returns once every message is confirmed (L3); waits while a lane is full. After a fault any part may
+/// have been published.
 pub async fn publish(
+    pipeline: &Pipeline,
+    shape: &Arc<Shape>,
+    origin: Origin,
+    changes: Vec<Change>,
+) -> Result<(), Fault> {
+    publish_under(&Trace::begin(), pipeline, shape, origin, changes).await
+}
+
+/// [`publish`] for changes that belong to a trace together with others.
+pub async fn publish_under(
+    trace: &Trace,
     pipeline: &Pipeline,
     shape: &Arc<Shape>,
     origin: Origin,
@@ -16,18 +28,26 @@ pub async fn publish(
     if changes.is_empty() {
         return Ok(());
     }
-    let envelopes = envelopes(pipeline, shape, origin, changes);
+    tracing::debug!(pipeline = %pipeline.id, ?origin, changes = changes.len(), trace = trace.traceparent(), "publishing");
+    let envelopes = envelopes(trace, pipeline, shape, origin, changes);
     pipeline.backplane.queue.publish(&envelopes).await
 }
 
-fn envelopes(pipeline: &Pipeline, shape: &Arc<Shape>, origin: Origin, changes: Vec<Change>) -> Vec<Envelope> {
+fn envelopes(
+    trace: &Trace,
+    pipeline: &Pipeline,
+    shape: &Arc<Shape>,
+    origin: Origin,
+    changes: Vec<Change>,
+) -> Vec<Envelope> {
     let limits = &pipeline.limits;
     let lanes = limits.lanes.max(1);
     let mut open: Vec<(Vec<Change>, usize)> = (0..lanes).map(|_| (Vec::new(), 0)).collect();
     let mut sealed = Vec::new();
     let mut seal = |index: u16, changes: Vec<Change>| {
         let lane = Lane { pipeline: pipeline.id.clone(), index };
-        let batch = Batch { origin, trace: None, shape: shape.clone(), changes };
+        let trace = Some(trace.traceparent().to_owned());
+        let batch = Batch { origin, trace, shape: shape.clone(), changes };
         sealed.push(Envelope { lane, message: Message::Changes(batch) });
     };
     for change in changes {

@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use fides_core::{Fault, FaultKind, Key, Mark, Reader, bucket, put_bytes, put_varint};
+use fides_core::{Fault, FaultKind, Formats, Key, Mark, Reader, bucket, put_bytes, put_varint};
 
 use crate::fault::GIVE_UP;
 
-/// Format number of a base.
-const FORMAT: u8 = 1;
+/// Formats of a base; the scripts know them too. There was none before 1.
+const FORMATS: Formats = Formats::new(1, 1);
 /// Format number, generation, write counter, whether there is a summary, summary, bytes of the tail, marks that may exist.
 pub(super) const HEADER_BYTES: usize = 1 + 8 + 8 + 1 + 16 + 4 + 4;
 
@@ -35,10 +35,7 @@ impl Header {
             return Err(Fault::unavailable("a bucket of marks is gone: a part of the data was lost").advise(GIVE_UP));
         }
         let mut reader = Reader::new(base, "bucket of the hash store");
-        let format = reader.u8().map_err(as_unavailable)?;
-        if format != FORMAT {
-            return Err(unknown_format(format));
-        }
+        FORMATS.check("a bucket of the hash store", reader.u8().map_err(as_unavailable)?)?;
         let read = |reader: &mut Reader<'_>| {
             let generation = reader.array()?;
             let writes = u64::from_be_bytes(reader.array()?);
@@ -169,7 +166,7 @@ impl Patch {
 }
 
 fn unknown_format(format: u8) -> Fault {
-    Fault::unavailable(format!("a bucket of the hash store has format {format}; this release reads {FORMAT}"))
+    Fault::unavailable(format!("a patch of a bucket has format {format}, which this release does not read"))
         .advise("upgrade this service")
 }
 
@@ -341,7 +338,7 @@ mod tests {
                     prop_assert_eq!(fault.kind, FaultKind::Unavailable);
                     prop_assert!(fault.advice.is_some());
                 }
-                base.insert(0, FORMAT);
+                base.insert(0, FORMATS.own());
             }
             if let Err(fault) = merge(Vec::new(), &tail, |_| true) {
                 prop_assert_eq!(fault.kind, FaultKind::Unavailable);

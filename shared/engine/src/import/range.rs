@@ -10,7 +10,7 @@ use super::snapshots::Snapshots;
 use crate::lease::Held;
 use crate::publishing::Worker;
 use crate::spool::{self, Source};
-use crate::{Counts, Mapping, Pipeline, Progress, fence, persisted, publisher};
+use crate::{Counts, Mapping, Pipeline, Progress, Trace, fence, persisted, publisher};
 
 /// The durable state of one range of a run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -140,13 +140,14 @@ impl RangeReader<'_> {
         let mut mapping = Mapping::new(&*pipeline.mapper, &pipeline.selection, &pipeline.limits);
         let mut comparing = Comparing::begin(hashes, &pipeline.id, range, after, page).await?;
         let mut counts = Counts { read: page.len() as u64, ..Counts::default() };
+        let trace = Trace::begin();
         while let Some(work) = comparing.next().await? {
             if !work.summaries.is_empty() {
                 hashes.summarise(&pipeline.id, &work.summaries).await?;
             }
             if self.mode == Mode::Delta {
                 Progress::add(&self.worker.progress.summarised, work.summarised);
-                self.send(&mut mapping, page, &work.changed).await?;
+                self.send(&trace, &mut mapping, page, &work.changed).await?;
                 counts.published += work.changed.len() as u64;
                 counts.unchanged += work.unchanged as u64;
                 counts.still_dead += work.dead as u64;
@@ -157,20 +158,26 @@ impl RangeReader<'_> {
             spool::put(pipeline, self.run, Source::Listing, &unmet).await?;
         }
         if self.mode == Mode::Full {
-            self.send(&mut mapping, page, &(0..page.len()).collect::<Vec<_>>()).await?;
+            self.send(&trace, &mut mapping, page, &(0..page.len()).collect::<Vec<_>>()).await?;
             counts.published = page.len() as u64;
         }
         Ok(counts)
     }
 
     /// Sends records of a page, in portions of about two messages a lane, so that what is in memory does not grow with it.
-    async fn send(&self, mapping: &mut Mapping<'_>, page: &Page, records: &[usize]) -> Result<(), Fault> {
+    async fn send(
+        &self,
+        trace: &Trace,
+        mapping: &mut Mapping<'_>,
+        page: &Page,
+        records: &[usize],
+    ) -> Result<(), Fault> {
         let (pipeline, limits) = (self.pipeline, &self.pipeline.limits);
         let forced = self.mode == Mode::Full;
         let portion = (2 * limits.batch_records_max * usize::from(limits.lanes)).max(1);
         for portion in records.chunks(portion) {
             let changes = portion.iter().map(|&at| mapping.change(page, at, forced)).collect();
-            publisher::publish(pipeline, pipeline.shape(), Origin::Import, changes).await?;
+            publisher::publish_under(trace, pipeline, pipeline.shape(), Origin::Import, changes).await?;
         }
         Ok(())
     }

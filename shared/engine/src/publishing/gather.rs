@@ -13,8 +13,8 @@ pub(super) struct Gathered {
     pub(super) tags: Vec<u64>,
     /// Fields of all documents.
     pub(super) shape: Option<Arc<Shape>>,
-    /// Trace of the first batch that has one.
-    pub(super) trace: Option<String>,
+    /// Where the changes of each batch begin, and its trace.
+    traces: Vec<(usize, Option<String>)>,
     /// How many of the deliveries may have been delivered before.
     pub(super) redelivered: usize,
     /// Changes, in order.
@@ -23,29 +23,53 @@ pub(super) struct Gathered {
     pub(super) fence: Option<FenceId>,
 }
 
+impl Gathered {
+    /// Trace of the batch that change `at` came in.
+    pub(super) fn trace(&self, at: usize) -> Option<&str> {
+        let batch = self.traces.partition_point(|&(begin, _)| begin <= at).checked_sub(1)?;
+        self.traces[batch].1.as_deref()
+    }
+}
+
 /// Collects deliveries by count, bytes or time. What does not fit waits in `held` for the next round.
 pub(super) struct Gatherer {
     held: VecDeque<Delivery>,
+    /// What ended the consumer behind the last deliveries.
+    failed: Option<Fault>,
 }
 
 impl Gatherer {
     pub(super) fn new() -> Self {
-        Self { held: VecDeque::new() }
+        Self { held: VecDeque::new(), failed: None }
     }
 
     /// Waits for a first delivery, then gathers until a limit is reached, a marker comes, or the documents change their
-    /// shape. A delivery that was taken when the future is dropped returns with its consumer.
+    /// shape. A delivery that was taken when the future is dropped returns with its consumer. A fault of the consumer comes
+    /// after what was gathered before it: a message that this release cannot read stops no message before it.
     pub(super) async fn next(&mut self, consumer: &mut dyn Consumer, limits: &Limits) -> Result<Gathered, Fault> {
-        let mut gathered =
-            Gathered { tags: Vec::new(), shape: None, trace: None, redelivered: 0, changes: Vec::new(), fence: None };
+        let mut gathered = Gathered {
+            tags: Vec::new(),
+            shape: None,
+            traces: Vec::new(),
+            redelivered: 0,
+            changes: Vec::new(),
+            fence: None,
+        };
         let mut bytes = 0;
         let mut deadline = Instant::now();
         loop {
             let delivery = match self.held.pop_front() {
                 Some(delivery) => delivery,
-                None if gathered.tags.is_empty() => consumer.next().await?,
+                None if gathered.tags.is_empty() => match self.failed.take() {
+                    Some(fault) => return Err(fault),
+                    None => consumer.next().await?,
+                },
                 None => match timeout_at(deadline, consumer.next()).await {
-                    Ok(delivery) => delivery?,
+                    Ok(Ok(delivery)) => delivery,
+                    Ok(Err(fault)) => {
+                        self.failed = Some(fault);
+                        return Ok(gathered);
+                    }
                     Err(_) => return Ok(gathered),
                 },
             };
@@ -69,7 +93,7 @@ impl Gatherer {
                     return Ok(gathered);
                 }
                 Message::Changes(batch) => {
-                    gathered.trace = gathered.trace.or(batch.trace);
+                    gathered.traces.push((gathered.changes.len(), batch.trace));
                     gathered.shape = Some(batch.shape);
                     gathered.changes.extend(batch.changes);
                 }

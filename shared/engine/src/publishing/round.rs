@@ -25,6 +25,14 @@ pub(super) struct Round<'a> {
     pub(super) portion: &'a Portion,
 }
 
+/// What is known of a change before applying, beside itself.
+#[derive(Clone, Copy)]
+struct Known<'a> {
+    mark: Option<Mark>,
+    /// Of the batch that it came in.
+    trace: Option<&'a str>,
+}
+
 /// What is known of each change after applying.
 #[derive(Default)]
 struct Settlement {
@@ -51,45 +59,41 @@ impl Round<'_> {
         let refreshed = self.refreshed(&gathered.changes, &orphans).await?;
 
         let mut settlement = Settlement::default();
-        let trace = gathered.trace.as_deref();
-        let queued: Vec<_> = admitted.into_iter().map(|at| (gathered.changes[at].clone(), marks[at])).collect();
-        let refreshed: Vec<_> = refreshed.into_iter().map(|change| (change, None)).collect();
+        let known = |at: usize| Known { mark: marks[at], trace: gathered.trace(at) };
+        let queued: Vec<_> = admitted.into_iter().map(|at| (gathered.changes[at].clone(), known(at))).collect();
+        // They come from the host, not from a message.
+        let unknown = Known { mark: None, trace: None };
+        let refreshed: Vec<_> = refreshed.into_iter().map(|change| (change, unknown)).collect();
         let mapped = pipeline.shape();
         if **mapped == **shape {
             let all = queued.into_iter().chain(refreshed).collect();
-            self.write(shape, all, trace, &mut settlement).await;
+            self.write(shape, all, &mut settlement).await;
         } else {
             // Rows are positional: each is written in the shape that it was mapped with.
-            self.write(shape, queued, trace, &mut settlement).await;
-            self.write(mapped, refreshed, trace, &mut settlement).await;
+            self.write(shape, queued, &mut settlement).await;
+            self.write(mapped, refreshed, &mut settlement).await;
         }
         self.record(settlement).await
     }
 
     /// Buries what was rejected and applies the rest, each with its mark, unless an earlier part of the round is to be
     /// delivered again.
-    async fn write(
-        &self,
-        shape: &Shape,
-        changes: Vec<(Change, Option<Mark>)>,
-        trace: Option<&str>,
-        settlement: &mut Settlement,
-    ) {
+    async fn write(&self, shape: &Shape, changes: Vec<(Change, Known<'_>)>, settlement: &mut Settlement) {
         if settlement.pause.is_some() {
             return;
         }
         let mut batch: Vec<Change> = Vec::with_capacity(changes.len());
-        let mut known: Vec<Option<Mark>> = Vec::with_capacity(changes.len());
-        for (change, mark) in changes {
+        let mut known: Vec<Known<'_>> = Vec::with_capacity(changes.len());
+        for (change, it) in changes {
             if let Op::Reject { reason, record } = &change.op {
                 let fault = Fault::permanent(reason.clone());
-                settlement.bury(&change, &fault, record.clone(), 1, trace);
+                settlement.bury(&change, &fault, record.clone(), 1, it.trace);
             } else {
-                known.push(mark);
+                known.push(it);
                 batch.push(change);
             }
         }
-        self.apply(shape, batch, known, trace, settlement).await;
+        self.apply(shape, batch, known, settlement).await;
     }
 
     /// More dead letters than the limit are a broken mapping or target, not broken records: the lane waits until a person
@@ -123,8 +127,7 @@ impl Round<'_> {
         &self,
         shape: &Shape,
         mut batch: Vec<Change>,
-        mut known: Vec<Option<Mark>>,
-        trace: Option<&str>,
+        mut known: Vec<Known<'_>>,
         settlement: &mut Settlement,
     ) {
         let write = Write { sink: &self.pipeline.sink, shape, lane: self.lane, token: self.token };
@@ -134,8 +137,8 @@ impl Round<'_> {
             }
             let outcomes = self.apply_portions(&write, &batch).await;
             let mut deferred = Vec::new();
-            for ((change, mark), outcome) in batch.drain(..).zip(known.drain(..)).zip(outcomes) {
-                let was_dead = dead::is_dead(mark.as_ref());
+            for ((change, it), outcome) in batch.drain(..).zip(known.drain(..)).zip(outcomes) {
+                let was_dead = dead::is_dead(it.mark.as_ref());
                 match outcome {
                     Outcome::Applied => {
                         Progress::add(&self.progress.written, 1);
@@ -147,10 +150,10 @@ impl Round<'_> {
                         settlement.pause.get_or_insert(fault);
                     }
                     Outcome::Failed(fault) => match disposition(fault.kind, u32::MAX, &self.pipeline.limits) {
-                        Disposition::Defer if attempt < DEFERRED_ATTEMPTS_MAX => deferred.push((change, mark)),
+                        Disposition::Defer if attempt < DEFERRED_ATTEMPTS_MAX => deferred.push((change, it)),
                         Disposition::Defer | Disposition::Dead => {
                             let body = record::bounded(document(shape, &change));
-                            settlement.bury(&change, &fault, body, attempt, trace);
+                            settlement.bury(&change, &fault, body, attempt, it.trace);
                         }
                         _ => {
                             settlement.pause.get_or_insert(fault);
@@ -209,7 +212,7 @@ impl Round<'_> {
             let mut letters = settlement.letters;
             for letter in &mut letters {
                 (letter.first_ms, letter.last_ms) = (now_ms, now_ms);
-                tracing::warn!(pipeline = %id, key = %letter.key, reason = letter.reason, "dead letter");
+                tracing::warn!(pipeline = %id, key = %letter.key, reason = letter.reason, trace = letter.trace, "dead letter");
             }
             dead.put(id, &letters).await?;
             Progress::add(&self.progress.dead, letters.len());

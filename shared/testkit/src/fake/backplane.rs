@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
 use fides_core::port::{Backplane, DeadLetter};
 use fides_core::{Fault, Key, Lane, Mark, PipelineId};
 use tokio::sync::Notify;
@@ -137,6 +138,18 @@ impl Disk {
             lane.owner = None;
         }
         self.0.lanes_changed.notify_waiters();
+    }
+
+    /// Puts bytes behind a lane's messages, as a newer release may.
+    pub fn enqueue(&self, lane: &Lane, bytes: impl Into<Bytes>) {
+        let stored = Stored { bytes: bytes.into(), delivered: false };
+        lock(&self.0.state).lanes.entry(lane.clone()).or_default().ready.push_back(stored);
+        self.0.lanes_changed.notify_waiters();
+    }
+
+    /// Takes the message at the head of a lane, if it is in nobody's hand, as a newer release does that consumes it.
+    pub fn dequeue(&self, lane: &Lane) -> Option<Bytes> {
+        lock(&self.0.state).lanes.get_mut(lane)?.ready.pop_front().map(|stored| stored.bytes)
     }
 
     /// Takes back up to the last `count` writes of the hash and state store, which must be remembered; how many it

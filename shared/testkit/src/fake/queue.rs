@@ -95,10 +95,14 @@ impl Consumer for FakeConsumer {
         self.process
             .wait(|state| {
                 let lane = self.own(state)?;
-                let Some(stored) = lane.ready.pop_front() else {
+                // Looked at first: a message that cannot be read stays where it is.
+                let Some(stored) = lane.ready.front() else {
                     return Ok(None);
                 };
                 let message = Message::decode(&stored.bytes)?;
+                let Some(stored) = lane.ready.pop_front() else {
+                    return Ok(None);
+                };
                 let redelivered = stored.delivered;
                 lane.tags += 1;
                 lane.unsettled.insert(lane.tags, stored);
