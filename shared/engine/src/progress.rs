@@ -3,7 +3,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use fides_core::Limits;
 use tokio::time::Instant;
+
+use crate::publishing::Recent;
 
 /// What a run has done so far, counted in records. Shared by all tasks of a run; reading it costs nothing.
 #[derive(Debug, Default)]
@@ -26,6 +29,8 @@ pub struct Progress {
     pub written: AtomicU64,
     /// Dropped by a consumer, because the mark is newer.
     pub stale: AtomicU64,
+    /// Not written, because the target holds a newer version.
+    pub newer: AtomicU64,
     /// Became dead letters.
     pub dead: AtomicU64,
     /// Pages read again because a run was resumed or a call was repeated.
@@ -37,8 +42,8 @@ pub struct Progress {
     /// Lanes that this process works on.
     pub lanes: AtomicU64,
     troubled: Mutex<BTreeMap<u16, Trouble>>,
-    /// Dead letters and written records that were judged, and do not count any more.
-    forgiven: Mutex<(u64, u64)>,
+    /// What came to an end lately, and whether well.
+    recent: Mutex<Recent>,
     phase: Mutex<&'static str>,
     /// The run that is counted.
     run: Mutex<String>,
@@ -84,17 +89,17 @@ impl Progress {
         counter.load(Ordering::Relaxed)
     }
 
-    /// Of how many records that came to an end how many became dead letters: `(dead, all)`, since they were last forgiven.
-    pub fn dead_of(&self) -> (u64, u64) {
-        let forgiven = self.forgiven.lock().map(|forgiven| *forgiven).unwrap_or_default();
-        let dead = Self::get(&self.dead).saturating_sub(forgiven.0);
-        (dead, dead + Self::get(&self.written).saturating_sub(forgiven.1))
+    /// Counts records that came to an end, and returns what came to an end lately.
+    pub(crate) fn count_ended(&self, dead: u64, written: u64, limits: &Limits) -> Recent {
+        let Ok(mut recent) = self.recent.lock() else { return Recent::default() };
+        recent.count(dead, written, limits);
+        *recent
     }
 
     /// Counts anew: somebody has looked after the dead letters.
-    pub fn forgive_dead(&self) {
-        if let Ok(mut forgiven) = self.forgiven.lock() {
-            *forgiven = (Self::get(&self.dead), Self::get(&self.written));
+    pub(crate) fn forgive_dead(&self) {
+        if let Ok(mut recent) = self.recent.lock() {
+            *recent = Recent::default();
         }
     }
 

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use fides_core::decide::backoff_ms_max;
-use fides_core::{Fault, FaultKind, Lane};
+use fides_core::{Fault, FaultKind, Lane, Limits};
 use tokio_util::sync::CancellationToken;
 
 use super::Worker;
 use super::claim::claim;
 use super::gather::Gatherer;
+use super::poison;
 use super::portion::Portion;
 use super::round::Round;
 use crate::lease::Held;
@@ -25,18 +26,18 @@ pub(super) async fn consume_lane(pipeline: &Pipeline, worker: &Worker, lane: &La
     let mut failures = 0u32;
     let portion = Portion::new(pipeline.limits.apply_records_max, pipeline.limits.write_timeout_ms_max);
     while !stop.is_cancelled() {
-        let mut worked = false;
+        let mut turn = Turn::default();
         // A round is never cut in the middle by a stop: `own` looks at the token between rounds.
-        let wait_ms = match own(pipeline, worker, lane, &portion, stop, &mut worked).await {
+        let wait_ms = match own(pipeline, worker, lane, &portion, stop, &mut turn).await {
             Ok(Owned::Stopped) => break,
             Ok(Owned::Elsewhere) => pipeline.limits.lease_ms / ASKS_PER_LEASE,
             Err(fault) => {
-                failures = if worked { 1 } else { failures + 1 };
+                failures = if turn.worked { 1 } else { failures + 1 };
                 worker.progress.pause(lane.index, format!("lane {lane} waits: {fault}"));
                 tracing::warn!(%lane, failures, %fault, "lane paused");
                 match fault.kind {
                     FaultKind::Throttled { after } => u64::try_from(after.as_millis()).unwrap_or(u64::MAX),
-                    _ => fastrand::u64(1..=backoff_ms_max(failures, &pipeline.limits).clamp(1, PROBE_MS_MAX)),
+                    _ => turn.wait_ms(failures, &pipeline.limits),
                 }
             }
         };
@@ -48,9 +49,32 @@ pub(super) async fn consume_lane(pipeline: &Pipeline, worker: &Worker, lane: &La
     worker.progress.resume(lane.index);
 }
 
-/// A paused lane is tried again at least this often: whatever it waits for, it goes on soon after. The guard decides
-/// whether a probe reaches the other side.
+/// A lane that is paused before it consumes is tried again at least this often: whatever it waits for, it goes on soon
+/// after. The guard decides whether a probe reaches the other side.
 const PROBE_MS_MAX: u64 = 1_000;
+/// One whose deliveries were returned waits longer: a broker counts how often it delivers a message, and gives up on one
+/// that it has delivered a million times. That is a year of such waits.
+const REDELIVER_MS_MAX: u64 = 30_000;
+
+/// How far a lane came before a fault.
+#[derive(Default)]
+struct Turn {
+    /// It consumed: its deliveries return.
+    consumed: bool,
+    /// It settled some.
+    worked: bool,
+}
+
+impl Turn {
+    fn wait_ms(&self, failures: u32, limits: &Limits) -> u64 {
+        if !self.consumed {
+            return fastrand::u64(1..=backoff_ms_max(failures, limits).clamp(1, PROBE_MS_MAX));
+        }
+        let limits = Limits { retry_cap_ms: REDELIVER_MS_MAX, ..limits.clone() };
+        let most = backoff_ms_max(failures, &limits).max(1);
+        fastrand::u64(most.div_ceil(2)..=most)
+    }
+}
 
 /// How owning a lane ended without a fault.
 enum Owned {
@@ -67,12 +91,12 @@ async fn own(
     lane: &Lane,
     portion: &Portion,
     stop: &CancellationToken,
-    worked: &mut bool,
+    turn: &mut Turn,
 ) -> Result<Owned, Fault> {
     let state = &*pipeline.backplane.state;
     let lease = Held::take(state, format!("lane/{lane}"), &worker.holder, pipeline.limits.lease_ms).await?;
     let Some(lease) = lease else { return Ok(Owned::Elsewhere) };
-    lease.during(work(pipeline, worker, lane, &lease, portion, stop, worked)).await?;
+    lease.during(work(pipeline, worker, lane, &lease, portion, stop, turn)).await?;
     lease.release().await;
     Ok(Owned::Stopped)
 }
@@ -84,15 +108,18 @@ async fn work(
     lease: &Held<'_>,
     portion: &Portion,
     stop: &CancellationToken,
-    worked: &mut bool,
+    turn: &mut Turn,
 ) -> Result<(), Fault> {
     // L11: a hash store that is not the one of this epoch answers "no mark" for everything: nothing may be applied before
     // the epoch has risen.
     if !epoch::is_current(pipeline).await? {
         epoch::establish(pipeline).await?;
     }
+    // Before anything is consumed, so that nothing is delivered in vain.
+    poison::gate(pipeline, &worker.progress).await?;
     let token = claim(pipeline, lane, lease).await?;
     let mut consumer = pipeline.backplane.queue.consume(lane).await?;
+    turn.consumed = true;
     let mut gatherer = Gatherer::new();
     let round = Round { pipeline, progress: &worker.progress, lane, token, portion };
     worker.progress.retry(lane.index);
@@ -123,6 +150,6 @@ async fn work(
         // L2: applied, marked, and only now settled.
         consumer.settle(&gathered.tags).await?;
         worker.progress.resume(lane.index);
-        *worked = true;
+        turn.worked = true;
     }
 }

@@ -4,12 +4,14 @@ mod claim;
 mod gather;
 mod lane;
 mod orphans;
+mod poison;
 mod portion;
 mod round;
 mod share;
 
 use std::sync::Arc;
 
+pub(crate) use poison::Recent;
 pub use share::consume_lanes;
 
 use crate::Progress;

@@ -9,6 +9,7 @@ use fides_core::{Change, Fault, FaultKind, Held, Key, Lane, Mark, Op, Shape};
 use tokio::time::Instant;
 
 use super::gather::Gathered;
+use super::poison;
 use super::portion::Portion;
 use crate::{Pipeline, Progress, dead, record};
 
@@ -36,9 +37,14 @@ struct Known<'a> {
 /// What is known of each change after applying.
 #[derive(Default)]
 struct Settlement {
+    /// Of what the target holds now.
     marks: Vec<(Key, Mark)>,
     letters: Vec<DeadLetter>,
+    /// Of what the letters are about.
+    buried: Vec<(Key, Mark)>,
     revived: Vec<Key>,
+    /// Some of it may have been a letter in an attempt that ended before its mark said so.
+    redelivered: bool,
     distrusted: Vec<Key>,
     pause: Option<Fault>,
 }
@@ -48,7 +54,7 @@ impl Round<'_> {
     /// `Err`: something is not; the deliveries must return to the lane.
     pub(super) async fn run(&self, gathered: &Gathered) -> Result<(), Fault> {
         let Some(shape) = &gathered.shape else { return Ok(()) };
-        self.check_dead_rate().await?;
+        poison::gate(self.pipeline, self.progress).await?;
         let pipeline = self.pipeline;
         let hashes = &*pipeline.backplane.hashes;
         let keys: Vec<Key> = gathered.changes.iter().map(|change| change.key.clone()).collect();
@@ -58,7 +64,7 @@ impl Round<'_> {
         let (orphans, admitted) = self.orphans(&gathered.changes, &marks, admitted).await?;
         let refreshed = self.refreshed(&gathered.changes, &orphans).await?;
 
-        let mut settlement = Settlement::default();
+        let mut settlement = Settlement { redelivered: gathered.redelivered > 0, ..Settlement::default() };
         let known = |at: usize| Known { mark: marks[at], trace: gathered.trace(at) };
         let queued: Vec<_> = admitted.into_iter().map(|at| (gathered.changes[at].clone(), known(at))).collect();
         // They come from the host, not from a message.
@@ -96,32 +102,6 @@ impl Round<'_> {
         self.apply(shape, batch, known, settlement).await;
     }
 
-    /// More dead letters than the limit are a broken mapping or target, not broken records: the lane waits until a person
-    /// has replayed or dropped them.
-    async fn check_dead_rate(&self) -> Result<(), Fault> {
-        let limits = &self.pipeline.limits;
-        let (dead, all) = self.progress.dead_of();
-        // Counted in f64 on purpose: a ratio of counts, not a datum.
-        #[allow(clippy::cast_precision_loss)]
-        let ratio = dead as f64 / all.max(1) as f64;
-        if dead <= limits.dead_count_min || ratio <= limits.dead_ratio_max {
-            return Ok(());
-        }
-        let kept = self.pipeline.backplane.dead.count(&self.pipeline.id).await?;
-        if kept <= limits.dead_count_min {
-            self.progress.forgive_dead();
-            return Ok(());
-        }
-        Err(Fault::unavailable(format!(
-            "{dead} of {all} records became dead letters, and {kept} are kept; dead_ratio_max allows {:.1} %",
-            limits.dead_ratio_max * 100.0
-        ))
-        .advise(format!(
-            "see `fides dead list`, mend the cause, then replay or drop them: it goes on when at most {} are left",
-            limits.dead_count_min
-        )))
-    }
-
     /// Applies the batch, and what was deferred again behind the others.
     async fn apply(
         &self,
@@ -144,7 +124,12 @@ impl Round<'_> {
                         Progress::add(&self.progress.written, 1);
                         settlement.applied(&change, was_dead);
                     }
-                    Outcome::Stale => settlement.stale(&change, was_dead),
+                    Outcome::Stale => {
+                        Progress::add(&self.progress.newer, 1);
+                        tracing::warn!(pipeline = %self.pipeline.id, key = %change.key, version = %change.version,
+                            "not written: the target holds a newer version");
+                        settlement.stale(&change, was_dead);
+                    }
                     Outcome::Unknown(fault) => {
                         settlement.distrusted.push(change.key);
                         settlement.pause.get_or_insert(fault);
@@ -203,23 +188,15 @@ impl Round<'_> {
         }
     }
 
-    /// Makes durable what is known. Dead letters before their marks, marks before anything is settled (L2).
+    /// Makes durable what is known. Marks before anything is settled (L2), and dead letters before their marks. What was
+    /// written is marked also where a letter finds no room: it would be written again with every attempt.
     async fn record(&self, settlement: Settlement) -> Result<(), Fault> {
-        let Backplane { hashes, dead, state, .. } = &self.pipeline.backplane;
+        let Backplane { hashes, dead, .. } = &self.pipeline.backplane;
         let id = &self.pipeline.id;
-        if !settlement.letters.is_empty() {
-            let now_ms = state.now_ms().await?;
-            let mut letters = settlement.letters;
-            for letter in &mut letters {
-                (letter.first_ms, letter.last_ms) = (now_ms, now_ms);
-                tracing::warn!(pipeline = %id, key = %letter.key, reason = letter.reason, trace = letter.trace, "dead letter");
-            }
-            dead.put(id, &letters).await?;
-            Progress::add(&self.progress.dead, letters.len());
-        }
         if !settlement.revived.is_empty() {
             dead.remove(id, &settlement.revived).await?;
         }
+        let written = settlement.marks.len() as u64;
         if !settlement.marks.is_empty() {
             hashes.advance(id, &settlement.marks).await?;
         }
@@ -227,7 +204,26 @@ impl Round<'_> {
             // L5: nobody knows what the target holds now; an import must send these again, whatever they equal.
             hashes.distrust(id, &settlement.distrusted).await?;
         }
+        let buried = settlement.letters.len();
+        if buried > 0 {
+            self.bury(settlement.letters).await?;
+            hashes.advance(id, &settlement.buried).await?;
+            Progress::add(&self.progress.dead, buried);
+        }
+        poison::judge(self.pipeline, self.progress, buried as u64, written).await?;
         settlement.pause.map_or(Ok(()), Err)
+    }
+
+    /// Keeps letters durably.
+    async fn bury(&self, mut letters: Vec<DeadLetter>) -> Result<(), Fault> {
+        let Backplane { dead, state, .. } = &self.pipeline.backplane;
+        let id = &self.pipeline.id;
+        let now_ms = state.now_ms().await?;
+        for letter in &mut letters {
+            (letter.first_ms, letter.last_ms) = (now_ms, now_ms);
+            tracing::warn!(pipeline = %id, key = %letter.key, reason = letter.reason, trace = letter.trace, "dead letter");
+        }
+        dead.put(id, &letters).await
     }
 }
 
@@ -235,7 +231,12 @@ impl Settlement {
     fn applied(&mut self, change: &Change, was_dead: bool) {
         let held = if matches!(change.op, Op::Upsert(_)) { Held::Present } else { Held::Absent };
         self.marks.push((change.key.clone(), Mark { version: change.version, fingerprint: change.fingerprint, held }));
-        if was_dead {
+        self.revive(change, was_dead);
+    }
+
+    /// Its letter, if there is one, is out of date.
+    fn revive(&mut self, change: &Change, was_dead: bool) {
+        if was_dead || self.redelivered {
             self.revived.push(change.key.clone());
         }
     }
@@ -245,9 +246,7 @@ impl Settlement {
     fn stale(&mut self, change: &Change, was_dead: bool) {
         let mark = Mark { version: change.version, fingerprint: None, held: Held::Present };
         self.marks.push((change.key.clone(), mark));
-        if was_dead {
-            self.revived.push(change.key.clone());
-        }
+        self.revive(change, was_dead);
     }
 
     fn bury(&mut self, change: &Change, fault: &Fault, record: String, attempts: u32, trace: Option<&str>) {
@@ -263,7 +262,7 @@ impl Settlement {
         });
         // What another record stood in the way of may be well by the next import, which therefore sends it again.
         let fingerprint = change.fingerprint.filter(|_| fault.kind == FaultKind::Permanent);
-        self.marks.push((change.key.clone(), Mark { version: change.version, fingerprint, held: Held::Dead }));
+        self.buried.push((change.key.clone(), Mark { version: change.version, fingerprint, held: Held::Dead }));
     }
 }
 
