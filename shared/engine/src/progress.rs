@@ -47,6 +47,8 @@ pub struct Progress {
     phase: Mutex<&'static str>,
     /// The run that is counted.
     run: Mutex<String>,
+    /// What earlier processes had done of it.
+    earlier: Mutex<Counts>,
     /// Reading the host failed.
     host_failed: AtomicBool,
 }
@@ -182,6 +184,19 @@ impl Progress {
             run.clone_into(&mut current);
         }
         is_other
+    }
+
+    /// What earlier processes had done of the run that is counted.
+    pub fn earlier(&self) -> Counts {
+        self.earlier.lock().map(|earlier| *earlier).unwrap_or_default()
+    }
+
+    /// Adds what an earlier process compared and published.
+    pub(crate) fn count_earlier(&self, counts: &Counts) {
+        if let Ok(mut earlier) = self.earlier.lock() {
+            earlier.add(counts);
+        }
+        self.count(counts);
     }
 
     /// Adds what was compared and published.

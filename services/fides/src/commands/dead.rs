@@ -84,7 +84,11 @@ pub async fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
             let keys = keys(letters(&pipeline, chosen).await?);
             dead::drop_letters(&pipeline, &keys).await?;
             told(&chosen.which, &json!({ "dropped": keys.len() }), || {
-                Text::of(format_args!("{} dropped.", present::count(keys.len() as u64, "dead letter")))
+                Text::of(format_args!(
+                    "{} dropped. The target stays as it is until the host changes the records, or `fides sync --once \
+                     --full` sends them.",
+                    present::count(keys.len() as u64, "dead letter")
+                ))
             })?;
             Ok(Exit::Ok)
         }

@@ -62,6 +62,7 @@ fn told_mark(story: &Explanation) -> String {
     let held = match held {
         Held::Present => "the target holds version",
         Held::Absent => "the target holds nothing since version",
+        Held::Dead if story.dead.is_none() => "a dropped dead letter was version",
         Held::Dead => "a dead letter is version",
     };
     let equal = match fingerprint {

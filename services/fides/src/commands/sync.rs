@@ -94,6 +94,10 @@ pub struct Row {
     pub avoided_percent: Option<f64>,
     pub deleted: u64,
     pub dead: u64,
+    /// Not written, because the target holds a newer version.
+    pub newer: u64,
+    /// Records that an interrupted run had read before, and that this one did not read again.
+    pub read_before: u64,
     pub seconds: f64,
     /// Why the clean-up deleted nothing.
     pub refused: Option<String>,
@@ -105,16 +109,21 @@ impl Row {
     pub fn of(outcome: &Outcome) -> Self {
         let progress = &outcome.progress;
         let report = outcome.report.as_ref();
-        let (read, unchanged) = (Progress::get(&progress.read), Progress::get(&progress.unchanged));
+        // Only what this process did: of what an earlier one published, nobody knows here how much it has written.
+        let before = progress.earlier();
+        let own = |counter, before: u64| Progress::get(counter).saturating_sub(before);
+        let (read, unchanged) = (own(&progress.read, before.read), own(&progress.unchanged, before.unchanged));
         Self {
             pipeline: outcome.pipeline.to_string(),
             read,
             unchanged,
-            published: Progress::get(&progress.published),
+            published: own(&progress.published, before.published),
             written: Progress::get(&progress.written),
             avoided_percent: present::percent(unchanged, read),
-            deleted: Progress::get(&progress.deletions),
+            deleted: own(&progress.deletions, before.deletions),
             dead: outcome.dead,
+            newer: Progress::get(&progress.newer),
+            read_before: before.read,
             seconds: outcome.seconds,
             refused: report.ok().and_then(|report| report.sweep.refused.clone()),
             error: report.err().map(ToString::to_string),
@@ -153,6 +162,14 @@ fn told(rows: &[Row]) -> Table {
 fn conclude(outcomes: Vec<Outcome>, stop: &Stop) -> Exit {
     let mut exit = Exit::Ok;
     for outcome in outcomes {
+        let (pipeline, progress) = (outcome.pipeline.as_str(), &outcome.progress);
+        let (before, newer) = (progress.earlier().read, Progress::get(&progress.newer));
+        if before > 0 {
+            present::note(&present::gone_on(pipeline, before));
+        }
+        if newer > 0 {
+            present::warn(&present::not_overwritten(pipeline, newer));
+        }
         match outcome.report {
             Ok(report) => {
                 if let Some(why) = report.sweep.refused {

@@ -160,6 +160,19 @@ pub fn refusal(pipeline: &str, why: &str) -> String {
     format!("{pipeline}: nothing was deleted: {why}")
 }
 
+/// A run that an earlier process began.
+pub fn gone_on(pipeline: &str, read_before: u64) -> String {
+    format!("{pipeline}: went on with an interrupted run, which had read {} before", count(read_before, "record"))
+}
+
+/// Writes that the target's newer versions refused, and where to look.
+pub fn not_overwritten(pipeline: &str, newer: u64) -> String {
+    format!(
+        "{pipeline}: {} not written, because the target holds a newer version; see `fides verify {pipeline}`",
+        count(newer, "record")
+    )
+}
+
 /// Dead letters, and where to look.
 pub fn buried(pipeline: &str, letters: u64) -> String {
     format!("{pipeline}: {}; see `fides dead list {pipeline}`", count(letters, "dead letter"))

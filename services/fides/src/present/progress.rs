@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use fides_engine::{Pipeline, Progress};
-use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
+use indicatif::{HumanDuration, MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -17,7 +17,7 @@ const REDRAW: Duration = Duration::from_millis(100);
 /// How often a plain line is written.
 const PLAIN: Duration = Duration::from_secs(5);
 /// `{len}` is an estimate: the bar is a hint, the numbers are not.
-const KNOWN: &str = "{prefix:.bold} {bar:24.cyan/dim} {human_pos}/{human_len} {rate:.dim} {eta:.dim} {wide_msg}";
+const KNOWN: &str = "{prefix:.bold} {bar:24.cyan/dim} {human_pos}/{human_len} {rate:.dim} {left:.dim} {wide_msg}";
 const UNKNOWN: &str = "{prefix:.bold} {spinner:.cyan} {human_pos} {rate:.dim} {wide_msg}";
 
 /// What is watched.
@@ -46,12 +46,9 @@ impl Display {
         Self { bars, rows, done, task }
     }
 
-    /// Asks how much there is, for the bar: the marks of an earlier run know best, then the host. Who cannot say now
+    /// Asks how much there is: the marks of an earlier run know best, then the host. Who cannot say now
     /// will say so when it is read.
     pub async fn estimate(&self, pipeline: &Pipeline, progress: &Progress) {
-        if self.bars.is_none() {
-            return;
-        }
         let mut estimate = pipeline.backplane.hashes.size(&pipeline.id).await.map_or(0, |(records, _)| records);
         if estimate == 0
             && let Ok(Some(table)) = pipeline.host.describe(&pipeline.selection.namespace).await
@@ -66,7 +63,7 @@ impl Display {
         let bar = self.bars.as_ref().map(|bars| {
             let known = Progress::get(&progress.estimate) > 0;
             let style = ProgressStyle::with_template(if known { KNOWN } else { UNKNOWN })
-                .map(|style| style.with_key("rate", write_rate));
+                .map(|style| style.with_key("rate", write_rate).with_key("left", write_left));
             let bar = ProgressBar::new(Progress::get(&progress.estimate)).with_prefix(pipeline.to_owned());
             bars.add(bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())))
         });
@@ -100,6 +97,15 @@ async fn show(rows: Arc<Mutex<Vec<Row>>>, period: Duration, done: CancellationTo
 fn write_rate(state: &ProgressState, out: &mut dyn Write) {
     // Records per second, for people. A bar that cannot be drawn has nobody to tell.
     let _ = write!(out, "{}/s", number(state.per_sec() as u64));
+}
+
+fn write_left(state: &ProgressState, out: &mut dyn Write) {
+    let _ = write!(out, "{}", left(state.per_sec(), state.eta()));
+}
+
+/// How long it will still take. Nothing, while nothing is known about that.
+fn left(per_second: f64, eta: Duration) -> String {
+    if per_second < 1.0 { String::new() } else { format!("{} left", HumanDuration(eta)) }
 }
 
 impl Row {
@@ -162,6 +168,12 @@ mod tests {
         progress.pause(1, "lane a/1 waits: refused".into());
         let row = Row { pipeline: "a".into(), progress, bar: None };
         assert_eq!(row.line(), "12,000 read of about 50,000, reading, 7 published; paused: lane a/1 waits: refused");
+    }
+
+    #[test]
+    fn what_is_left_is_told_once_it_is_known() {
+        assert_eq!(left(0.0, Duration::ZERO), "");
+        assert_eq!(left(2_000.0, Duration::from_secs(90)), "2 minutes left");
     }
 
     #[test]

@@ -46,6 +46,13 @@ fn a_dropped_letter_is_forgotten() {
     let shop = poisoned();
     let dropped = shop.run(&["dead", "drop", "items", "2"]);
     assert_eq!(dropped.status, 0, "{}", dropped.stderr);
+    assert!(
+        dropped.stdout.contains("1 dead letter dropped") && dropped.stdout.contains("--full"),
+        "{}",
+        dropped.stdout
+    );
+    let told = shop.run(&["explain", "items", "2"]).stdout;
+    assert!(told.contains("its dead letter was dropped") && told.contains("a dropped dead letter was"), "{told}");
     let left = shop.json(&["dead", "list", "items", "--json"]);
     assert_eq!((left.as_array().unwrap().len(), &left[0]["key"]), (1, &"4".into()));
     assert_eq!(shop.target_names(), ["apple", "cheese"]);

@@ -1,4 +1,4 @@
-use crate::shop::Shop;
+use crate::shop::{CONFIG, Shop};
 
 #[test]
 fn a_sync_moves_only_what_changed() {
@@ -116,4 +116,18 @@ fn status_tells_before_and_after_the_first_run() {
     shop.json(&["sync", "--once", "--json"]);
     let after = shop.json(&["status", "--json"]);
     assert_eq!((&after[0]["records"], &after[0]["run"]["counts"]["published"]), (&3.into(), &3.into()), "{after}");
+}
+
+#[test]
+fn a_document_that_is_newer_at_the_target_is_left_and_told() {
+    let shop = Shop::new();
+    shop.configure(&CONFIG.replace("    mapping:", "    version_field: version\n    mapping:"));
+    assert_eq!(shop.run(&["sync", "--once"]).status, 0);
+    let newest = "f".repeat(32);
+    shop.on_target(&format!("UPDATE items SET name = 'theirs', version = '{newest}' WHERE id = 1"));
+    shop.on_host("UPDATE item SET name = 'ours' WHERE id IN (1, 2)");
+    let ran = shop.run(&["sync", "--once", "--json"]);
+    assert_eq!((&ran.json()[0]["newer"], &ran.json()[0]["written"]), (&1.into(), &1.into()), "{}", ran.stderr);
+    assert!(ran.stderr.contains("1 record not written, because the target holds a newer version"), "{}", ran.stderr);
+    assert_eq!(shop.target_names(), ["theirs", "ours", "cheese"]);
 }

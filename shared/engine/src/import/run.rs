@@ -139,7 +139,7 @@ impl<'a> Lead<'a> {
         let (run, revision) = open(pipeline, worker, mode, Due { due_ms, gaps }, &snapshots).await?;
         if progress.follow(&run.id) {
             for (_, done) in ranges(pipeline, &run.id).await? {
-                progress.count(&done.counts);
+                progress.count_earlier(&done.counts);
             }
         }
         while !share(pipeline, worker, &run, &snapshots).await? {

@@ -86,6 +86,10 @@ fn verdict(story: &Explanation) -> String {
         (None, None) => "neither the host nor the marks know this key",
         (None, Some(Held::Absent)) => "deleted on the host, and deleted at the target",
         (None, Some(_)) => "gone from the host; the next import's clean-up judges its deletion",
+        (Some(_), Some(Held::Dead)) if story.mark_is_current => {
+            "its dead letter was dropped: the target stays as it is until the host changes the record, or `fides sync \
+             --once --full` sends it"
+        }
         (Some(_), _) if story.unmapped.is_some() && story.document.is_none() && story.target.is_none() => {
             "the mapping makes no document of it"
         }
