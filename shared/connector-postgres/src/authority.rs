@@ -49,41 +49,53 @@ pub(crate) struct Refusal {
 
 /// Why exact positions cannot be had.
 pub(crate) async fn refusal(server: &Server, connection: &mut PgConnection) -> Result<Option<Refusal>, Fault> {
+    Ok(refusals(server, connection).await?.into_iter().next())
+}
+
+/// The same, and everything else that is in the way.
+pub(crate) async fn refusals(server: &Server, connection: &mut PgConnection) -> Result<Vec<Refusal>, Fault> {
     let asking = |error| fault("asking PostgreSQL for its abilities", error);
     let row = sqlx::query(ABILITIES).fetch_one(connection).await.map_err(asking)?;
     let wal_level: String = row.try_get(0).map_err(asking)?;
     let number = |at: usize| row.try_get::<i32, _>(at).map_err(asking);
-    let refused = |reason: &str, mend: &str| Some(Refusal { reason: reason.to_owned(), mend: mend.to_owned() });
-    let refused = if wal_level != "logical" {
-        refused(
+    let mut refusals = Vec::new();
+    let mut refuse = |reason: &str, mend: &str| refusals.push(Refusal { reason: reason.into(), mend: mend.into() });
+    if wal_level != "logical" {
+        refuse(
             &format!("wal_level is {wal_level}, not logical"),
             "run: ALTER SYSTEM SET wal_level = logical; and restart the server",
-        )
-    } else if row.try_get(1).map_err(asking)? {
-        refused("the server is a standby", "name the primary in the URL")
-    } else if number(2)? == 0 || number(3)? == 0 {
-        refused(
+        );
+    }
+    if row.try_get(1).map_err(asking)? {
+        refuse("the server is a standby", "name the primary in the URL");
+    }
+    if number(2)? == 0 || number(3)? == 0 {
+        refuse(
             "max_replication_slots or max_wal_senders is 0",
             "run: ALTER SYSTEM SET max_replication_slots = 10; ALTER SYSTEM SET max_wal_senders = 10; and restart the server",
-        )
-    } else if number(4)? < 140_000 {
-        refused("the server is older than PostgreSQL 14", "upgrade the server")
-    } else if !row.try_get::<bool, _>(5).map_err(asking)? {
-        let user = quote::name(&row.try_get::<String, _>(6).map_err(asking)?);
-        refused("the user lacks the attribute REPLICATION", &format!("run: ALTER ROLE {user} REPLICATION"))
-    } else {
-        None
-    };
-    if refused.is_some() {
-        return Ok(refused);
+        );
     }
+    if number(4)? < 140_000 {
+        refuse("the server is older than PostgreSQL 14", "upgrade the server");
+    }
+    if !row.try_get::<bool, _>(5).map_err(asking)? {
+        let user = quote::name(&row.try_get::<String, _>(6).map_err(asking)?);
+        refuse("the user lacks the attribute REPLICATION", &format!("run: ALTER ROLE {user} REPLICATION"));
+    }
+    if refusals.is_empty() {
+        refusals.extend(unreachable(server).await?);
+    }
+    Ok(refusals)
+}
+
+/// Why the server takes no replication connection: `pg_hba.conf` may refuse it, or the URL may not hold what it asks for.
+async fn unreachable(server: &Server) -> Result<Option<Refusal>, Fault> {
     let reachable = |reason: String| {
         let mend = "check pg_hba.conf of the server (logical replication matches the database's name) and the URL";
         Ok(Some(Refusal { reason, mend: mend.to_owned() }))
     };
     match identify(server).await {
         Ok(_) => Ok(None),
-        // pg_hba.conf may refuse replication, or the URL may not hold what it asks for.
         Err(error @ (PgWireError::Auth(_) | PgWireError::Tls(_))) => reachable(error.to_string()),
         Err(PgWireError::Server(text)) if ["28000", "28P01", "42501"].iter().any(|code| text.contains(code)) => {
             reachable(text)

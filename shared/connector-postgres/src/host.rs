@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use fides_core::port::{Host, Lineage, Opened, Snapshot};
+use fides_core::port::{Concern, Host, Lineage, Opened, Snapshot};
 use fides_core::{Fault, Namespace, PipelineId, Selection, Table, Version};
 use tokio::sync::OnceCell;
 
@@ -109,5 +109,17 @@ impl Host for PostgresHost {
         }
         let expected = self.expected().await?;
         log::open(&self.server, &expected, selection, reader, after).await
+    }
+
+    async fn check_log(&self, selection: &Selection, reader: &PipelineId) -> Result<Vec<Concern>, Fault> {
+        log::check(&self.server, &self.control, selection, reader).await
+    }
+
+    async fn log_lag(&self, reader: &PipelineId) -> Result<Option<u64>, Fault> {
+        log::lag(&self.control, reader).await
+    }
+
+    async fn forget_log(&self, reader: &PipelineId) -> Result<(), Fault> {
+        log::forget(&self.control, reader).await
     }
 }

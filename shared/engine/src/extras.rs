@@ -4,15 +4,16 @@
 use fides_core::{Fault, Held, Key, Mark, Version};
 
 use crate::inspect::walk::{Side, merge_pages};
-use crate::spool::{self, Source};
+use crate::spool::{self, Listed, Source};
 use crate::{Pipeline, epoch};
 
-/// Spools every key that the target has and the host has not as a candidate for deletion. Each is judged, and fetched
+/// Spools every key that the target has and the host has not as a candidate for deletion, unless the run's listing has
+/// spooled it already: deletions are judged by their number. Each is judged, and fetched
 /// again, like every other candidate. What both have is marked where it was not. Returns how many records the host has.
 /// Holds a page of each side, and as many keys.
 pub(crate) async fn spool_extras(pipeline: &Pipeline, run: &str) -> Result<u64, Fault> {
     let (host, target) = futures::try_join!(pipeline.peek_host(), pipeline.open_target())?;
-    let mut host_records = 0;
+    let (mut host_records, mut listed) = (0, Listed::new(pipeline, run));
     for range in host.plan(pipeline.limits.host_partitions.max(1)).await? {
         let (mut left, mut right) = (Side::new(host.clone(), &range), Side::new(target.clone(), &range));
         loop {
@@ -25,6 +26,7 @@ pub(crate) async fn spool_extras(pipeline: &Pipeline, run: &str) -> Result<u64, 
                 }
             })
             .await?;
+            let extras = listed.without(extras).await?;
             spool::put(pipeline, run, Source::Walk, &extras).await?;
             adopt(pipeline, &shared).await?;
             if !more {

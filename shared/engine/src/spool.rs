@@ -1,5 +1,8 @@
 //! Candidates for deletion, kept on disk until the whole listing is judged: one entry per page that missed any.
 
+use std::iter::Peekable;
+use std::vec::IntoIter;
+
 use fides_core::port::Expect;
 use fides_core::{Fault, Key, PipelineId};
 
@@ -21,15 +24,20 @@ pub(crate) enum Source {
     Walk,
 }
 
+impl Source {
+    fn prefix(self) -> &'static str {
+        match self {
+            Source::Listing => "listing-",
+            Source::Walk => "walk-",
+        }
+    }
+}
+
 /// Spools the candidates of one page. Named by its source and the first key, so that a repeated page replaces its entry
 /// and no other.
 pub(crate) async fn put(pipeline: &Pipeline, run: &str, source: Source, keys: &[Key]) -> Result<(), Fault> {
     let Some(first) = keys.first() else { return Ok(()) };
-    let source = match source {
-        Source::Listing => "listing-",
-        Source::Walk => "walk-",
-    };
-    let name = first.as_bytes().iter().fold(source.to_owned(), |name, byte| name + &format!("{byte:02x}"));
+    let name = first.as_bytes().iter().fold(source.prefix().to_owned(), |name, byte| name + &format!("{byte:02x}"));
     let entry = format!("{}{run}/{name}", prefix(&pipeline.id));
     let bytes: Vec<&[u8]> = keys.iter().map(Key::as_bytes).collect();
     persisted::store(&*pipeline.backplane.state, &entry, &bytes, Expect::Any).await?;
@@ -42,11 +50,59 @@ pub(crate) async fn next(
     run: &str,
     after: Option<&str>,
 ) -> Result<Option<(String, Vec<Key>)>, Fault> {
-    let prefix = format!("{}{run}/", prefix(&pipeline.id));
-    let listed = pipeline.backplane.state.list(&prefix, after, 1).await?;
+    next_under(pipeline, &format!("{}{run}/", prefix(&pipeline.id)), after).await
+}
+
+async fn next_under(
+    pipeline: &Pipeline,
+    prefix: &str,
+    after: Option<&str>,
+) -> Result<Option<(String, Vec<Key>)>, Fault> {
+    let listed = pipeline.backplane.state.list(prefix, after, 1).await?;
     let Some((entry, stored)) = listed.into_iter().next() else { return Ok(None) };
     let keys: Vec<Vec<u8>> = persisted::decode(&entry, &stored.value)?;
     Ok(Some((entry, keys.into_iter().map(Key::from_bytes).collect())))
+}
+
+/// The candidates of a run's listing in key order: entries are named by their first keys. Holds one entry.
+pub(crate) struct Listed<'a> {
+    pipeline: &'a Pipeline,
+    prefix: String,
+    /// The entry at hand; `None` before the first.
+    entry: Option<String>,
+    keys: Peekable<IntoIter<Key>>,
+    is_through: bool,
+}
+
+impl<'a> Listed<'a> {
+    pub(crate) fn new(pipeline: &'a Pipeline, run: &str) -> Self {
+        let prefix = format!("{}{run}/{}", prefix(&pipeline.id), Source::Listing.prefix());
+        Self { pipeline, prefix, entry: None, keys: Vec::new().into_iter().peekable(), is_through: false }
+    }
+
+    /// Those of `keys` that the listing has not spooled: one record is one candidate, however many have found it. Keys
+    /// come in ascending order, from call to call.
+    pub(crate) async fn without(&mut self, keys: Vec<Key>) -> Result<Vec<Key>, Fault> {
+        let mut others = Vec::with_capacity(keys.len());
+        for key in keys {
+            while self.fill().await? && self.keys.next_if(|listed| *listed < key).is_some() {}
+            if self.keys.peek() != Some(&key) {
+                others.push(key);
+            }
+        }
+        Ok(others)
+    }
+
+    /// Makes the next candidate available; whether there is one.
+    async fn fill(&mut self) -> Result<bool, Fault> {
+        while self.keys.peek().is_none() && !self.is_through {
+            match next_under(self.pipeline, &self.prefix, self.entry.as_deref()).await? {
+                Some((entry, keys)) => (self.entry, self.keys) = (Some(entry), keys.into_iter().peekable()),
+                None => self.is_through = true,
+            }
+        }
+        Ok(!self.is_through)
+    }
 }
 
 /// How many candidates a run has spooled.

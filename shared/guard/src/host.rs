@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use fides_core::port::{Host, Lineage, Opened, Snapshot};
+use fides_core::port::{Concern, Host, Lineage, Opened, Snapshot};
 use fides_core::{Fault, Key, KeyRange, Limits, Namespace, Page, PipelineId, Selection, Table, Version};
 
 use crate::Meter;
@@ -51,6 +51,18 @@ impl Host for GuardedHost {
     /// Opening it is guarded. Reading is not: a log that is silent is well, and one that fails is opened anew.
     async fn log(&self, selection: &Selection, reader: &PipelineId, after: Option<u64>) -> Result<Opened, Fault> {
         self.stack.call(self.read("log"), || self.host.log(selection, reader, after)).await
+    }
+
+    async fn check_log(&self, selection: &Selection, reader: &PipelineId) -> Result<Vec<Concern>, Fault> {
+        self.stack.call(self.read("check_log"), || self.host.check_log(selection, reader)).await
+    }
+
+    async fn log_lag(&self, reader: &PipelineId) -> Result<Option<u64>, Fault> {
+        self.stack.call(self.read("log_lag"), || self.host.log_lag(reader)).await
+    }
+
+    async fn forget_log(&self, reader: &PipelineId) -> Result<(), Fault> {
+        self.stack.call(self.read("forget_log"), || self.host.forget_log(reader)).await
     }
 }
 

@@ -1,6 +1,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use fides_core::PipelineId;
 use fides_core::port::Host;
 
 use crate::config::{self, Config};
@@ -29,6 +30,9 @@ pub async fn check(config: &Config, connect: bool) -> Vec<Finding> {
             match wire::map(pipeline, &**host).await {
                 Ok(mapped) => {
                     findings.extend(mapped.warnings.iter().cloned());
+                    if pipeline.events.is_some() {
+                        findings.extend(check_log(pipeline, &**host, &mapped).await);
+                    }
                     findings.extend(check_target(config, pipeline, &mapped).await);
                 }
                 Err(found) => findings.extend(found),
@@ -36,6 +40,15 @@ pub async fn check(config: &Config, connect: bool) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// Asks the host whether its log can be followed.
+async fn check_log(pipeline: &config::Pipeline, host: &dyn Host, mapped: &wire::Mapped) -> Vec<Finding> {
+    let path = format!("pipelines.{}.events", pipeline.id);
+    match host.check_log(&mapped.selection, &PipelineId::new(&pipeline.id)).await {
+        Ok(concerns) => concerns.into_iter().map(|concern| Finding::concern(&path, concern)).collect(),
+        Err(fault) => vec![Finding::fault(path, &fault)],
+    }
 }
 
 /// Compares the target namespace with the documents' shape.

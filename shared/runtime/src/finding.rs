@@ -1,5 +1,6 @@
 use std::fmt;
 
+use fides_core::port::Concern;
 use fides_core::{Fault, FaultKind};
 use serde::Serialize;
 
@@ -40,6 +41,12 @@ impl Finding {
             None => fault.what.clone(),
         };
         Self { severity: Severity::Error, path: path.into(), message, advice: fault.advice.clone(), unavailable }
+    }
+
+    /// What a host told of its log.
+    pub(crate) fn concern(path: &str, concern: Concern) -> Self {
+        let found = if concern.stops { Self::error(path, concern.what) } else { Self::warning(path, concern.what) };
+        Self { advice: concern.mend, ..found }
     }
 
     /// An error.

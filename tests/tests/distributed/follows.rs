@@ -9,27 +9,27 @@ use crate::stand::{Stand, rows};
 
 const OPTIONS: &str = "events: log\n    limits: { lanes: 4, lease_ms: 3000 }";
 
-async fn run(connection: &mut PgConnection, sql: &str) {
+pub async fn run(connection: &mut PgConnection, sql: &str) {
     sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(connection).await.unwrap();
 }
 
 /// What an import would send now: nothing, if what the log told has the fingerprints of what a scan reads.
-fn planned(stand: &Stand) -> u64 {
+pub fn planned(stand: &Stand) -> u64 {
     let (code, stdout, stderr) = stand.fides(&["plan", &stand.pipeline, "--json"]);
     assert_eq!(code, Some(0), "{stdout}{stderr}");
     let plan: serde_json::Value = serde_json::from_str(&stdout).unwrap();
     ["create", "change", "delete", "reject"].iter().map(|what| plan[what].as_u64().unwrap()).sum()
 }
 
-async fn followed(handler: &Process) -> f64 {
+pub async fn followed(handler: &Process) -> f64 {
     handler.metric("fides_records_followed_total", &[]).await
 }
 
 /// Waits until the log is followed: what is committed from now on needs no import.
-async fn is_followed(stand: &Stand) {
+pub async fn is_followed(stand: &Stand) {
     const ACTIVE: &str = "SELECT EXISTS (SELECT FROM pg_replication_slots \
         WHERE active AND database = current_database() AND NOT temporary)";
-    let mut host = stand.connect().await;
+    let mut host = stand.connect_host().await;
     let deadline = Instant::now() + Duration::from_mins(1);
     while !sqlx::query_scalar::<_, bool>(ACTIVE).fetch_one(&mut host).await.unwrap() {
         assert!(Instant::now() < deadline, "nobody follows the log");
@@ -93,12 +93,12 @@ async fn a_log_under_every_kind_of_change_and_kills() {
 }
 
 /// Ends the services, and forgets the slot: a database with one cannot be dropped.
-async fn stop(stand: &Stand, services: Vec<Process>) {
+pub async fn stop(stand: &Stand, services: Vec<Process>) {
     for mut service in services {
         let status = service.terminate().await;
         assert!(status.success(), "{}: {status}", service.name);
     }
-    let mut host = stand.connect().await;
+    let mut host = stand.connect_host().await;
     run(
         &mut host,
         "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database()",

@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used)] // allow-unwrap-in-tests does not reach the functions that tests share
 
+mod cluster;
+mod failover;
 mod follows;
 mod proxy;
 mod redis;

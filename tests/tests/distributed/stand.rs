@@ -35,6 +35,8 @@ pub struct Stand {
     pub before_broker: Proxy,
     server: String,
     database: String,
+    /// Where the host is, if not in the target's database.
+    elsewhere: Option<String>,
     options: String,
 }
 
@@ -62,6 +64,15 @@ impl Stand {
 
     /// The same without a schedule: an import runs once, and when one is owed.
     pub async fn unscheduled(name: &str, options: &str) -> Self {
+        Self::make(name, options, None).await
+    }
+
+    /// The same with a host on another server.
+    pub async fn with_host(name: &str, options: &str, host: String) -> Self {
+        Self::make(name, options, Some(host)).await
+    }
+
+    async fn make(name: &str, options: &str, elsewhere: Option<String>) -> Self {
         let server = variable("FIDES_TEST_POSTGRES_URL", "postgres");
         let unique = uuid::Uuid::now_v7().simple().to_string();
         let database = format!("fides_{name}_{unique}");
@@ -74,13 +85,14 @@ impl Stand {
             config: folder.path().join("fides.yaml"),
             folder,
             pipeline: format!("{name}-{}", &unique[20..]),
-            before_host: Proxy::before(address_of(&server)).await,
+            before_host: Proxy::before(address_of(elsewhere.as_ref().unwrap_or(&server))).await,
             before_target: Proxy::before(address_of(&server)).await,
             before_redis: Proxy::before(redis.address).await,
             before_broker: Proxy::before(broker).await,
             redis,
             server,
             database,
+            elsewhere,
             options: options.to_owned(),
         };
         stand.configure(&stand.config, stand.before_redis.address);
@@ -97,10 +109,19 @@ impl Stand {
         PgConnection::connect(&self.url()).await.unwrap()
     }
 
+    /// The host's database, which is the target's if there is no other.
+    pub fn host_url(&self) -> String {
+        self.elsewhere.clone().unwrap_or_else(|| self.url())
+    }
+
+    pub async fn connect_host(&self) -> PgConnection {
+        PgConnection::connect(&self.host_url()).await.unwrap()
+    }
+
     /// Writes a configuration that reaches Redis at `redis`.
     pub fn configure(&self, path: &std::path::Path, redis: SocketAddr) {
         let broker = through(&variable("FIDES_TEST_AMQP_URL", "rabbitmq"), &self.before_broker);
-        let (host, target) = (through(&self.url(), &self.before_host), through(&self.url(), &self.before_target));
+        let (host, target) = (through(&self.host_url(), &self.before_host), through(&self.url(), &self.before_target));
         let text = format!(
             "backplane:\n  amqp: {{ url: \"{broker}\" }}\n  redis: {{ url: \"redis://{redis}/0\" }}\n\
              service: {{ listen: \"127.0.0.1:0\" }}\n\
@@ -115,7 +136,7 @@ impl Stand {
 
     /// The host table, filled by the server itself.
     pub async fn fill(&self, rows: i64) -> PgConnection {
-        let mut host = self.connect().await;
+        let mut host = self.connect_host().await;
         let table = "CREATE TABLE items (id bigint PRIMARY KEY, name text NOT NULL, price numeric(12,2), stock int, \
                      active boolean NOT NULL, attributes jsonb, changed timestamptz NOT NULL, ratio double precision)";
         sqlx::query(table).execute(&mut host).await.unwrap();
@@ -184,5 +205,14 @@ impl Stand {
         let mut admin = PgConnection::connect(&self.server).await.unwrap();
         let drop = format!("DROP DATABASE {} WITH (FORCE)", self.database);
         sqlx::query(AssertSqlSafe(drop)).execute(&mut admin).await.unwrap();
+    }
+}
+
+/// Waits for a condition that must come true.
+pub async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition().await {
+        assert!(Instant::now() < deadline, "it never came to be: {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

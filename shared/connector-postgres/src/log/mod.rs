@@ -8,6 +8,7 @@
 //! does to the values of existing rows.
 
 mod batch;
+mod check;
 mod collect;
 mod columns;
 mod fetch;
@@ -38,6 +39,24 @@ use tables::Tables;
 
 /// How long the server may take to begin the stream.
 const START_MS_MAX: u64 = 30_000;
+
+pub(crate) use check::check;
+
+/// How much log the server keeps for a reader.
+pub(crate) async fn lag(sessions: &Arc<Sessions>, reader: &PipelineId) -> Result<Option<u64>, Fault> {
+    let mut session = sessions.take(|| ()).await?;
+    let lag = slot::lag(session.connection(), &slot::name(reader)).await?;
+    session.give_back();
+    Ok(lag)
+}
+
+/// Drops the slot of a reader.
+pub(crate) async fn forget(sessions: &Arc<Sessions>, reader: &PipelineId) -> Result<(), Fault> {
+    let mut session = sessions.take(|| ()).await?;
+    slot::forget(session.connection(), &slot::name(reader)).await?;
+    session.give_back();
+    Ok(())
+}
 
 /// Opens the log of a selection. What is wrong with the tables is told before anything is made on the server.
 pub(crate) async fn open(

@@ -14,7 +14,7 @@ const OPTIONS: &str = "publish = 'insert, update, delete, truncate', publish_via
 #[derive(Debug)]
 pub(super) struct Lacking {
     pub(super) why: String,
-    statements: Vec<String>,
+    pub(super) statements: Vec<String>,
 }
 
 const FIND: &str = "\
@@ -59,6 +59,22 @@ pub(super) async fn lacking(
     }
     let why = format!("publication {name} lacked {}", lacks.join(", "));
     Ok((!statements.is_empty()).then_some(Lacking { why, statements }))
+}
+
+/// Whether this user may add what is lacking: the tables and the publication are its own, and it may make a new one.
+pub(super) async fn is_mendable(connection: &mut PgConnection, name: &str, tables: &Tables) -> Result<bool, Fault> {
+    const MAY: &str = "SELECT bool_and(pg_has_role(c.relowner, 'USAGE')) \
+        AND coalesce((SELECT pg_has_role(p.pubowner, 'USAGE') FROM pg_catalog.pg_publication p WHERE p.pubname = $2), \
+          has_database_privilege(current_database(), 'CREATE')) \
+        FROM pg_catalog.pg_class c WHERE c.oid::bigint = ANY($1)";
+    let oids: Vec<i64> = tables.published().into_iter().map(|(oid, _)| oid).collect();
+    let may: Option<bool> = sqlx::query_scalar(MAY)
+        .bind(oids)
+        .bind(name)
+        .fetch_one(connection)
+        .await
+        .map_err(|error| fault(&format!("looking up who may change publication {name}"), error))?;
+    Ok(may.unwrap_or(false))
 }
 
 fn names(tables: &[(i64, String)]) -> String {

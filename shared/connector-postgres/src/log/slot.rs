@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use fides_core::port::Gap;
-use fides_core::{Fault, PipelineId, fingerprint};
+use fides_core::{Fault, FaultKind, PipelineId, fingerprint};
 use sqlx::{PgConnection, Row};
 
 use super::publication::{self, Lacking};
@@ -11,6 +11,9 @@ use crate::authority::{self, SLOT_MS_MAX};
 use crate::connect::{Server, run};
 use crate::fault::{fault, state};
 use crate::quote;
+
+/// Lets slots keep more log.
+pub(super) const KEEP_MORE: &str = "ALTER SYSTEM SET max_slot_wal_keep_size = '10GB'; SELECT pg_reload_conf()";
 
 /// The longest name that Postgres keeps.
 const NAME_BYTES_MAX: usize = 63;
@@ -35,6 +38,58 @@ pub(super) fn name(reader: &PipelineId) -> String {
         let _ = write!(name, "_{hash:016x}");
     }
     name
+}
+
+/// What is there in the place of a reader's slot.
+pub(super) enum Present {
+    Nothing,
+    /// It needs log that the server has removed.
+    Lost,
+    /// It will be, when the server next cleans up.
+    Failing,
+    Readable,
+}
+
+/// What is there under a slot's name; a Permanent fault where it is something else.
+pub(super) async fn present(connection: &mut PgConnection, name: &str) -> Result<Present, Fault> {
+    const STATUS: &str = "SELECT wal_status FROM pg_catalog.pg_replication_slots WHERE slot_name = $1";
+    match find(connection, name).await {
+        Ok(None) => return Ok(Present::Nothing),
+        // Somebody reads it.
+        Ok(Some(_)) => {}
+        Err(fault) if fault.kind == FaultKind::Transient => {}
+        Err(fault) => return Err(fault),
+    }
+    let status: Option<Option<String>> = sqlx::query_scalar(STATUS)
+        .bind(name)
+        .fetch_optional(connection)
+        .await
+        .map_err(|error| fault(&format!("looking up replication slot {name}"), error))?;
+    Ok(match status {
+        None => Present::Nothing,
+        Some(Some(status)) if status == "lost" => Present::Lost,
+        Some(Some(status)) if status == "unreserved" => Present::Failing,
+        Some(_) => Present::Readable,
+    })
+}
+
+/// How much log a slot keeps that its reader has not released, in bytes. Of a slot that was lost nothing is kept.
+pub(super) async fn lag(connection: &mut PgConnection, name: &str) -> Result<Option<u64>, Fault> {
+    const LAG: &str = "SELECT greatest(pg_current_wal_lsn() - confirmed_flush_lsn, 0)::bigint \
+        FROM pg_catalog.pg_replication_slots WHERE slot_name = $1 AND wal_status IS DISTINCT FROM 'lost'";
+    let asked = sqlx::query_scalar::<_, Option<i64>>(LAG).bind(name).fetch_optional(connection).await;
+    let lag = asked.map_err(|error| fault(&format!("asking how far replication slot {name} is behind"), error))?;
+    Ok(lag.flatten().map(i64::unsigned_abs))
+}
+
+/// Drops a slot, and ends whoever reads it.
+pub(super) async fn forget(connection: &mut PgConnection, name: &str) -> Result<(), Fault> {
+    const END: &str = "SELECT bool_and(pg_terminate_backend(active_pid, 5000)) FROM pg_catalog.pg_replication_slots \
+        WHERE slot_name = $1 AND active_pid IS NOT NULL";
+    let ending = |error| fault(&format!("ending the reader of replication slot {name}"), error);
+    sqlx::query(END).bind(name).execute(&mut *connection).await.map_err(ending)?;
+    let slot = find(connection, name).await?;
+    if slot.is_some() { remove(connection, name).await } else { Ok(()) }
 }
 
 /// Where the log begins.
@@ -76,7 +131,9 @@ pub(super) async fn ensure(
         (None, _) => format!("there was no replication slot {name}"),
         (Some(_), Some(lacking)) => lacking.why.clone(),
         (Some(_), None) => {
-            format!("the server had removed log that replication slot {name} still needed (max_slot_wal_keep_size)")
+            format!(
+                "the server had removed log that replication slot {name} still needed; to let it keep more, run: {KEEP_MORE}"
+            )
         }
     };
     tracing::info!(slot = name, why, "a replication slot is made");

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use fides_core::{Fault, Include};
+use fides_core::{Fault, FaultKind, Include};
 use sqlx::PgConnection;
 
 use super::columns::Expected;
@@ -56,6 +56,15 @@ pub(super) struct Tables(pub(super) Vec<Followed>);
 impl Tables {
     /// Looks the tables up, and refuses those whose log would not say all that is needed.
     pub(super) async fn open(connection: &mut PgConnection, reading: &Reading) -> Result<Self, Fault> {
+        let tables = Self::find(connection, reading).await?;
+        match tables.refused(connection).await?.into_iter().next() {
+            Some(refused) => Err(refused),
+            None => Ok(tables),
+        }
+    }
+
+    /// Looks the tables up.
+    pub(super) async fn find(connection: &mut PgConnection, reading: &Reading) -> Result<Self, Fault> {
         let mut tables = Self(Vec::new());
         let mut root = Followed::new(&reading.relation);
         let names = reading.lines.columns.iter().map(|(_, at)| &reading.selection.columns[*at].name);
@@ -72,10 +81,20 @@ impl Tables {
             followed.needed.extend(last.on.iter().map(|(own, _)| own.clone()));
             followed.paths.push(path);
         }
-        for followed in &tables.0 {
-            identity::check(connection, followed.oid, &followed.place(), &followed.needed).await?;
-        }
         Ok(tables)
+    }
+
+    /// Why the log of some of them would not say all that is needed: a Permanent fault each.
+    pub(super) async fn refused(&self, connection: &mut PgConnection) -> Result<Vec<Fault>, Fault> {
+        let mut refused = Vec::new();
+        for followed in &self.0 {
+            match identity::check(connection, followed.oid, &followed.place(), &followed.needed).await {
+                Ok(()) => {}
+                Err(fault) if fault.kind == FaultKind::Permanent => refused.push(fault),
+                Err(fault) => return Err(fault),
+            }
+        }
+        Ok(refused)
     }
 
     fn of(&mut self, relation: &Relation) -> &mut Followed {

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::log::Opened;
+use super::log::{Concern, Opened};
 use crate::{Fault, Key, KeyRange, Namespace, Page, PipelineId, Selection, Table, Version};
 
 /// The store that is followed. Never written.
@@ -25,6 +25,24 @@ pub trait Host: Send + Sync {
     /// needed for that (a slot, a publication, triggers) carries the name of `reader` and is made if it is not there.
     /// A host without a log answers with a Permanent fault.
     async fn log(&self, selection: &Selection, reader: &PipelineId, after: Option<u64>) -> Result<Opened, Fault>;
+
+    /// Everything that would keep the log of a selection from being followed by `reader`, or that its reader should know.
+    /// Changes nothing. A fault says that it could not be found out. A host without settings has nothing to tell.
+    async fn check_log(&self, _selection: &Selection, _reader: &PipelineId) -> Result<Vec<Concern>, Fault> {
+        Ok(Vec::new())
+    }
+
+    /// How many bytes of its log the host keeps because `reader` has not released them; `None` where it keeps nothing for
+    /// it. Asked beside an open log, also one that nobody reads at the moment.
+    async fn log_lag(&self, _reader: &PipelineId) -> Result<Option<u64>, Fault> {
+        Ok(None)
+    }
+
+    /// Lets the host forget what it keeps for `reader`, whoever reads it: its open log ends with a fault, and the next
+    /// opening has a gap. Repeating it is harmless.
+    async fn forget_log(&self, _reader: &PipelineId) -> Result<(), Fault> {
+        Ok(())
+    }
 }
 
 /// One consistent state of one namespace, of a host or of a target: import, clean-up and verify are the same walk.

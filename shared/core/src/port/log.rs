@@ -47,6 +47,17 @@ impl Gap {
     }
 }
 
+/// Something about a log that a person has to mend, or should know, before it is followed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Concern {
+    /// Whether it keeps the log from being followed.
+    pub stops: bool,
+    /// What was found, and what was expected.
+    pub what: String,
+    /// What mends it: the statement to run, where there is one.
+    pub mend: Option<String>,
+}
+
 /// Changes in the order of the log.
 #[derive(Clone)]
 pub struct LogPage {

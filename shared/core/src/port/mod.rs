@@ -15,7 +15,7 @@ pub use backplane::Backplane;
 pub use dead_letters::{DeadLetter, DeadLetters};
 pub use hash_store::{BucketInfo, HashStore};
 pub use host::{Host, Lineage, Snapshot};
-pub use log::{Gap, Log, LogPage, Logged, Opened, What};
+pub use log::{Concern, Gap, Log, LogPage, Logged, Opened, What};
 pub use mapper::{Mapped, Mapper};
 pub use queue::{Consumer, Delivery, Queue};
 pub use state_store::{Entry, Expect, Lease, StateStore};

@@ -1,9 +1,12 @@
 //! A target that is not what it was.
 
+use std::time::Duration;
+
 use fides_engine::current_epoch;
 use fides_engine::import::Mode;
+use fides_testkit::fake::FakeHost;
 
-use crate::stand::Stand;
+use crate::stand::{Stand, namespace};
 
 const ROWS: i64 = 12;
 
@@ -22,6 +25,32 @@ async fn a_target_that_was_restored_from_a_backup_is_filled_again() {
     assert!(current_epoch(&process.pipeline).await.unwrap() > epoch);
     assert_eq!(stand.differing(1), [0; 0]);
     assert_eq!(stand.document(1), None, "what the backup brought back is deleted again");
+}
+
+/// The listing does not meet it, because it is marked; the walk over the target does not either.
+#[tokio::test(start_paused = true)]
+async fn a_record_that_listing_and_walk_miss_is_one_candidate() {
+    let stand = Stand::new(ROWS);
+    let process = stand.process("a").await;
+    process.copy().await;
+    let backup = stand.target.back_up();
+    stand.host.commit(&[(0, Some(5))]);
+    process.copy().await;
+    stand.target.restore(&backup);
+    stand.host.commit(&[(1, None), (2, None), (9, None)]);
+    // Only the walk finds this one.
+    stand.target.tamper(&namespace(), &FakeHost::key(70), stand.document(3));
+
+    let epoch = current_epoch(&process.pipeline).await.unwrap();
+    let _consumers = process.consume();
+    while current_epoch(&process.pipeline).await.unwrap() == epoch {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let report = process.import(Mode::Delta).await;
+    assert_eq!((report.sweep.candidates, report.sweep.deleted), (4, 4));
+    process.settle().await;
+    assert_eq!(stand.differing(1), [0; 0]);
+    assert_eq!([1, 2, 9, 70].map(|id| stand.document(id)), [None, None, None, None]);
 }
 
 #[tokio::test(start_paused = true)]
