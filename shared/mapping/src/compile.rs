@@ -3,10 +3,10 @@ use std::sync::Arc;
 
 use fides_core::port::Mapper;
 use fides_core::{Column, Field, Include, Kind, Namespace, Selection, Shape, Table, Value};
-use fides_format::{cast, to_json};
 
 use crate::error::MappingError;
 use crate::jq::{Program, Reads};
+use crate::literal::{flat, literal};
 use crate::mapper::RecordMapper;
 use crate::operation::Operation;
 use crate::resolve::{Names, Origin};
@@ -310,23 +310,5 @@ impl Compiler<'_> {
             }
         }
         origins.into_iter().collect()
-    }
-}
-
-/// A value of the configuration as the kind of its field; in JSON a text is a string, not JSON text.
-fn literal(value: &Value<'static>, kind: Kind) -> Result<Value<'static>, String> {
-    match (value, kind) {
-        (Value::Null | Value::Absent, _) => Ok(value.clone()),
-        (_, Kind::Json) => Ok(Value::Json(to_json(value).into())),
-        (Value::Array(_) | Value::Object(_), Kind::Any) => Ok(flat(value.clone())),
-        _ => cast(value.clone(), kind).map_err(|error| error.to_string()),
-    }
-}
-
-/// Trees become JSON text.
-fn flat(value: Value<'static>) -> Value<'static> {
-    match value {
-        Value::Array(_) | Value::Object(_) => Value::Json(to_json(&value).into()),
-        scalar => scalar,
     }
 }

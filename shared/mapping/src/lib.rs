@@ -8,6 +8,7 @@ mod compile;
 mod error;
 mod evaluate;
 mod jq;
+mod literal;
 mod mapper;
 mod operation;
 mod resolve;
@@ -19,4 +20,6 @@ mod tests;
 
 pub use compile::{Compiled, compile};
 pub use error::MappingError;
+pub use jq::check_program;
+pub use literal::literal;
 pub use spec::{Fields, Source, Spec};
