@@ -4,7 +4,7 @@ use std::sync::Arc;
 use fides_core::port::Host;
 
 use crate::config::{self, Config};
-use crate::finding::{Finding, Severity};
+use crate::finding::Finding;
 use crate::{backplane, convert, registry, wire};
 
 /// Looks for everything that would stop or surprise a sync, and changes nothing. Without `connect` only the file was
@@ -38,45 +38,17 @@ pub async fn check(config: &Config, connect: bool) -> Vec<Finding> {
     findings
 }
 
-/// Compares the target namespace with the documents' shape.
+/// Asks the target what stands in the way, as preparing it for a sync would.
 async fn check_target(config: &Config, pipeline: &config::Pipeline, mapped: &wire::Mapped) -> Vec<Finding> {
     let Some(store) = config.targets.get(&pipeline.target) else { return Vec::new() };
-    let target_path = format!("targets.{}", pipeline.target);
     let target = match registry::target(store, &convert::limits(&pipeline.limits)).await {
         Ok(target) => target,
-        Err(fault) => return vec![Finding::fault(target_path, &fault)],
+        Err(fault) => return vec![Finding::fault(format!("targets.{}", pipeline.target), &fault)],
     };
     let path = format!("pipelines.{}.into", pipeline.id);
-    let namespace = convert::namespace(&pipeline.into);
-    let table = match target.describe(&namespace).await {
-        Ok(Some(table)) => table,
-        Ok(None) if pipeline.create => return Vec::new(),
-        Ok(None) => {
-            let mut finding = Finding::error(path, format!("the target has no table {namespace}"));
-            finding.advice = Some("create it, or set create: true".into());
-            return vec![finding];
-        }
-        Err(fault) => return vec![Finding::fault(path, &fault)],
-    };
-    let shape = mapped.mapper.shape();
-    let mut wanted: Vec<&str> = shape.fields.iter().map(|field| field.name.as_str()).collect();
-    wanted.extend(pipeline.version_field.as_deref());
-    let missing: Vec<&str> = wanted.into_iter().filter(|name| table.column(name).is_none()).collect();
-    let mut findings = Vec::new();
-    if !missing.is_empty() {
-        let message = format!("table {namespace} of the target has no column {}", missing.join(", "));
-        findings.push(Finding { severity: Severity::Error, ..Finding::error(path.clone(), message) });
+    let sink = wire::sink(pipeline);
+    match target.inspect(&sink, mapped.mapper.shape(), pipeline.create).await {
+        Ok(obstacles) => obstacles.into_iter().map(|found| Finding::obstacle(&path, &sink.namespace, found)).collect(),
+        Err(fault) => vec![Finding::fault(path, &fault)],
     }
-    let mut key: Vec<&str> = shape.key_names().collect();
-    key.sort_unstable();
-    let unique = |columns: &Vec<String>| {
-        let mut columns: Vec<&str> = columns.iter().map(String::as_str).collect();
-        columns.sort_unstable();
-        columns == key
-    };
-    if missing.is_empty() && !table.unique.iter().any(unique) {
-        let message = format!("table {namespace} of the target has no unique, not null key on {}", key.join(", "));
-        findings.push(Finding::error(path, message));
-    }
-    findings
 }

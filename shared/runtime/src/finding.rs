@@ -1,6 +1,7 @@
 use std::fmt;
 
-use fides_core::{Fault, FaultKind};
+use fides_core::port::Obstacle;
+use fides_core::{Fault, FaultKind, Namespace};
 use serde::Serialize;
 
 use crate::config;
@@ -40,6 +41,12 @@ impl Finding {
             None => fault.what.clone(),
         };
         Self { severity: Severity::Error, path: path.into(), message, advice: fault.advice.clone(), unavailable }
+    }
+
+    /// What a target says that stands in the way of writing a namespace.
+    pub(crate) fn obstacle(path: &str, namespace: &Namespace, obstacle: Obstacle) -> Self {
+        let message = format!("table {namespace} of the target: {}", obstacle.what);
+        Self { advice: obstacle.advice, ..Self::error(path, message) }
     }
 
     /// An error.

@@ -55,15 +55,10 @@ pub(crate) fn assemble(
     target: Arc<dyn Target>,
     backplane: Backplane,
 ) -> Pipeline {
-    let id = PipelineId::new(&pipeline.id);
-    let sink = Sink {
-        pipeline: id.clone(),
-        namespace: convert::namespace(&pipeline.into),
-        version_field: pipeline.version_field.clone(),
-    };
+    let sink = sink(pipeline);
     let target_selection = read_back(&sink.namespace, mapped.mapper.shape(), mapped.selection.page_records_max);
     Pipeline {
-        id,
+        id: sink.pipeline.clone(),
         host,
         target,
         mapper: mapped.mapper,
@@ -76,6 +71,15 @@ pub(crate) fn assemble(
             config::Delete::Never => DeletePolicy::Never,
         },
         backplane,
+    }
+}
+
+/// Where a pipeline writes.
+pub(crate) fn sink(pipeline: &config::Pipeline) -> Sink {
+    Sink {
+        pipeline: PipelineId::new(&pipeline.id),
+        namespace: convert::namespace(&pipeline.into),
+        version_field: pipeline.version_field.clone(),
     }
 }
 
