@@ -9,6 +9,9 @@ use crate::fault::fault;
 use crate::layout::{create_table, native};
 use crate::{fence, key, quote};
 
+/// Hexadecimal digits of a version.
+const VERSION_CHARS: usize = 32;
+
 /// The table, if there is one, and everything that stands in the way of writing it.
 pub(crate) async fn target(
     connection: &mut PgConnection,
@@ -51,9 +54,10 @@ pub(crate) fn columns(sink: &Sink, shape: &Shape, relation: &Relation) -> Vec<Ob
         let field = &shape.fields[at];
         unkept(relation.column(&field.name)?, field.kind)
     });
+    let version = sink.version_field.as_ref().and_then(|name| unordered(relation.column(name)?));
     let obstacles = written.iter().filter_map(of_field);
     let obstacles = obstacles.chain(relation.columns.iter().filter(unfilled).map(of_rest));
-    let obstacles = obstacles.chain(key_columns).chain(not_unique(shape, relation));
+    let obstacles = obstacles.chain(key_columns).chain(version).chain(not_unique(shape, relation));
     obstacles.map(|what| Obstacle::new(what).advise(advice)).collect()
 }
 
@@ -87,6 +91,20 @@ fn unkept(column: &Attribute, kind: Kind) -> Option<String> {
         column.native,
         native(kind)
     ))
+}
+
+/// Why a column does not give versions back as they were written; `None` when it does. They are compared as text.
+fn unordered(column: &Attribute) -> Option<String> {
+    let length = column.base_native.strip_prefix("character varying(").and_then(|rest| rest.strip_suffix(')'));
+    let is_short = length.and_then(|length| length.parse().ok()).is_some_and(|length: usize| length < VERSION_CHARS);
+    let is_text = matches!(column.base.as_str(), "text" | "varchar");
+    (!is_text || is_short).then(|| {
+        format!(
+            "version column {} is of type {}, which does not hold {VERSION_CHARS} hex digits as they were written: \
+             a column of type text is needed",
+            column.name, column.native
+        )
+    })
 }
 
 /// A right, and what it is needed for.

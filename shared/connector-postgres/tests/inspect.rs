@@ -81,6 +81,28 @@ async fn a_column_that_nobody_fills_is_found() {
 }
 
 #[tokio::test]
+async fn a_version_column_of_another_type_is_refused() {
+    let mut bench = Bench::new().await;
+    bench.sink.version_field = Some("v".to_owned());
+    let target = bench.target().await;
+    for native in ["integer", "numeric", "bytea", "uuid", "char(32)", "varchar(31)", "citext", "jsonb"] {
+        if native == "citext" {
+            bench.database.execute("CREATE EXTENSION IF NOT EXISTS citext").await;
+        }
+        bench.table(&format!("id bigint PRIMARY KEY, name text, v {native}")).await;
+        let found = bench.found(&*target, false).await;
+        assert!(
+            said(&found).len() == 1 && said(&found)[0].starts_with("version column v is of type"),
+            "{native}: {found:?}"
+        );
+    }
+    for native in ["text", "varchar", "varchar(32)"] {
+        bench.table(&format!("id bigint PRIMARY KEY, name text, v {native}")).await;
+        assert_eq!(said(&bench.found(&*target, false).await), [""; 0], "{native}");
+    }
+}
+
+#[tokio::test]
 async fn every_right_that_is_lacking_is_named_with_its_grant() {
     let bench = Bench::new().await;
     let database = &bench.database;

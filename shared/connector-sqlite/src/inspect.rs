@@ -41,6 +41,7 @@ pub(crate) async fn table(
     };
     let strict = describe::is_strict(database, connection, &sink.namespace).await?;
     let mut obstacles = columns(sink, shape, declared);
+    obstacles.extend(version(sink, declared, strict));
     obstacles.extend(converted_keys(shape, declared, strict));
     obstacles.extend(key(database, connection, sink, shape, declared).await?);
     Ok(obstacles)
@@ -68,6 +69,21 @@ fn columns(sink: &Sink, shape: &Shape, declared: &[Declared]) -> Vec<Obstacle> {
             .advise("map a field to it, or give it a default")
     };
     written.iter().filter_map(of_field).chain(declared.iter().filter(of_rest).map(unfilled)).collect()
+}
+
+/// Versions are compared as text. A column of numbers converts hex digits that look like one (`00…1e23`), and then no
+/// version is older than any.
+fn version(sink: &Sink, declared: &[Declared], strict: bool) -> Option<Obstacle> {
+    let column = &declared.iter().find(|other| Some(&other.column.name) == sink.version_field.as_ref())?.column;
+    let native = column.native.trim();
+    let keeps = Affinity::of(native) == Affinity::Text || native.is_empty() || is_any(native, strict);
+    (!keeps).then(|| {
+        Obstacle::new(format!(
+            "version column {} is of type {native}, which does not give 32 hex digits back as they were written: \
+             a column of type TEXT is needed",
+            column.name
+        ))
+    })
 }
 
 /// SQLite converts what is stored by the column's declared type. A key that it converts is read back as another, which a

@@ -310,3 +310,25 @@ async fn a_file_that_cannot_be_made_or_written_is_found() {
     assert!(fault.to_string().contains("cannot be written"), "{fault}");
     assert_eq!(bench.prepare(false).await.unwrap_err().kind, FaultKind::Unavailable);
 }
+
+/// A column of numbers would make a number of a version that looks like one, and then no version is older than any.
+#[tokio::test]
+async fn a_version_column_that_converts_is_refused() {
+    let prepare = async |native: &str, strict: &str| {
+        let mut bench = bench().await;
+        bench.sink.version_field = Some("v".to_owned());
+        execute(
+            &side(&bench.path).await,
+            &format!("CREATE TABLE t (id INTEGER PRIMARY KEY, n INTEGER, v {native}) {strict}"),
+        )
+        .await;
+        bench.prepare(false).await
+    };
+    for native in ["INTEGER", "NUMERIC", "REAL", "BLOB", "ANY", "TIMESTAMP"] {
+        let said = prepare(native, "").await.expect_err(native).to_string();
+        assert!(said.contains("version column v is of type") && said.contains("TEXT is needed"), "{native}: {said}");
+    }
+    for (native, strict) in [("TEXT", ""), ("VARCHAR(32)", ""), ("", ""), ("TEXT", "STRICT"), ("ANY", "STRICT")] {
+        prepare(native, strict).await.unwrap_or_else(|fault| panic!("{native} {strict}: {fault}"));
+    }
+}

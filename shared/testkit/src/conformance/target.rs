@@ -36,7 +36,7 @@ macro_rules! target_conformance {
     ($fixture:expr) => {
         $crate::target_conformance!($fixture;
             creates_what_is_missing, names_all_that_is_missing, what_is_inspected_is_refused,
-            every_kind_comes_back, writes_and_replaces,
+            a_version_column_holds_text, every_kind_comes_back, writes_and_replaces,
             deletes_even_what_is_absent, applying_again_is_harmless, an_empty_batch_is_nothing,
             a_large_batch_is_aligned, composite_and_odd_keys, a_bad_record_fails_alone, a_violation_fails_alone,
             a_unique_violation_is_deferred, an_older_version_is_stale, an_older_token_is_refused,
@@ -248,6 +248,22 @@ pub async fn what_is_inspected_is_refused(fixture: &dyn TargetFixture) {
     let made = Writer::new(fixture, narrow("made", Kind::I64), Some("synced_version"));
     for _ in 0..2 {
         inspected(&made, true, &[]).await;
+    }
+}
+
+/// Versions are compared as text: a column that would spell one in another way is refused.
+pub async fn a_version_column_holds_text(fixture: &dyn TargetFixture) {
+    for kind in [Kind::I64, Kind::F64, Kind::Bytes, Kind::Uuid, Kind::String] {
+        let spec = Spec::new(kind.name(), 1, &[column("id", Kind::I64), column("synced_version", kind)]);
+        fixture.create(&spec).await;
+        let writer = Writer::new(fixture, spec, Some("synced_version"));
+        match writer.target.prepare(&writer.sink, &writer.shape, false).await {
+            Ok(()) => assert_eq!(kind, Kind::String, "was accepted"),
+            Err(fault) => {
+                assert_ne!(kind, Kind::String, "{fault}");
+                assert!(fault.to_string().contains("version column synced_version is of type"), "{kind}: {fault}");
+            }
+        }
     }
 }
 
