@@ -16,6 +16,8 @@ pub(crate) struct Relation {
     pub(crate) records_estimate: u64,
     pub(crate) columns: Vec<Attribute>,
     pub(crate) indexes: Vec<Index>,
+    /// Whether a trigger may change a row before it is inserted.
+    pub(crate) has_trigger: bool,
 }
 
 /// A column.
@@ -34,6 +36,8 @@ pub(crate) struct Attribute {
     pub(crate) not_null: bool,
     /// Computed by the server: cannot be written.
     pub(crate) generated: bool,
+    /// Whether a row that says nothing of it has a value all the same.
+    pub(crate) filled: bool,
     pub(crate) collation: Collation,
 }
 
@@ -107,7 +111,8 @@ impl Relation {
 }
 
 const RELATION: &str = "\
-SELECT c.oid::bigint, n.nspname::text, c.relname::text, greatest(c.reltuples, 0)::bigint \
+SELECT c.oid::bigint, n.nspname::text, c.relname::text, greatest(c.reltuples, 0)::bigint, \
+  EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid = c.oid AND g.tgenabled <> 'D' AND g.tgtype & 7 = 7) \
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
 WHERE c.oid = to_regclass($1) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')";
 
@@ -122,9 +127,11 @@ SELECT a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod), a.attno
   coalesce(CASE l.collprovider WHEN 'd' THEN d.locale IN ('C', 'POSIX') AND d.provider = 'c' \
     WHEN 'c' THEN l.collcollate IN ('C', 'POSIX') ELSE false END, false), \
   coalesce(l.collisdeterministic, true), \
-  pg_catalog.format_type(t.oid, CASE WHEN b.root = b.oid THEN a.atttypmod ELSE b.modifier END), a.atttypid::bigint \
+  pg_catalog.format_type(t.oid, CASE WHEN b.root = b.oid THEN a.atttypmod ELSE b.modifier END), a.atttypid::bigint, \
+  a.atthasdef OR a.attidentity <> '' OR t.typdefault IS NOT NULL OR own.typdefault IS NOT NULL \
 FROM pg_catalog.pg_attribute a \
 JOIN base b ON b.root = a.atttypid AND b.next = 0 \
+JOIN pg_catalog.pg_type own ON own.oid = a.atttypid \
 JOIN pg_catalog.pg_type t ON t.oid = b.oid \
 LEFT JOIN pg_catalog.pg_type e ON e.oid = t.typelem AND e.typarray = t.oid \
 LEFT JOIN pg_catalog.pg_collation l ON l.oid = a.attcollation \
@@ -170,6 +177,7 @@ async fn look_up(connection: &mut PgConnection, named: &str) -> Result<Option<Re
         records_estimate: found.try_get::<i64, _>(3)?.unsigned_abs(),
         columns: columns.iter().map(attribute).collect::<Result<_, _>>()?,
         indexes: indexes.iter().map(index).collect::<Result<_, _>>()?,
+        has_trigger: found.try_get(4)?,
     }))
 }
 
@@ -193,6 +201,7 @@ fn attribute(row: &sqlx::postgres::PgRow) -> Result<Attribute, sqlx::Error> {
         ty,
         not_null: row.try_get(2)?,
         generated: row.try_get(3)?,
+        filled: row.try_get(13)?,
         collation: match (row.try_get(9)?, row.try_get(10)?) {
             (_, false) => Collation::Folding,
             (true, true) => Collation::Bytes,

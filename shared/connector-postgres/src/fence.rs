@@ -3,7 +3,7 @@
 //!
 //! A token is of one table: one that was made anew under the old name holds nothing that a mark tells of (L11).
 
-use fides_core::port::Write;
+use fides_core::port::{Obstacle, Write};
 use fides_core::{Fault, Lane};
 use sqlx::{AssertSqlSafe, PgConnection};
 
@@ -29,23 +29,48 @@ pub(crate) async fn ensure(connection: &mut PgConnection, table: &str) -> Result
     if found.is_some() {
         return Ok(());
     }
-    let sql = format!(
-        "CREATE TABLE IF NOT EXISTS {table} \
-         (pipeline text NOT NULL, lane int NOT NULL, token bigint NOT NULL, relation bigint NOT NULL, \
-         PRIMARY KEY (pipeline, lane))"
-    );
-    match run(connection, sql.clone()).await {
+    match run(connection, statement(table)).await {
         Ok(()) => Ok(()),
         // IF NOT EXISTS still races with another session that creates it.
         Err(error) if matches!(state(&error).as_deref(), Some("42P07" | "42710" | "23505")) => Ok(()),
-        Err(error) if state(&error).as_deref() == Some("42501") => {
-            let fault = Fault::permanent(format!("the table that fences writers off, {table}, is missing"));
-            Err(fault
-                .because(error)
-                .advise(format!("as a user who may, run: {sql}; GRANT SELECT, INSERT, UPDATE ON {table} TO this user")))
-        }
         Err(error) => Err(failed(error)),
     }
+}
+
+/// What stands in the way of keeping tokens in a schema.
+pub(crate) async fn inspect(connection: &mut PgConnection, schema: &str) -> Result<Option<Obstacle>, Fault> {
+    let table = table(schema);
+    let sql = "SELECT CASE WHEN to_regclass($1) IS NULL THEN has_schema_privilege($2, 'CREATE') \
+        ELSE has_table_privilege(to_regclass($1)::oid, 'SELECT') AND has_table_privilege(to_regclass($1)::oid, 'INSERT') \
+            AND has_table_privilege(to_regclass($1)::oid, 'UPDATE') END, to_regclass($1) IS NULL";
+    let (is_usable, is_missing): (bool, bool) = sqlx::query_as(sql)
+        .bind(&table)
+        .bind(schema)
+        .fetch_one(connection)
+        .await
+        .map_err(|error| fault(&format!("looking for table {table}"), error))?;
+    let grant = format!("GRANT SELECT, INSERT, UPDATE ON {table} TO this user");
+    Ok(match (is_usable, is_missing) {
+        (true, _) => None,
+        (false, true) => Some(
+            Obstacle::new(format!(
+                "the table that fences writers off, {table}, is missing, and this user may not make it"
+            ))
+            .advise(format!("as a user who may, run: {}; {grant}", statement(&table))),
+        ),
+        (false, false) => {
+            let what = format!("this user may not write the table that fences writers off, {table}");
+            Some(Obstacle::new(what).advise(grant))
+        }
+    })
+}
+
+fn statement(table: &str) -> String {
+    format!(
+        "CREATE TABLE IF NOT EXISTS {table} \
+         (pipeline text NOT NULL, lane int NOT NULL, token bigint NOT NULL, relation bigint NOT NULL, \
+         PRIMARY KEY (pipeline, lane))"
+    )
 }
 
 /// Makes `token` the only one of a lane to the table `relation`; an older one is refused.

@@ -2,15 +2,15 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use fides_core::port::Sink;
+use fides_core::port::{Obstacle, Sink};
 use fides_core::{Fault, Field, Kind, Shape, Value};
 use sqlx::PgConnection;
 
-use crate::catalog::{self, Attribute, Collation, Relation, Unique};
+use crate::catalog::{self, Attribute, Relation};
 use crate::connect::run;
 use crate::fault::{fault, state};
 use crate::kind::PgType;
-use crate::{fence, key, quote};
+use crate::{fence, inspect, key, quote};
 
 /// The SQL of writes of one shape to one table.
 #[derive(Debug)]
@@ -79,35 +79,11 @@ impl Layout {
     /// Checks that documents of `shape` fit; everything that is missing is named in one Permanent fault.
     pub(crate) fn new(sink: &Sink, shape: &Shape, relation: &Relation) -> Result<Self, Fault> {
         let namespace = &sink.namespace;
-        let fields = shape.fields.iter().map(|field| &field.name);
-        let mut wrong = Vec::new();
-        for name in fields.chain(&sink.version_field) {
-            match relation.column(name) {
-                None => wrong.push(format!("column {name} is missing")),
-                Some(column) if column.generated => {
-                    wrong.push(format!("column {name} is generated: it cannot be written"));
-                }
-                Some(_) => {}
-            }
-        }
+        Obstacle::refuse(namespace, &inspect::columns(sink, shape, relation))?;
         let key_columns = shape.key.iter().filter_map(|&at| {
             let field = &shape.fields[at];
             Some((at, field.kind, relation.column(&field.name)?))
         });
-        wrong.extend(key_columns.clone().filter_map(|(_, kind, column)| unkept(column, kind)));
-        let key: Vec<&str> = shape.key_names().collect();
-        let is_key = |columns: &[String]| {
-            columns.len() == key.len() && key.iter().all(|name| columns.iter().any(|column| column == name))
-        };
-        if key.is_empty()
-            || !relation.indexes.iter().any(|index| index.unique == Some(Unique::Immediate) && is_key(&index.columns))
-        {
-            wrong.push(format!("there is no unique index on the key ({})", key.join(", ")));
-        }
-        if !wrong.is_empty() {
-            return Err(Fault::permanent(format!("table {namespace}: {}", wrong.join("; ")))
-                .advise("change the table, or the mapping; `create: true` only creates what is wholly missing"));
-        }
         let table = quote::table(namespace)?;
         let types =
             shape.fields.iter().filter_map(|field| relation.column(&field.name)).map(|column| column.ty.clone());
@@ -120,24 +96,6 @@ impl Layout {
             ..statements(sink, shape, relation, &table)
         })
     }
-}
-
-/// Why a column does not give keys of `kind` back as they were written; `None` when it does.
-fn unkept(column: &Attribute, kind: Kind) -> Option<String> {
-    if key::keeps(column, kind) {
-        return None;
-    }
-    let collation = match column.collation {
-        Collation::Folding => " with a collation under which different texts are equal",
-        Collation::Bytes | Collation::Language => "",
-    };
-    Some(format!(
-        "key column {} is of type {}{collation}, which does not give keys of kind {kind} back as they were written: \
-         a column of type {} is needed",
-        column.name,
-        column.native,
-        native(kind)
-    ))
 }
 
 /// The statements of a layout; the other fields are left empty.
@@ -204,23 +162,10 @@ fn stage_name(sink: &Sink, shape: &Shape, relation: &Relation) -> String {
     format!("_fides_{:016x}", hasher.finish())
 }
 
-/// Creates the table if it is missing and may be created; its description.
-pub(crate) async fn ensure_table(
-    connection: &mut PgConnection,
-    sink: &Sink,
-    shape: &Shape,
-    create: bool,
-) -> Result<Relation, Fault> {
+/// Creates the table, which is missing; its description.
+pub(crate) async fn make_table(connection: &mut PgConnection, sink: &Sink, shape: &Shape) -> Result<Relation, Fault> {
     let namespace = &sink.namespace;
-    if let Some(relation) = catalog::relation(connection, namespace).await? {
-        return Ok(relation);
-    }
-    let sql = create_table(sink, shape)?;
-    if !create {
-        return Err(Fault::permanent(format!("there is no table {namespace}"))
-            .advise(format!("set `create: true`, or run: {sql}")));
-    }
-    match run(connection, sql).await {
+    match run(connection, create_table(sink, shape)?).await {
         // Another process created it at the same moment.
         Err(error) if matches!(state(&error).as_deref(), Some("42P07" | "42710" | "23505")) => {}
         done => done.map_err(|error| fault(&format!("creating table {namespace}"), error))?,
@@ -228,7 +173,8 @@ pub(crate) async fn ensure_table(
     catalog::require(connection, namespace).await
 }
 
-fn create_table(sink: &Sink, shape: &Shape) -> Result<String, Fault> {
+/// The statement that creates the table of a shape.
+pub(crate) fn create_table(sink: &Sink, shape: &Shape) -> Result<String, Fault> {
     let column = |(at, field): (usize, &Field)| {
         let collation = if shape.key.contains(&at) && is_text(field.kind) { " COLLATE \"C\"" } else { "" };
         format!("{} {}{collation}", quote::name(&field.name), native(field.kind))
@@ -243,7 +189,8 @@ fn is_text(kind: Kind) -> bool {
     matches!(kind, Kind::String | Kind::Any)
 }
 
-fn native(kind: Kind) -> &'static str {
+/// The type of a column that holds every value of a kind.
+pub(crate) fn native(kind: Kind) -> &'static str {
     match kind {
         Kind::Bool => "boolean",
         Kind::I64 => "bigint",

@@ -17,6 +17,7 @@ mod fault;
 mod fence;
 mod host;
 mod include;
+mod inspect;
 mod key;
 mod kind;
 mod layout;

@@ -5,15 +5,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use fides_core::port::{Fencing, Outcome, Sink, Snapshot, Target, Write};
+use fides_core::port::{Fencing, Obstacle, Outcome, Sink, Snapshot, Target, Write};
 use fides_core::{Change, Fault, Lane, Namespace, Selection, Shape, Table, Version};
 use sqlx::Connection;
 
 use crate::connect::{Server, Sessions};
-use crate::layout::{Layout, ensure_table};
+use crate::layout::{Layout, make_table};
 use crate::snapshot::{Coordinator, PostgresSnapshot};
 use crate::stream::Readers;
-use crate::{apply, catalog, describe, fence};
+use crate::{apply, catalog, describe, fence, inspect};
 
 /// A statement that only reads.
 const READ_MS_MAX: u64 = 600_000;
@@ -80,9 +80,21 @@ impl Target for PostgresTarget {
         Ok(table)
     }
 
+    async fn inspect(&self, sink: &Sink, shape: &Shape, create: bool) -> Result<Vec<Obstacle>, Fault> {
+        let mut session = self.control.take(|| ()).await?;
+        let (_, obstacles) = inspect::target(session.connection(), sink, shape, create).await?;
+        session.give_back();
+        Ok(obstacles)
+    }
+
     async fn prepare(&self, sink: &Sink, shape: &Shape, create: bool) -> Result<(), Fault> {
         let mut session = self.control.take(|| ()).await?;
-        let relation = ensure_table(session.connection(), sink, shape, create).await?;
+        let (relation, obstacles) = inspect::target(session.connection(), sink, shape, create).await?;
+        Obstacle::refuse(&sink.namespace, &obstacles)?;
+        let relation = match relation {
+            Some(relation) => relation,
+            None => make_table(session.connection(), sink, shape).await?,
+        };
         let layout = Layout::new(sink, shape, &relation)?;
         fence::ensure(session.connection(), &layout.lanes).await?;
         session.give_back();

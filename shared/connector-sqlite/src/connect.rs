@@ -35,6 +35,8 @@ pub(crate) enum Mode {
     Write,
     /// Like `Write`, and makes the file when there is none.
     Create,
+    /// Like `Write`, and leaves the journal as it is.
+    Look,
 }
 
 impl Database {
@@ -104,6 +106,21 @@ pub(crate) async fn create(path: &Path) -> Result<(), Fault> {
     connection.close().await.map_err(fault)
 }
 
+/// Takes the file's write lock and gives it back: Unavailable where SQLite may not write the file. Nothing is written.
+///
+/// SQLite is asked, and not the file system: to open and close the file beside SQLite would end the locks that it holds.
+pub(crate) async fn write_lock(path: &Path) -> Result<(), Fault> {
+    let fault = |error| crate::fault::of(path, "could not be opened for writing", error);
+    let mut connection = options(path, Mode::Look).connect().await.map_err(fault)?;
+    let begun = sqlx::query("BEGIN IMMEDIATE").execute(&mut connection).await.map_err(fault);
+    connection.close().await.map_err(fault)?;
+    match begun {
+        // Another process writes it just now, so it can be written.
+        Err(fault) if fault.kind == FaultKind::Transient => Ok(()),
+        begun => begun.map(drop),
+    }
+}
+
 /// Whether no transaction is left behind. Where SQLite ended one by itself (disk full, a trigger's RAISE(ROLLBACK)), the
 /// driver still counts it and would refuse to begin another: such a connection must go.
 async fn is_reusable(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
@@ -121,6 +138,7 @@ fn options(path: &Path, mode: Mode) -> SqliteConnectOptions {
         .disable_statement_logging();
     match mode {
         Mode::Read => options.read_only(true).pragma("query_only", "ON"),
+        Mode::Look => options,
         Mode::Write | Mode::Create => options.journal_mode(SqliteJournalMode::Wal).synchronous(SqliteSynchronous::Full),
     }
 }

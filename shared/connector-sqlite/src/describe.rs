@@ -17,6 +17,10 @@ pub(crate) struct Declared {
     pub column: Column,
     /// Place in the primary key, from 1; 0 outside it.
     pub primary: i64,
+    /// Computed by SQLite: cannot be written.
+    pub generated: bool,
+    /// Whether a row that says nothing of it has a value all the same.
+    pub filled: bool,
 }
 
 /// Every table and view that is not SQLite's or Fides' own, in name order.
@@ -32,6 +36,9 @@ pub(crate) async fn namespaces(database: &Database) -> Result<Vec<Namespace>, Fa
     Ok(names.into_iter().map(|name| Namespace(vec![name])).collect())
 }
 
+/// Name, type, NOT NULL, place in the primary key, number of indexes for it, generated, has a default.
+type Row = (String, String, bool, i64, i64, bool, bool);
+
 /// The columns of a table or view, generated ones included; `None` when there is no such table.
 pub(crate) async fn columns(
     database: &Database,
@@ -39,19 +46,21 @@ pub(crate) async fn columns(
     namespace: &Namespace,
 ) -> Result<Option<Vec<Declared>>, Fault> {
     let sql = "SELECT i.name, i.type, i.\"notnull\", i.pk, \
-               (SELECT count(*) FROM pragma_index_list(?1, 'main') l WHERE l.origin = 'pk') \
+               (SELECT count(*) FROM pragma_index_list(?1, 'main') l WHERE l.origin = 'pk'), \
+               i.hidden <> 0, i.dflt_value IS NOT NULL AND upper(i.dflt_value) <> 'NULL' \
                FROM pragma_table_xinfo(?1, 'main') i WHERE i.hidden <> 1 ORDER BY i.cid";
-    let rows: Vec<(String, String, bool, i64, i64)> = sqlx::query_as(sql)
+    let rows: Vec<Row> = sqlx::query_as(sql)
         .bind(table_name(namespace)?)
         .fetch_all(connection)
         .await
         .map_err(|error| database.fault(&format!("table {namespace} could not be described"), error))?;
     let primary = rows.iter().filter(|row| row.3 > 0).count();
-    let declared = |(name, native, not_null, place, indexes): (String, String, bool, i64, i64)| {
+    let declared = |(name, native, not_null, place, indexes, generated, has_default): Row| {
         // The only key that SQLite keeps from being NULL without being told: the row id's other name.
         let row_id = primary == 1 && place == 1 && indexes == 0 && native.eq_ignore_ascii_case("INTEGER");
         let kind = if row_id { Kind::I64 } else { kind::of(&native) };
-        Declared { column: Column { name, kind, native, nullable: !(not_null || row_id) }, primary: place }
+        let column = Column { name, kind, native, nullable: !(not_null || row_id) };
+        Declared { column, primary: place, generated, filled: row_id || has_default }
     };
     Ok(Some(rows.into_iter().map(declared).collect::<Vec<_>>()).filter(|columns| !columns.is_empty()))
 }
@@ -109,10 +118,11 @@ pub(crate) async fn table_of(database: &Database, namespace: &Namespace) -> Resu
             primary_key.join(", ")
         ));
     }
+    let store_warnings = context.store_warnings(&mut connection).await?;
     let references = context.references(&mut connection).await?;
     let records_estimate = context.estimate(&mut connection).await?;
     let columns = declared.into_iter().map(|declared| declared.column).collect();
-    Ok(Some(Table { columns, primary_key, references, unique, records_estimate, warnings }))
+    Ok(Some(Table { columns, primary_key, references, unique, records_estimate, warnings, store_warnings }))
 }
 
 /// Sets of columns with a unique index (not partial, not over expressions), the primary key included.
@@ -257,6 +267,12 @@ impl Context<'_> {
                 columns.join(", ")
             ));
         }
+        Ok(warnings)
+    }
+
+    /// What is to be known of the whole file.
+    async fn store_warnings(&self, connection: &mut SqliteConnection) -> Result<Vec<String>, Fault> {
+        let mut warnings = Vec::new();
         let (journal, encoding): (String, String) =
             sqlx::query_as("SELECT j.journal_mode, e.encoding FROM pragma_journal_mode j, pragma_encoding e")
                 .fetch_one(connection)

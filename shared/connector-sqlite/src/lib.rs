@@ -11,6 +11,7 @@ mod describe;
 mod fault;
 mod host;
 mod include;
+mod inspect;
 mod kind;
 mod lane;
 mod query;

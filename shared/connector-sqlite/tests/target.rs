@@ -258,3 +258,77 @@ async fn a_table_that_is_made_anew_forgets_its_claims() {
     assert!(matches!(&bench.apply(&[upsert(1, 1)]).await[..], [Outcome::Failed(_)]));
     assert_eq!(bench.held().await, []);
 }
+
+/// What preparing would refuse is found before, and nothing is written on the way.
+#[tokio::test]
+async fn inspecting_finds_what_cannot_be_written() {
+    let inspect = async |sql: &str| {
+        let bench = bench().await;
+        execute(&side(&bench.path).await, sql).await;
+        let found = bench.target.inspect(&bench.sink, &bench.shape, false).await.unwrap();
+        let found: Vec<String> = found.into_iter().map(|obstacle| obstacle.what).collect();
+        assert_eq!(bench.prepare(false).await.is_ok(), found.is_empty(), "{found:?}");
+        found
+    };
+    assert_eq!(
+        inspect("CREATE TABLE t (id INTEGER PRIMARY KEY, n INTEGER AS (id + 1))").await,
+        ["column n is generated: it cannot be written"]
+    );
+    for more in ["m TEXT NOT NULL", "m TEXT NOT NULL DEFAULT NULL"] {
+        let found = inspect(&format!("CREATE TABLE t (id INTEGER PRIMARY KEY, n INTEGER, {more})")).await;
+        assert_eq!(found, ["column m is NOT NULL without a default, and no field fills it"], "{more}");
+    }
+    for fine in [
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, n INTEGER, m TEXT NOT NULL DEFAULT 'x')",
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, n INTEGER, m INTEGER NOT NULL AS (id + 1))",
+        "CREATE TABLE t (row INTEGER PRIMARY KEY, id INTEGER NOT NULL UNIQUE, n INTEGER)",
+    ] {
+        assert_eq!(inspect(fine).await, [""; 0], "{fine}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_made_or_written_is_found() {
+    let bench = bench().await;
+    let nowhere = bench.path.parent().unwrap().join("nowhere/copy.db");
+    let target = fides_connector_sqlite::target(&nowhere, 1).await.unwrap();
+    let found = target.inspect(&bench.sink, &bench.shape, true).await.unwrap();
+    assert!(found.len() == 1 && found[0].what.contains("there is no folder"), "{found:?}");
+    assert!(bench.target.inspect(&bench.sink, &bench.shape, true).await.unwrap().is_empty());
+    assert!(!bench.path.exists(), "nothing was made");
+
+    execute(&side(&bench.path).await, "CREATE TABLE t (id INTEGER PRIMARY KEY, n INTEGER)").await;
+    let before = std::fs::read(&bench.path).unwrap();
+    assert!(bench.target.inspect(&bench.sink, &bench.shape, false).await.unwrap().is_empty());
+    assert_eq!(std::fs::read(&bench.path).unwrap(), before, "the journal is as it was");
+    // The header of a file says which version of SQLite may write it.
+    let mut newer = before;
+    newer[18] = 9;
+    std::fs::write(&bench.path, newer).unwrap();
+    let fault = bench.target.inspect(&bench.sink, &bench.shape, false).await.unwrap_err();
+    assert_eq!(fault.kind, FaultKind::Unavailable, "{fault}");
+    assert!(fault.to_string().contains("cannot be written"), "{fault}");
+    assert_eq!(bench.prepare(false).await.unwrap_err().kind, FaultKind::Unavailable);
+}
+
+/// A column of numbers would make a number of a version that looks like one, and then no version is older than any.
+#[tokio::test]
+async fn a_version_column_that_converts_is_refused() {
+    let prepare = async |native: &str, strict: &str| {
+        let mut bench = bench().await;
+        bench.sink.version_field = Some("v".to_owned());
+        execute(
+            &side(&bench.path).await,
+            &format!("CREATE TABLE t (id INTEGER PRIMARY KEY, n INTEGER, v {native}) {strict}"),
+        )
+        .await;
+        bench.prepare(false).await
+    };
+    for native in ["INTEGER", "NUMERIC", "REAL", "BLOB", "ANY", "TIMESTAMP"] {
+        let said = prepare(native, "").await.expect_err(native).to_string();
+        assert!(said.contains("version column v is of type") && said.contains("TEXT is needed"), "{native}: {said}");
+    }
+    for (native, strict) in [("TEXT", ""), ("VARCHAR(32)", ""), ("", ""), ("TEXT", "STRICT"), ("ANY", "STRICT")] {
+        prepare(native, strict).await.unwrap_or_else(|fault| panic!("{native} {strict}: {fault}"));
+    }
+}

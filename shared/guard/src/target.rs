@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use fides_core::port::{Fencing, Outcome, Sink, Snapshot, Target, Write};
+use fides_core::port::{Fencing, Obstacle, Outcome, Sink, Snapshot, Target, Write};
 use fides_core::{Change, Fault, Lane, Limits, Namespace, Selection, Shape, Table};
 
 use crate::Meter;
@@ -45,6 +45,10 @@ impl Target for GuardedTarget {
 
     async fn describe(&self, namespace: &Namespace) -> Result<Option<Table>, Fault> {
         self.stack.call(self.read("describe"), || self.target.describe(namespace)).await
+    }
+
+    async fn inspect(&self, sink: &Sink, shape: &Shape, create: bool) -> Result<Vec<Obstacle>, Fault> {
+        self.stack.call(self.read("inspect"), || self.target.inspect(sink, shape, create)).await
     }
 
     async fn prepare(&self, sink: &Sink, shape: &Shape, create: bool) -> Result<(), Fault> {

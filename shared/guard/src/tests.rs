@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use fides_core::port::{Fencing, Mapper, Outcome, Sink, Snapshot, Target, Write};
+use fides_core::port::{Fencing, Mapper, Obstacle, Outcome, Sink, Snapshot, Target, Write};
 use fides_core::{
     Change, Fault, FaultKind, Fingerprint, Key, KeyRange, Lane, Limits, Namespace, Op, PipelineId, Selection, Shape,
     Table, Version,
@@ -81,6 +81,10 @@ impl Target for Scripted {
 
     async fn describe(&self, _: &Namespace) -> Result<Option<Table>, Fault> {
         Ok(None)
+    }
+
+    async fn inspect(&self, _: &Sink, _: &Shape, _: bool) -> Result<Vec<Obstacle>, Fault> {
+        Ok(Vec::new())
     }
 
     async fn prepare(&self, _: &Sink, _: &Shape, _: bool) -> Result<(), Fault> {
@@ -225,6 +229,9 @@ async fn a_connector_that_miscounts_tells_nothing() {
         }
         async fn describe(&self, _: &Namespace) -> Result<Option<Table>, Fault> {
             Ok(None)
+        }
+        async fn inspect(&self, _: &Sink, _: &Shape, _: bool) -> Result<Vec<Obstacle>, Fault> {
+            Ok(Vec::new())
         }
         async fn prepare(&self, _: &Sink, _: &Shape, _: bool) -> Result<(), Fault> {
             Ok(())

@@ -8,6 +8,7 @@ mod compile;
 mod error;
 mod evaluate;
 mod jq;
+mod literal;
 mod mapper;
 mod operation;
 mod resolve;
@@ -17,6 +18,8 @@ mod spec;
 #[cfg(test)]
 mod tests;
 
-pub use compile::{Compiled, compile};
+pub use compile::{Compiled, compile, mistakes};
 pub use error::MappingError;
+pub use jq::check_program;
+pub use literal::literal;
 pub use spec::{Fields, Source, Spec};

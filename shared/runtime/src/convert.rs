@@ -43,7 +43,7 @@ pub(crate) fn namespace(name: &config::Namespace) -> Namespace {
 }
 
 /// A kind.
-fn kind(kind: config::Kind) -> Kind {
+pub(crate) fn kind(kind: config::Kind) -> Kind {
     match kind {
         config::Kind::Bool => Kind::Bool,
         config::Kind::I64 => Kind::I64,
@@ -62,7 +62,7 @@ fn kind(kind: config::Kind) -> Kind {
 }
 
 /// A value written in the configuration.
-fn value(literal: &config::Literal) -> Value<'static> {
+pub(crate) fn value(literal: &config::Literal) -> Value<'static> {
     match literal {
         config::Literal::Null => Value::Null,
         config::Literal::Bool(value) => Value::Bool(*value),

@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod agreement;
 mod dead;
 mod demo;
 mod flow;
 mod full;
+mod places;
 mod shop;
 mod together;
 mod usage;

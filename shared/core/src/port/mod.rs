@@ -19,4 +19,4 @@ pub use log::{Concern, Gap, Log, LogPage, Logged, Opened, What};
 pub use mapper::{Mapped, Mapper};
 pub use queue::{Consumer, Delivery, Queue};
 pub use state_store::{Entry, Expect, Lease, StateStore};
-pub use target::{Fencing, Outcome, Sink, Target, Write};
+pub use target::{Fencing, Obstacle, Outcome, Sink, Target, Write};

@@ -14,8 +14,13 @@ pub trait Target: Send + Sync {
     /// What the store says of a namespace; `None` when there is no such namespace.
     async fn describe(&self, namespace: &Namespace) -> Result<Option<Table>, Fault>;
 
+    /// Everything that stands in the way of writing documents of `shape`: missing tables, columns and rights, columns that
+    /// nobody fills or may fill, keys that would not be read back. Changes nothing. Where it finds nothing,
+    /// [`Target::prepare`] with the same arguments succeeds; a fault says only that the store could not be asked.
+    async fn inspect(&self, sink: &Sink, shape: &Shape, create: bool) -> Result<Vec<Obstacle>, Fault>;
+
     /// Makes sure that documents of `shape` can be written: creates the namespace when `create` and it is missing, and
-    /// whatever fencing needs. A missing table or column is a Permanent fault that names all of them.
+    /// whatever fencing needs. What [`Target::inspect`] finds is one Permanent fault that names all of it.
     async fn prepare(&self, sink: &Sink, shape: &Shape, create: bool) -> Result<(), Fault>;
 
     /// Makes `token` the only one that may write `lane` from now on (L6): once this returns, no write of an earlier
@@ -81,4 +86,38 @@ pub enum Fencing {
     Conditional,
     /// A new owner waits out the lease and the longest write.
     WaitOut,
+}
+
+/// Something that stands in the way of writing a namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Obstacle {
+    /// What was found and what is needed; the namespace is known to whoever asked.
+    pub what: String,
+    /// What the user can do.
+    pub advice: Option<String>,
+}
+
+impl Obstacle {
+    /// An obstacle that says by itself what is needed.
+    pub fn new(what: impl Into<String>) -> Self {
+        Self { what: what.into(), advice: None }
+    }
+
+    /// Adds what the user can do.
+    #[must_use]
+    pub fn advise(self, advice: impl Into<String>) -> Self {
+        Self { advice: Some(advice.into()), ..self }
+    }
+
+    /// All obstacles of a namespace as one Permanent fault; nothing when there is none.
+    pub fn refuse(namespace: &Namespace, obstacles: &[Self]) -> Result<(), Fault> {
+        if obstacles.is_empty() {
+            return Ok(());
+        }
+        let what: Vec<&str> = obstacles.iter().map(|obstacle| obstacle.what.as_str()).collect();
+        let fault = Fault::permanent(format!("table {namespace}: {}", what.join("; ")));
+        let mut advice: Vec<&str> = obstacles.iter().filter_map(|obstacle| obstacle.advice.as_deref()).collect();
+        advice.dedup();
+        Err(if advice.is_empty() { fault } else { fault.advise(advice.join("; ")) })
+    }
 }

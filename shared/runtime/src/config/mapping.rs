@@ -2,12 +2,13 @@
 
 use serde_json::{Value, json};
 
-use super::collection::{DottedPath, NameRule, Named, complete};
+use super::collection::{DottedPath, NameRule, Named, WithNode, complete};
 use super::fields::{Fields, Section, section};
 use super::form::{Definitions, Form, Reading};
-use super::model::{Kind, Source};
+use super::model::{Kind, Literal, Source};
 use super::node::{Content, Node};
 use super::scalar::{AnyValue, Text, Word};
+use crate::convert;
 
 const KINDS: Word<Kind> = Word(&[
     ("bool", Kind::Bool),
@@ -81,8 +82,25 @@ impl Section for Column {
     fn read(fields: &mut Fields<'_, '_>) -> Option<Self> {
         let path = fields.required("from", "the column, or a path into an included record or a JSON column", PATH);
         let cast = fields.optional("cast", "the kind it is converted to", KINDS);
-        let default = fields.optional("default", "what stands in for NULL or an absent value", AnyValue);
+        let about = "what stands in for NULL or an absent value";
+        let default = fields.optional("default", about, WithNode(AnyValue));
+        let default = fields.check(|reading, _| default_of_kind(reading, default?, cast.as_ref().copied()?));
         Some(Self(Source::Column { path: path?, cast: cast?, default: default? }))
+    }
+}
+
+/// A default is converted like a value of the host; without `cast` only the host tells of which kind it has to be.
+#[expect(clippy::option_option, reason = "as the caller read it: refused, absent, or there")]
+fn default_of_kind(
+    reading: &mut Reading<'_>,
+    default: Option<(Literal, Node)>,
+    cast: Option<Kind>,
+) -> Option<Option<Literal>> {
+    let Some((literal, node)) = default else { return Some(None) };
+    let Some(kind) = cast.map(convert::kind) else { return Some(Some(literal)) };
+    match fides_mapping::literal(&convert::value(&literal), kind) {
+        Ok(_) => Some(Some(literal)),
+        Err(_) => reading.refuse(&node, format!("a value that can be cast to {kind}")),
     }
 }
 
@@ -117,8 +135,29 @@ impl Section for Jq {
     const ABOUT: &'static str = "the result of a jq program on the host record";
 
     fn read(fields: &mut Fields<'_, '_>) -> Option<Self> {
-        let program = fields.required("jq", "the program", Text("a jq program"));
+        let program = fields.required("jq", "the program", Program("a jq program"));
         let kind = fields.defaulted("type", "the kind of its result", KINDS, "json");
         Some(Self(Source::Jq { program: program?, kind: kind? }))
+    }
+}
+
+/// A jq program without mistakes in its text; the words say what it is for.
+pub(super) struct Program(pub &'static str);
+
+impl Form for Program {
+    type Value = String;
+
+    fn read(&self, reading: &mut Reading<'_>, node: &Node) -> Option<String> {
+        let text = Text(self.0).read(reading, node)?;
+        match fides_mapping::check_program(&text) {
+            Ok(()) => Some(text),
+            // What a variable made of it may be secret.
+            Err(_) if node.scalar() != Some(text.as_str()) => reading.refuse(node, self.0),
+            Err(found) => reading.refuse_at(&node.spot, found, self.0),
+        }
+    }
+
+    fn schema(&self, definitions: &mut Definitions) -> Value {
+        Text(self.0).schema(definitions)
     }
 }

@@ -10,7 +10,7 @@ use super::collection::{DottedPath, Names, WithNode, complete};
 use super::fields::{Fields as Keys, Section, section};
 use super::form::Reading;
 use super::limits::LimitsPatch;
-use super::mapping::mapping;
+use super::mapping::{Program, mapping};
 use super::model::{Delete, Events, Fields, Limits, Namespace, Pipeline, Schedule};
 use super::node::Node;
 use super::relation::{ColumnChoice, include};
@@ -44,7 +44,7 @@ impl Section for Draft {
         let into = keys.required("into", about, WithNode(DottedPath("a namespace")));
         let create = keys.defaulted("create", "whether a missing target namespace is created", Flag, "false");
         let about = "a jq condition; records for which it is false are not in the target";
-        let when = keys.optional("when", about, Text("a jq condition"));
+        let when = keys.optional("when", about, Program("a jq condition"));
         let columns = keys.optional("columns", "host columns kept under their own names, '*' for all", ColumnChoice);
         let mapping = keys.optional("mapping", "target fields, each with where its value comes from", mapping());
         let one = keys.exactly_one(&["columns", "mapping"]);

@@ -35,7 +35,8 @@ pub trait TargetFixture: Send + Sync {
 macro_rules! target_conformance {
     ($fixture:expr) => {
         $crate::target_conformance!($fixture;
-            creates_what_is_missing, names_all_that_is_missing, every_kind_comes_back, writes_and_replaces,
+            creates_what_is_missing, names_all_that_is_missing, what_is_inspected_is_refused,
+            a_version_column_holds_text, every_kind_comes_back, writes_and_replaces,
             deletes_even_what_is_absent, applying_again_is_harmless, an_empty_batch_is_nothing,
             a_large_batch_is_aligned, composite_and_odd_keys, a_bad_record_fails_alone, a_violation_fails_alone,
             a_unique_violation_is_deferred, an_older_version_is_stale, an_older_token_is_refused,
@@ -207,6 +208,63 @@ pub async fn names_all_that_is_missing(fixture: &dyn TargetFixture) {
     fixture.create(&people()).await;
     let fault = refused().await;
     assert!(["people", "gone", "lost", "unversioned"].iter().all(|name| fault.contains(name)), "{fault}");
+}
+
+/// Inspecting changes nothing, finds what preparing would refuse, all of it, and nothing else.
+pub async fn what_is_inspected_is_refused(fixture: &dyn TargetFixture) {
+    let inspected = async |writer: &Writer, create: bool, expected: &[&str]| {
+        let (sink, shape) = (&writer.sink, &writer.shape);
+        let inspect = async || writer.target.inspect(sink, shape, create).await.expect("it can be inspected");
+        let (found, again) = (inspect().await, inspect().await);
+        assert_eq!(found, again);
+        let said: Vec<&str> = found.iter().map(|obstacle| obstacle.what.as_str()).collect();
+        assert_eq!(said.len(), expected.len(), "{said:?}");
+        for part in expected {
+            assert!(said.iter().any(|what| what.contains(part)), "{part}: {said:?}");
+        }
+        match writer.target.prepare(sink, shape, create).await {
+            Ok(()) => assert!(expected.is_empty(), "prepared in spite of {said:?}"),
+            Err(fault) => {
+                assert_eq!(fault.kind, FaultKind::Permanent, "{fault}");
+                assert!(!said.is_empty(), "{fault}");
+                assert!(said.iter().all(|what| fault.to_string().contains(what)), "{said:?}: {fault}");
+            }
+        }
+    };
+    let narrow = |name, key: Kind| Spec::new(name, 1, &[column("id", key), column("badge", Kind::I64)]);
+    let absent = Writer::new(fixture, narrow("people", Kind::I64), None);
+    inspected(&absent, false, &["exist"]).await;
+    assert_eq!(absent.target.describe(&absent.sink.namespace).await.expect("it can be described"), None);
+    fixture.create(&people()).await;
+    inspected(&absent, true, &["column name is NOT NULL without a default"]).await;
+    inspected(&Writer::new(fixture, people(), None), false, &[]).await;
+    let of_text = Spec::new("people", 1, &[column("id", Kind::String), column("name", Kind::String)]);
+    inspected(&Writer::new(fixture, of_text, None), false, &["key column id is of type"]).await;
+    let wide = [column("id", Kind::I64), column("gone", Kind::I64), column("name", Kind::String)];
+    let wide = Writer::new(fixture, Spec::new("people", 1, &wide), Some("unversioned"));
+    inspected(&wide, false, &["column gone is missing", "column unversioned is missing"]).await;
+    let other_key = [column("badge", Kind::I64), column("id", Kind::I64), column("name", Kind::String)];
+    inspected(&Writer::new(fixture, Spec::new("people", 1, &other_key), None), false, &["unique index"]).await;
+    let made = Writer::new(fixture, narrow("made", Kind::I64), Some("synced_version"));
+    for _ in 0..2 {
+        inspected(&made, true, &[]).await;
+    }
+}
+
+/// Versions are compared as text: a column that would spell one in another way is refused.
+pub async fn a_version_column_holds_text(fixture: &dyn TargetFixture) {
+    for kind in [Kind::I64, Kind::F64, Kind::Bytes, Kind::Uuid, Kind::String] {
+        let spec = Spec::new(kind.name(), 1, &[column("id", Kind::I64), column("synced_version", kind)]);
+        fixture.create(&spec).await;
+        let writer = Writer::new(fixture, spec, Some("synced_version"));
+        match writer.target.prepare(&writer.sink, &writer.shape, false).await {
+            Ok(()) => assert_eq!(kind, Kind::String, "was accepted"),
+            Err(fault) => {
+                assert_ne!(kind, Kind::String, "{fault}");
+                assert!(fault.to_string().contains("version column synced_version is of type"), "{kind}: {fault}");
+            }
+        }
+    }
 }
 
 /// What was applied is read back: every kind, NULL, the extremes.

@@ -1,7 +1,9 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use fides_core::port::{Fencing, Host, Lineage, Log, LogPage, Opened, Outcome, Sink, Snapshot, Target, Write};
+use fides_core::port::{
+    Fencing, Host, Lineage, Log, LogPage, Obstacle, Opened, Outcome, Sink, Snapshot, Target, Write,
+};
 use fides_core::{
     Change, Fault, FaultKind, Key, KeyRange, Lane, Namespace, Page, PipelineId, Selection, Shape, Table, Version,
 };
@@ -96,6 +98,10 @@ impl<T: Target + ?Sized + 'static> Target for Faulty<T> {
 
     async fn describe(&self, namespace: &Namespace) -> Result<Option<Table>, Fault> {
         self.faults.call("target.describe", self.inner.describe(namespace)).await
+    }
+
+    async fn inspect(&self, sink: &Sink, shape: &Shape, create: bool) -> Result<Vec<Obstacle>, Fault> {
+        self.faults.call("target.inspect", self.inner.inspect(sink, shape, create)).await
     }
 
     async fn prepare(&self, sink: &Sink, shape: &Shape, create: bool) -> Result<(), Fault> {

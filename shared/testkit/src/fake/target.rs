@@ -3,7 +3,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use fides_core::port::{Fencing, Outcome, Sink, Snapshot, Target, Write};
+use fides_core::port::{Fencing, Obstacle, Outcome, Sink, Snapshot, Target, Write};
 use fides_core::{
     Change, Column, Fault, Key, Lane, Namespace, Op, Selection, Shape, Table, Value, Version, decode_row, encode_value,
 };
@@ -217,15 +217,19 @@ impl Target for FakeTarget {
             unique: vec![held.shape.key_names().map(str::to_owned).collect()],
             records_estimate: held.documents.len() as u64,
             warnings: Vec::new(),
+            store_warnings: Vec::new(),
         }))
     }
 
+    async fn inspect(&self, sink: &Sink, _: &Shape, create: bool) -> Result<Vec<Obstacle>, Fault> {
+        let is_there = create || lock(&self.0).collections.contains_key(&sink.namespace);
+        let missing = || Obstacle::new("it does not exist").advise("create it, or set `create: true`");
+        Ok(if is_there { Vec::new() } else { vec![missing()] })
+    }
+
     async fn prepare(&self, sink: &Sink, shape: &Shape, create: bool) -> Result<(), Fault> {
+        Obstacle::refuse(&sink.namespace, &self.inspect(sink, shape, create).await?)?;
         let mut state = lock(&self.0);
-        if !create && !state.collections.contains_key(&sink.namespace) {
-            return Err(Fault::permanent(format!("there is no collection {}", sink.namespace))
-                .advise("create it, or set create: true"));
-        }
         let new = || Collection { shape: shape.clone(), documents: BTreeMap::new(), versions: BTreeMap::new() };
         state.collections.entry(sink.namespace.clone()).or_insert_with(new);
         Ok(())

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use fides_core::bucket::Digest;
 use fides_core::port::{
-    Backplane, BucketInfo, Consumer, Delivery, Entry, Expect, Fencing, HashStore, Host, Lease, Outcome, Queue, Sink,
-    Snapshot, StateStore, Target, Write,
+    Backplane, BucketInfo, Consumer, Delivery, Entry, Expect, Fencing, HashStore, Host, Lease, Obstacle, Outcome,
+    Queue, Sink, Snapshot, StateStore, Target, Write,
 };
 use fides_core::{
     Change, Envelope, Fault, Key, KeyRange, Lane, Mark, Namespace, PipelineId, Selection, Shape, Table, Version,
@@ -302,6 +302,10 @@ impl Target for SkipsEqual {
 
     async fn describe(&self, namespace: &Namespace) -> Result<Option<Table>, Fault> {
         self.target.describe(namespace).await
+    }
+
+    async fn inspect(&self, sink: &Sink, shape: &Shape, create: bool) -> Result<Vec<Obstacle>, Fault> {
+        self.target.inspect(sink, shape, create).await
     }
 
     async fn prepare(&self, sink: &Sink, shape: &Shape, create: bool) -> Result<(), Fault> {

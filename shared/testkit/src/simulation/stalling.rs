@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use fides_core::port::{Fencing, Outcome, Sink, Snapshot, Target, Write};
+use fides_core::port::{Fencing, Obstacle, Outcome, Sink, Snapshot, Target, Write};
 use fides_core::{Change, Fault, Lane, Namespace, Selection, Shape, Table};
 
 use super::world::LOOK;
@@ -21,6 +21,10 @@ impl Target for Stalling {
 
     async fn describe(&self, namespace: &Namespace) -> Result<Option<Table>, Fault> {
         self.target.describe(namespace).await
+    }
+
+    async fn inspect(&self, sink: &Sink, shape: &Shape, create: bool) -> Result<Vec<Obstacle>, Fault> {
+        self.target.inspect(sink, shape, create).await
     }
 
     async fn prepare(&self, sink: &Sink, shape: &Shape, create: bool) -> Result<(), Fault> {

@@ -99,6 +99,21 @@ said_of_pipeline! {
     a_version_that_is_mapped: "version_field: v\nmapping: { v: v }" =>
         "fides.yaml:9:20  pipelines.p.version_field\n    \
          found \"v\", which is a mapped field too, expected a column of its own";
+    a_jq_program_that_ends_early: "mapping: { a: { jq: '.name +' } }" =>
+        "fides.yaml:9:25  pipelines.p.mapping.a.jq\n    \
+         found `.name +`, which at the end should have term, expected a jq program";
+    a_jq_function_that_there_is_not: "mapping: { o: { object: { a: { jq: 'nosuch(1)' } } } }" =>
+        "fides.yaml:9:40  pipelines.p.mapping.o.object.a.jq\n    \
+         found an unknown function nosuch/1, expected a jq program";
+    a_condition_that_is_no_jq: "when: '.a ==='" =>
+        "fides.yaml:9:11  pipelines.p.when\n    \
+         found `.a ===`, which at `===` should have nothing, expected a jq condition";
+    a_default_of_another_kind: "mapping: { a: { from: a, cast: i64, default: 'many' } }" =>
+        "fides.yaml:9:50  pipelines.p.mapping.a.default\n    \
+         found \"many\", expected a value that can be cast to i64";
+    a_default_that_is_a_list: "mapping: { a: { from: a, cast: date, default: [1] } }" =>
+        "fides.yaml:9:51  pipelines.p.mapping.a.default\n    \
+         found a list, expected a value that can be cast to date";
     a_merge_key: "limits: { <<: { lanes: 3 } }" =>
         "fides.yaml:9:15  pipelines.p.limits.\"<<\"\n    \
          found a merge key, expected the keys themselves (merging is not part of this format)";
@@ -255,4 +270,18 @@ log: { level: loud }
     ];
     let expected = expected.map(|place| place.replace("fides.yaml", "/etc/fides/fides.yaml"));
     assert_eq!(places, expected, "{errors}");
+}
+
+#[test]
+fn a_jq_program_made_by_a_variable_is_not_shown() {
+    let said = super::refused_with(&super::pipeline("when: '.a == ${SECRET}'"), &[("SECRET", "hunter2 +")]);
+    assert!(said.contains("found \".a == ${SECRET}\", expected a jq condition"), "{said}");
+    assert!(!said.contains("hunter2"), "{said}");
+}
+
+#[test]
+fn a_default_that_can_be_cast_is_accepted() {
+    super::accepted(&super::pipeline(
+        "mapping:\n  a: { from: a, cast: i64, default: '7' }\n  b: { from: b, default: many }\n  c: { from: c, cast: json, default: [1] }",
+    ));
 }
