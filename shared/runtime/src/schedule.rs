@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SubsecRound, Utc};
 use croner::Cron;
 use fides_core::{Fault, PipelineId};
 use tokio::sync::Notify;
@@ -91,16 +91,21 @@ fn milliseconds(instant: DateTime<Utc>) -> u64 {
 
 /// The first instant of a schedule after `last`.
 fn next(schedule: &Schedule, last: DateTime<Utc>) -> Result<DateTime<Utc>, Fault> {
-    let last = last.with_timezone(&schedule.timezone);
+    let last = whole_second(last).with_timezone(&schedule.timezone);
     let next = cron(schedule)?.find_next_occurrence(&last, false).map_err(|error| fault(schedule, &error))?;
     Ok(next.with_timezone(&Utc))
 }
 
 /// The last instant of a schedule until `now`.
 fn latest(schedule: &Schedule, now: DateTime<Utc>) -> Result<DateTime<Utc>, Fault> {
-    let now = now.with_timezone(&schedule.timezone);
+    let now = whole_second(now).with_timezone(&schedule.timezone);
     let latest = cron(schedule)?.find_previous_occurrence(&now, true).map_err(|error| fault(schedule, &error))?;
     Ok(latest.with_timezone(&Utc))
+}
+
+/// Instants lie on seconds; what is searched from a part of one would be found with that part.
+fn whole_second(instant: DateTime<Utc>) -> DateTime<Utc> {
+    instant.trunc_subsecs(0)
 }
 
 fn cron(schedule: &Schedule) -> Result<Cron, Fault> {
@@ -142,6 +147,8 @@ mod tests {
     #[test]
     fn an_instant_lies_after_the_last_one() {
         let schedule = Schedule { cron: "0 * * * * *".into(), timezone: chrono_tz::UTC };
-        assert_eq!(next(&schedule, at("2026-01-01T00:00:00Z")).unwrap(), at("2026-01-01T00:01:00Z"));
+        for last in ["2026-01-01T00:00:00Z", "2026-01-01T00:00:00.007Z", "2026-01-01T00:00:59.5Z"] {
+            assert_eq!(next(&schedule, at(last)).unwrap(), at("2026-01-01T00:01:00Z"), "{last}");
+        }
     }
 }
