@@ -16,10 +16,15 @@ pub struct Finding {
 }
 
 /// Settings, the value that L11 needs, and what another one means.
-const NEEDED: [(&str, &str, &str); 3] = [
+const NEEDED: [(&str, &str, &str); 4] = [
     ("maxmemory-policy", "noeviction", "marks are dropped when memory is short"),
     ("appendonly", "yes", "a restart loses marks that were confirmed"),
     ("appendfsync", "always", "a crash loses the last marks that were confirmed"),
+    (
+        "no-appendfsync-on-rewrite",
+        "no",
+        "a crash while the file is rewritten loses the marks that were confirmed meanwhile",
+    ),
 ];
 
 pub(crate) async fn check(link: &Link) -> Result<Vec<Finding>, Fault> {

@@ -14,8 +14,9 @@
 //!
 //! **Cancellation**: dropping a call's future leaves its outcome unknown, as a fault does.
 //!
-//! **Clusters**: every key of a pipeline has the hash tag `{pipeline}`, every key of the state store `{fides}`. One
-//! script only spans both, the one that gives a pipeline its copy of the incarnation.
+//! **Clusters**: every key of a pipeline's marks and letters has the hash tag `{pipeline}`, every key of the state store
+//! `{fides}` (it is small, and listed across pipelines); no step touches both. That makes Redis usable behind a proxy that
+//! shards it; a shard that loses its data alone is only noticed where it held the name of the incarnation.
 
 mod check;
 mod dead_letters;

@@ -18,7 +18,7 @@ impl Names {
 
     /// The name of the store's incarnation (L11).
     pub(crate) fn incarnation(&self) -> String {
-        format!("{}:incarnation", self.0)
+        self.state("incarnation")
     }
 
     /// A key of the state store.

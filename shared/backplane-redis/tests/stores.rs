@@ -172,12 +172,18 @@ async fn a_redis_that_may_lose_marks_is_found() {
     let backplane = common::open(&redis.settings()).await;
     assert_eq!(backplane.check().await.unwrap(), []);
     let mut beside = common::beside(&redis.url()).await;
-    for (setting, value) in [("maxmemory-policy", "allkeys-lru"), ("appendfsync", "everysec"), ("appendonly", "no")] {
+    for (setting, value) in [
+        ("maxmemory-policy", "allkeys-lru"),
+        ("appendfsync", "everysec"),
+        ("appendonly", "no"),
+        ("no-appendfsync-on-rewrite", "yes"),
+    ] {
         redis::cmd("CONFIG").arg("SET").arg(setting).arg(value).exec_async(&mut beside).await.unwrap();
     }
     let findings = backplane.check().await.unwrap();
-    assert_eq!(findings.len(), 3, "{findings:?}");
-    for (finding, what) in findings.iter().zip(["allkeys-lru", "appendonly no", "everysec"]) {
+    assert_eq!(findings.len(), 4, "{findings:?}");
+    let told = ["allkeys-lru", "appendonly no", "everysec", "no-appendfsync-on-rewrite yes"];
+    for (finding, what) in findings.iter().zip(told) {
         assert!(finding.what.contains(what) && finding.advice.contains("CONFIG SET"), "{finding:?}");
     }
     redis::cmd("ACL").arg("SETUSER").arg("default").arg("-config").exec_async(&mut beside).await.unwrap();

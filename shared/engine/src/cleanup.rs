@@ -30,13 +30,18 @@ pub async fn last_due_ms(pipeline: &Pipeline) -> Result<Option<u64>, Fault> {
 }
 
 /// Walks over target and host, spools every record that only the target has, and deletes what is still absent when it is
-/// fetched again, if that is allowed (L8). `None` while another process is at it. Needs consumers at work.
+/// fetched again, if that is allowed (L8). `None` while another process is at it, and where one of this instant or a later
+/// one is done. Needs consumers at work.
 pub async fn clean_up(pipeline: &Pipeline, worker: &Worker, due_ms: u64) -> Result<Option<SweepReport>, Fault> {
     let state = &*pipeline.backplane.state;
     let lease = format!("cleanup-lease/{}", pipeline.id);
     let Some(lease) = Held::take(state, lease, &worker.holder, pipeline.limits.lease_ms).await? else {
         return Ok(None);
     };
+    if last_due_ms(pipeline).await?.is_some_and(|last_ms| last_ms >= due_ms) {
+        lease.release().await;
+        return Ok(None);
+    }
     let walk = async {
         worker.progress.enter("waiting for earlier changes to settle");
         epoch::establish(pipeline).await?;

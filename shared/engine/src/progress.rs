@@ -39,7 +39,7 @@ pub struct Progress {
     pub followed: AtomicU64,
     /// Messages that were delivered before.
     pub redelivered: AtomicU64,
-    /// Lanes that this process works on.
+    /// Lanes that this process holds and consumes now.
     pub lanes: AtomicU64,
     troubled: Mutex<BTreeMap<u16, Trouble>>,
     /// What came to an end lately, and whether well.
@@ -63,6 +63,15 @@ struct Trouble {
     reason: String,
     /// Whether it waits now; otherwise it is being tried again.
     waits: bool,
+}
+
+/// A lane that counts as this process's own.
+pub(crate) struct OwnLane<'a>(&'a Progress);
+
+impl Drop for OwnLane<'_> {
+    fn drop(&mut self) {
+        self.0.lanes.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// The numbers of a [`Progress`].
@@ -161,8 +170,10 @@ impl Progress {
         }
     }
 
-    pub(crate) fn own_lanes(&self, lanes: usize) {
-        self.lanes.store(lanes as u64, Ordering::Relaxed);
+    /// Counts a lane as this process's own until the guard is dropped: its lease is held, and its consumer runs.
+    pub(crate) fn own_lane(&self) -> OwnLane<'_> {
+        Self::add(&self.lanes, 1);
+        OwnLane(self)
     }
 
     /// Whether it was reading the host that failed since this was last asked, and not the backplane, say.

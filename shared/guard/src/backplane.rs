@@ -10,6 +10,9 @@ use fides_core::{Envelope, Fault, Key, KeyRange, Lane, Limits, Mark, PipelineId}
 use crate::Meter;
 use crate::stack::{Call, Stack};
 
+#[cfg(test)]
+mod tests;
+
 /// One call to a store of the backplane, or to the broker.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -45,12 +48,15 @@ struct GuardedQueue {
 #[async_trait]
 impl Queue for GuardedQueue {
     /// Waits for a full lane as long as it takes, so that neither a timeout nor the breaker's single probe may be on it:
-    /// one full lane would stop all others.
+    /// one full lane would stop all others. A broker that is away fails each attempt within the adapter's own timeouts,
+    /// attempts are bounded and spread, and whoever publishes waits before it begins anew (`retry_cap_ms`).
     async fn publish(&self, envelopes: &[Envelope]) -> Result<(), Fault> {
         self.stack.wait(call("publish"), || self.queue.publish(envelopes)).await
     }
 
-    /// The consumer waits for what comes and is not guarded: its first fault ends it, and its owner starts anew.
+    /// The consumer waits for what comes and is not guarded: a retry cannot mend it, because deliveries belong to the
+    /// channel that they came on. Its first fault ends it, and its owner starts anew after a growing wait, through this
+    /// call: that is where the breaker stands.
     async fn consume(&self, lane: &Lane) -> Result<Box<dyn Consumer>, Fault> {
         self.stack.call(call("consume"), || self.queue.consume(lane)).await
     }

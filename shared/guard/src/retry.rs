@@ -11,7 +11,9 @@ use crate::Meter;
 use crate::stack::Call;
 
 /// Tries again what may pass by itself: with full jitter after a Transient fault, after exactly the time that a
-/// Throttled one names, at most `retry_attempts_max` times in all (L10). Everything else is the caller's to decide.
+/// Throttled one names, at most `retry_attempts_max` times in all (L10). A time above `retry_cap_ms` is not waited for
+/// here, where deliveries are held meanwhile: the caller gets the fault, gives them back, and waits. Everything else is the
+/// caller's to decide.
 pub(crate) struct Retry {
     name: Arc<str>,
     limits: Limits,
@@ -85,7 +87,7 @@ impl Retry {
     fn wait(&self, kind: FaultKind, made: u32) -> Option<Wait> {
         match disposition(kind, made, &self.limits) {
             Disposition::Retry { within_ms } => Some(Wait::Within(Duration::from_millis(within_ms))),
-            Disposition::Wait { ms } if made < self.limits.retry_attempts_max => {
+            Disposition::Wait { ms } if made < self.limits.retry_attempts_max && ms <= self.limits.retry_cap_ms => {
                 Some(Wait::Exactly(Duration::from_millis(ms)))
             }
             Disposition::Wait { .. } | Disposition::Pause | Disposition::Defer | Disposition::Dead => None,
@@ -120,5 +122,25 @@ fn settled(before: &Outcome, after: Outcome) -> Outcome {
     match (before, after) {
         (Outcome::Unknown(_), Outcome::Failed(fault)) => Outcome::Unknown(fault),
         (_, after) => after,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Waits that are alike would bring all clients back at the same instant.
+    #[test]
+    fn a_wait_is_drawn_from_the_whole_range_below_its_limit() {
+        fastrand::seed(7);
+        let limit = Duration::from_secs(10);
+        let drawn: Vec<Duration> = (0..1_000).map(|_| Wait::Within(limit).draw()).collect();
+        assert!(drawn.iter().all(|wait| *wait <= limit));
+        for tenth in 0..10 {
+            let within = limit / 10 * tenth..limit / 10 * (tenth + 1);
+            let count = drawn.iter().filter(|wait| within.contains(wait)).count();
+            assert!((50..200).contains(&count), "{count} of 1,000 in {within:?}");
+        }
+        assert_eq!(Wait::Exactly(limit).draw(), limit);
     }
 }

@@ -189,6 +189,18 @@ async fn throttled_waits_exactly_as_long_as_asked_and_never_trips_the_breaker() 
     assert!(attempts.windows(2).all(|pair| pair[1].1 - pair[0].1 >= Duration::from_millis(300)));
 }
 
+/// Deliveries are held while this waits: what takes longer is for the lane, which gives them back.
+#[tokio::test(start_paused = true)]
+async fn a_long_throttle_is_told_instead_of_waited_for() {
+    let limits = Limits::default();
+    let asked = throttled(limits.retry_cap_ms + 1);
+    let target = Scripted::new(move |_, _| failed(asked));
+    let began = Instant::now();
+    let outcomes = apply(&*guarded(&target, &limits), &changes([1])).await;
+    assert!(matches!(&outcomes[..], [Outcome::Failed(fault)] if fault.kind == asked), "{outcomes:?}");
+    assert_eq!((target.asked().len(), began.elapsed()), (1, Duration::ZERO));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_poison_record_does_not_trip_the_breaker() {
     let target = Scripted::new(|_, change| match change {

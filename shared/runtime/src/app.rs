@@ -67,14 +67,14 @@ impl App {
             App { pipelines: Vec::new(), schedules: HashMap::new(), followed: HashSet::new(), create: HashMap::new() };
         let mut findings = Vec::new();
         let mut hosts: Hosts<'_> = HashMap::new();
-        for pipeline in chosen {
+        for &pipeline in &chosen {
             match build(config, pipeline, &mut hosts, &backplane, meters).await {
                 Ok(built) => app.add(pipeline, built),
                 Err(found) => findings.extend(found),
             }
         }
         if access == Access::Own && findings.is_empty() {
-            findings.extend(app.prepare().await);
+            findings.extend(app.prepare(&chosen).await);
         }
         if findings.is_empty() { Ok(app) } else { Err(StartError { findings }) }
     }
@@ -97,12 +97,17 @@ impl App {
         self.pipelines.push(built);
     }
 
-    async fn prepare(&self) -> Vec<Finding> {
+    async fn prepare(&self, chosen: &[&config::Pipeline]) -> Vec<Finding> {
         let mut findings = Vec::new();
         for pipeline in &self.pipelines {
             let create = self.create.get(&pipeline.id).copied().unwrap_or_default();
             if let Err(fault) = pipeline.target.prepare(&pipeline.sink, pipeline.shape(), create).await {
-                findings.push(Finding::fault(format!("pipelines.{}.into", pipeline.id), &fault));
+                let finding = Finding::fault(format!("pipelines.{}.into", pipeline.id), &fault);
+                let configured = chosen.iter().find(|configured| configured.id == pipeline.id.as_str());
+                findings.push(match configured {
+                    Some(configured) => finding.of_store("targets", &configured.target),
+                    None => finding,
+                });
             }
         }
         findings
@@ -149,7 +154,8 @@ async fn build<'a>(
         hosts.insert((&pipeline.host, follows), host.clone());
         host
     };
-    let mapped = wire::map(pipeline, &*host).await?;
+    let of_host = |found: Vec<Finding>| found.into_iter().map(|it| it.of_store("hosts", &pipeline.host)).collect();
+    let mapped = wire::map(pipeline, &*host).await.map_err::<Vec<Finding>, _>(of_host)?;
     for warning in &mapped.warnings {
         tracing::warn!(path = warning.path, "{}", warning.message);
     }

@@ -46,8 +46,10 @@ pub(crate) async fn open(
     }
 }
 
-const AMQP: &str = "backplane.amqp";
-const REDIS: &str = "backplane.redis";
+/// Its part's place in the configuration.
+pub(crate) const AMQP: &str = "backplane.amqp";
+/// Its part's place in the configuration.
+pub(crate) const REDIS: &str = "backplane.redis";
 
 /// Asks the parts of a distributed backplane whether they keep what they confirm (L11). Changes nothing.
 pub(crate) async fn check(configured: &config::Backplane, limits: &Limits) -> Vec<Finding> {

@@ -57,6 +57,11 @@ impl Finding {
         Self { advice: concern.mend, ..found }
     }
 
+    /// The same; where a store cannot be reached, at the place of the store instead of the one that asked for it.
+    pub(crate) fn of_store(self, section: &str, name: &str) -> Self {
+        if self.unavailable { Self { path: format!("{section}.{name}"), ..self } } else { self }
+    }
+
     /// An error.
     pub(crate) fn error(path: impl Into<String>, message: impl Into<String>) -> Self {
         let (severity, path, message) = (Severity::Error, path.into(), message.into());

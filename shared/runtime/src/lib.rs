@@ -16,6 +16,7 @@ mod finding;
 mod init;
 mod logging;
 mod patience;
+mod readiness;
 mod registry;
 mod schedule;
 mod serve;

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SubsecRound, Utc};
 use croner::Cron;
 use fides_core::{Fault, PipelineId};
 use tokio::sync::Notify;
@@ -58,6 +58,13 @@ impl Schedules {
         next(schedule, last).map(|next| Some(Instant(next)))
     }
 
+    /// The last instant until now of a schedule whose instant `first` was missed, in milliseconds since 1970: every replica
+    /// names a missed turn alike, however many instants were missed.
+    pub(crate) fn missed_ms(&self, pipeline: &PipelineId, task: Task, first: Instant) -> Result<u64, Fault> {
+        let Some(schedule) = self.schedules.get(&(pipeline.clone(), task)) else { return Ok(milliseconds(first.0)) };
+        latest(schedule, Utc::now()).map(|latest| milliseconds(latest.max(first.0)))
+    }
+
     /// Waits for an instant, and returns it in milliseconds since 1970; for ever when there is none.
     pub(crate) async fn wait(&self, instant: Option<Instant>) -> Result<u64, Fault> {
         let Some(Instant(instant)) = instant else { return std::future::pending().await };
@@ -68,7 +75,7 @@ impl Schedules {
         let job = Job::new_one_shot(wait, move |_, _| notify.notify_one()).map_err(fault)?;
         self.scheduler.add(job).await.map_err(fault)?;
         due.notified().await;
-        Ok(u64::try_from(instant.timestamp_millis()).unwrap_or_default())
+        Ok(milliseconds(instant))
     }
 
     pub(crate) async fn shutdown(mut self) {
@@ -78,17 +85,36 @@ impl Schedules {
     }
 }
 
+fn milliseconds(instant: DateTime<Utc>) -> u64 {
+    u64::try_from(instant.timestamp_millis()).unwrap_or_default()
+}
+
 /// The first instant of a schedule after `last`.
 fn next(schedule: &Schedule, last: DateTime<Utc>) -> Result<DateTime<Utc>, Fault> {
-    let fault = |error: String| Fault::permanent(format!("schedule {:?}: {error}", schedule.cron));
-    let cron: Cron = croner::parser::CronParser::builder()
-        .seconds(croner::parser::Seconds::Required)
-        .build()
-        .parse(&schedule.cron)
-        .map_err(|error| fault(error.to_string()))?;
-    let last = last.with_timezone(&schedule.timezone);
-    let next = cron.find_next_occurrence(&last, false).map_err(|error| fault(error.to_string()))?;
+    let last = whole_second(last).with_timezone(&schedule.timezone);
+    let next = cron(schedule)?.find_next_occurrence(&last, false).map_err(|error| fault(schedule, &error))?;
     Ok(next.with_timezone(&Utc))
+}
+
+/// The last instant of a schedule until `now`.
+fn latest(schedule: &Schedule, now: DateTime<Utc>) -> Result<DateTime<Utc>, Fault> {
+    let now = whole_second(now).with_timezone(&schedule.timezone);
+    let latest = cron(schedule)?.find_previous_occurrence(&now, true).map_err(|error| fault(schedule, &error))?;
+    Ok(latest.with_timezone(&Utc))
+}
+
+/// Instants lie on seconds; what is searched from a part of one would be found with that part.
+fn whole_second(instant: DateTime<Utc>) -> DateTime<Utc> {
+    instant.trunc_subsecs(0)
+}
+
+fn cron(schedule: &Schedule) -> Result<Cron, Fault> {
+    let parser = croner::parser::CronParser::builder().seconds(croner::parser::Seconds::Required).build();
+    parser.parse(&schedule.cron).map_err(|error| fault(schedule, &error))
+}
+
+fn fault(schedule: &Schedule, error: &dyn std::error::Error) -> Fault {
+    Fault::permanent(format!("schedule {:?}: {error}", schedule.cron))
 }
 
 #[cfg(test)]
@@ -106,9 +132,23 @@ mod tests {
         assert_eq!(next(&schedule, at("2026-10-23T12:00:00Z")).unwrap(), at("2026-10-24T02:30:00Z"));
     }
 
+    /// Whoever asks between two instants gets the same one, on the second of it too.
+    #[test]
+    fn the_latest_instant_is_the_same_for_everybody_until_the_next_one() {
+        let schedule = Schedule { cron: "0 0 4 * * *".into(), timezone: chrono_tz::Europe::Berlin };
+        for now in
+            ["2026-01-05T03:00:00Z", "2026-01-05T03:00:00.007Z", "2026-01-05T09:12:13Z", "2026-01-06T02:59:59.999Z"]
+        {
+            assert_eq!(latest(&schedule, at(now)).unwrap(), at("2026-01-05T03:00:00Z"), "{now}");
+        }
+        assert_eq!(latest(&schedule, at("2026-01-05T02:59:59Z")).unwrap(), at("2026-01-04T03:00:00Z"));
+    }
+
     #[test]
     fn an_instant_lies_after_the_last_one() {
         let schedule = Schedule { cron: "0 * * * * *".into(), timezone: chrono_tz::UTC };
-        assert_eq!(next(&schedule, at("2026-01-01T00:00:00Z")).unwrap(), at("2026-01-01T00:01:00Z"));
+        for last in ["2026-01-01T00:00:00Z", "2026-01-01T00:00:00.007Z", "2026-01-01T00:00:59.5Z"] {
+            assert_eq!(next(&schedule, at(last)).unwrap(), at("2026-01-01T00:01:00Z"), "{last}");
+        }
     }
 }

@@ -101,11 +101,11 @@ async fn keep_importing(pipeline: &Pipeline, worker: &Worker, schedules: &Schedu
         let turn = async {
             worker.progress.enter("waiting for the schedule");
             let due = stop.run_until_cancelled(due(pipeline, schedules, begun)).await;
-            let Some(due_ms) = due.transpose()? else { return Ok(()) };
+            let Some(due) = due.transpose()? else { return Ok(()) };
             begun = true;
             // Only now: an operator's own import must not wait for the schedule.
             if let Some(lead) = Lead::take(pipeline, worker).await? {
-                let led = stop.run_until_cancelled(lead.during(lead_import(pipeline, &lead, due_ms))).await;
+                let led = stop.run_until_cancelled(lead.during(lead_import(pipeline, &lead, due))).await;
                 lead.release().await;
                 return led.unwrap_or(Ok(()));
             }
@@ -123,43 +123,72 @@ async fn keep_importing(pipeline: &Pipeline, worker: &Worker, schedules: &Schedu
     }
 }
 
+/// What made an import due.
+#[derive(Clone, Copy, Debug)]
+enum Due {
+    /// An instant, in milliseconds since 1970: of the schedule, or, without one, when this process started.
+    At(u64),
+    /// None has come to its end yet.
+    Unended,
+    /// The marks cannot be trusted (L11), or a log forgot something.
+    Demanded,
+}
+
+impl Due {
+    /// Whether it still is, now that this process has the lead: another one may have been faster.
+    async fn holds(self, pipeline: &Pipeline) -> Result<bool, Fault> {
+        Ok(match self {
+            Due::At(due_ms) => last(pipeline).await?.is_none_or(|last| !last.ended || last.due_ms < due_ms),
+            Due::Unended => last(pipeline).await?.is_none_or(|last| !last.ended),
+            Due::Demanded => demanded(pipeline).await?,
+        })
+    }
+
+    fn at_ms(self) -> Option<u64> {
+        match self {
+            Due::At(due_ms) => Some(due_ms),
+            Due::Unended | Due::Demanded => None,
+        }
+    }
+}
+
 /// Imports, unless another process has done it while this one waited for the lead.
-async fn lead_import(pipeline: &Pipeline, lead: &Lead<'_>, due_ms: u64) -> Result<(), Fault> {
-    if last(pipeline).await?.is_some_and(|last| last.ended && last.due_ms >= due_ms) {
+async fn lead_import(pipeline: &Pipeline, lead: &Lead<'_>, due: Due) -> Result<(), Fault> {
+    if !due.holds(pipeline).await? {
         return Ok(());
     }
-    let report = lead.import(Mode::Delta, Some(due_ms)).await?;
+    let report = lead.import(Mode::Delta, due.at_ms()).await?;
     tracing::info!(pipeline = %pipeline.id, run = report.run, read = report.counts.read,
         published = report.counts.published, "import finished");
     Ok(())
 }
 
-/// Waits until an import is due, and returns the instant that made it due, in milliseconds since 1970: at once when a run
-/// is unfinished, when there was none yet, when the marks cannot be trusted (L11), or when the schedule was missed while
-/// nothing ran; such a missed import runs once, however many instants were missed.
-async fn due(pipeline: &Pipeline, schedules: &Schedules, begun: bool) -> Result<u64, Fault> {
+/// Waits until an import is due, and returns what made it so: at once when a run is unfinished, when there was none yet,
+/// when the marks cannot be trusted (L11), or when the schedule was missed while nothing ran; such a missed import runs
+/// once, however many instants were missed and however many processes noticed.
+async fn due(pipeline: &Pipeline, schedules: &Schedules, begun: bool) -> Result<Due, Fault> {
     let look = Duration::from_millis(pipeline.limits.lease_ms / LOOKS_PER_LEASE);
     let scheduled = match last(pipeline).await? {
         Some(last) if last.ended && (begun || schedules.has(&pipeline.id, Task::Import)) => {
             schedules.after(&pipeline.id, Task::Import, last.due_ms)?
         }
-        _ => return pipeline.backplane.state.now_ms().await,
+        Some(last) if last.ended => return pipeline.backplane.state.now_ms().await.map(Due::At),
+        _ => return Ok(Due::Unended),
     };
-    let missed = scheduled.filter(|scheduled| scheduled.is_past());
-    if missed.is_some() {
-        return pipeline.backplane.state.now_ms().await;
+    if let Some(missed) = scheduled.filter(|scheduled| scheduled.is_past()) {
+        return schedules.missed_ms(&pipeline.id, Task::Import, missed).map(Due::At);
     }
     let demanded = async {
         loop {
             tokio::time::sleep(look).await;
             if demanded(pipeline).await? {
-                return pipeline.backplane.state.now_ms().await;
+                return Ok(Due::Demanded);
             }
         }
     };
     tokio::select! {
-        due_ms = schedules.wait(scheduled) => due_ms,
-        due_ms = demanded => due_ms,
+        due_ms = schedules.wait(scheduled) => due_ms.map(Due::At),
+        due = demanded => due,
     }
 }
 
@@ -186,13 +215,9 @@ async fn keep_clean(pipeline: &Pipeline, worker: &Worker, schedules: &Schedules,
             };
             let scheduled = schedules.after(&pipeline.id, Task::CleanUp, last_ms)?;
             let due_ms = match scheduled.filter(|scheduled| scheduled.is_past()) {
-                Some(_) => state.now_ms().await?,
+                Some(missed) => schedules.missed_ms(&pipeline.id, Task::CleanUp, missed)?,
                 None => schedules.wait(scheduled).await?,
             };
-            // Another replica may have been faster.
-            if last_cleanup_due_ms(pipeline).await?.is_some_and(|last_ms| last_ms >= due_ms) {
-                return Ok(());
-            }
             match clean_up(pipeline, worker, due_ms).await? {
                 Some(report) => tracing::info!(pipeline = %pipeline.id, candidates = report.candidates,
                     deleted = report.deleted, refused = report.refused, "clean-up finished"),

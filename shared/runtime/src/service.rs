@@ -7,23 +7,20 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Arg, Command, value_parser};
-use fides_core::port::Backplane;
-use fides_core::{Fault, Lane};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::{Access, App};
 use crate::config::{self, Config};
 use crate::finding::{Finding, StartError};
-use crate::health::{self, Health, Part};
+use crate::health::{self, Health};
 use crate::metrics::Metrics;
+use crate::readiness::{Readiness, Starting};
 use crate::serve::{Role, serve};
 use crate::{Watched, install_logging};
 
 /// How long a service waits before it looks for its parts again.
 const RETRY: Duration = Duration::from_secs(1);
-/// How often a service that works looks whether its parts are still there.
-const PROBE: Duration = Duration::from_secs(2);
 
 const EXIT_STATUS: &str = "\
 Exit status:
@@ -128,16 +125,17 @@ async fn work(
     metrics: &Metrics,
     stop: &CancellationToken,
 ) -> Ended {
-    let starting = health.part("start");
-    let (store, broker) = (health.part("backplane.redis"), health.part("backplane.amqp"));
+    let mut starting = Starting::new(health);
     let app = tokio::select! {
-        opened = open(config, metrics, &starting) => match opened {
+        opened = open(config, metrics, &mut starting) => match opened {
             Ok(app) => app,
             Err(error) => return Ended::new(error.exit_code(), error),
         },
         () = stop.cancelled() => return Ended { code: 0, why: None },
     };
-    starting.ready();
+    // Before it says that it has started: it is ready when every part has answered.
+    let parts = Readiness::new(&app, config, service.roles, health);
+    starting.done();
     tracing::info!(service = service.name, pipelines = app.pipelines.len(), "ready");
     let watch = |watched: Watched| metrics.pipeline(&watched.pipeline, watched.progress);
     let serving = serve(&app, service.roles, watch, stop.clone());
@@ -145,25 +143,18 @@ async fn work(
         stop.cancelled().await;
         sleep(Duration::from_secs(u64::from(config.service.grace_seconds))).await;
     };
-    let backplane = app.pipelines.first().map(|pipeline| (pipeline.backplane.clone(), pipeline.lanes()));
-    let probing = async {
-        match backplane {
-            Some((backplane, lanes)) => probe(&backplane, &lanes, &store, &broker).await,
-            None => std::future::pending().await,
-        }
-    };
     tokio::select! {
         served = serving => match served {
             Ok(()) => Ended { code: 0, why: None },
             Err(fault) => Ended::new(70, fault),
         },
         () = within_grace => Ended::new(75, "the grace period was over before what was in hand was finished; nothing is lost"),
-        () = probing => Ended::new(70, "the probes of the parts ended"),
+        never = parts.watch() => match never {},
     }
 }
 
 /// Opens everything, waiting for what cannot be reached yet: the order in which services and parts start does not matter.
-async fn open(config: &Config, metrics: &Metrics, starting: &Part) -> Result<App, StartError> {
+async fn open(config: &Config, metrics: &Metrics, starting: &mut Starting<'_>) -> Result<App, StartError> {
     let mut told = String::new();
     loop {
         let error = match App::open_metered(config, Access::Own, &[], &|| metrics.meter()).await {
@@ -176,30 +167,12 @@ async fn open(config: &Config, metrics: &Metrics, starting: &Part) -> Result<App
         let waits_for: Vec<String> =
             error.findings.iter().map(|finding| format!("{}: {}", finding.path, finding.message)).collect();
         let waits_for = waits_for.join("; ");
-        starting.waiting(&waits_for);
+        starting.waits_for(&error.findings);
         if told != waits_for {
             tracing::warn!(waits_for, "waiting for parts that cannot be reached");
             told = waits_for;
         }
         sleep(RETRY).await;
-    }
-}
-
-/// Tells `/readyz` whether the parts that every service needs are there.
-async fn probe(backplane: &Backplane, lanes: &[Lane], store: &Part, broker: &Part) {
-    loop {
-        tell(store, backplane.state.now_ms().await);
-        if let Some(lane) = lanes.first() {
-            tell(broker, backplane.queue.depth(lane).await);
-        }
-        sleep(PROBE).await;
-    }
-}
-
-fn tell<T>(part: &Part, answer: Result<T, Fault>) {
-    match answer {
-        Ok(_) => part.ready(),
-        Err(fault) => part.waiting(fault),
     }
 }
 

@@ -12,18 +12,15 @@ use crate::names::Names;
 /// one incarnation must not be answered from another.
 pub(super) struct Remembered {
     name: Mutex<Option<String>>,
-    adopt: Script,
+    disown: Script,
     create: Script,
 }
 
 impl Remembered {
     pub(super) fn new() -> Self {
+        let disown = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end return 0";
         let create = "redis.call('SET', KEYS[1], ARGV[1], 'NX') return redis.call('GET', KEYS[1])";
-        Self {
-            name: Mutex::default(),
-            adopt: Script::new(include_str!("../lua/adopt.lua")),
-            create: Script::new(create),
-        }
+        Self { name: Mutex::default(), disown: Script::new(disown), create: Script::new(create) }
     }
 
     /// The name that a call carries; empty for a store without one.
@@ -62,10 +59,24 @@ impl Remembered {
         pipeline: &PipelineId,
         name: &str,
     ) -> Result<(), Fault> {
-        let mut call = self.adopt.key(names.incarnation());
-        let adopted: bool = link.run(call.key(names.of(pipeline, "incarnation")).arg(name)).await?;
+        // Step by step, because in a cluster the two keys are in different places.
+        let copy = names.of(pipeline, "incarnation");
+        let mut adopted = Self::is_named(link, names, name).await?;
+        if adopted {
+            let () = link.query(cmd("SET").arg(&copy).arg(name)).await?;
+            // Lost in between: a copy must not vouch for what the new incarnation holds.
+            adopted = Self::is_named(link, names, name).await?;
+            if !adopted {
+                let () = link.run(self.disown.key(&copy).arg(name)).await?;
+            }
+        }
         // A client that was never told a name takes up the one that was given meanwhile.
         if adopted || self.lock().is_none() { Ok(()) } else { Err(lost()) }
+    }
+
+    async fn is_named(link: &Link, names: &Names, name: &str) -> Result<bool, Fault> {
+        let found: Option<String> = link.query(cmd("GET").arg(names.incarnation())).await?;
+        Ok(found.unwrap_or_default() == name)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<String>> {

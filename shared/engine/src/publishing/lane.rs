@@ -120,6 +120,7 @@ async fn work(
     let token = claim(pipeline, lane, lease).await?;
     let mut consumer = pipeline.backplane.queue.consume(lane).await?;
     turn.consumed = true;
+    let _owned = worker.progress.own_lane();
     let mut gatherer = Gatherer::new();
     let round = Round { pipeline, progress: &worker.progress, lane, token, portion };
     worker.progress.retry(lane.index);

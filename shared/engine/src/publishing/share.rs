@@ -22,8 +22,8 @@ const MEMBERS_MAX: usize = 1_024;
 /// A member that was not seen for so many leases is forgotten.
 const FORGET_LEASES: u64 = 10;
 
-/// Consumes this worker's share of a pipeline's lanes until `stop`. Shares move within a lease when a consumer joins,
-/// leaves or dies; whoever loses a lane finishes what it has in hand and gives the lane back at once.
+/// Consumes this worker's share of a pipeline's lanes until `stop`. Shares move within a beat when a consumer joins or
+/// leaves, and within a lease and a beat when one dies; whoever loses a lane finishes what it has in hand and gives the lane back at once.
 pub async fn consume_lanes(pipeline: &Pipeline, worker: &Worker, stop: &CancellationToken) {
     let beat = Duration::from_millis(pipeline.limits.lease_ms / BEATS_PER_LEASE);
     let mut running: BTreeMap<u16, Running> = BTreeMap::new();
@@ -33,7 +33,6 @@ pub async fn consume_lanes(pipeline: &Pipeline, worker: &Worker, stop: &Cancella
         match share(pipeline, worker).await {
             Ok(mine) => {
                 seen = Instant::now();
-                worker.progress.own_lanes(mine.len());
                 for (_, lane) in running.iter().filter(|(index, _)| !mine.contains(index)) {
                     lane.stop.cancel();
                 }

@@ -33,6 +33,18 @@ async fn a_record_that_returns_while_its_deletion_is_on_its_way_is_sent() {
     assert_eq!(stand.differing(1), [0; 0]);
 }
 
+/// Two schedulers name a missed clean-up by the same instant, and it is done once.
+#[tokio::test(start_paused = true)]
+async fn a_clean_up_of_an_instant_is_done_once() {
+    let stand = Stand::new(4);
+    let (one, other) = (stand.process("one").await, stand.process("other").await);
+    one.copy().await;
+    let _consumers = one.consume();
+    assert!(within(clean_up(&one.pipeline, &one.worker, 7)).await.unwrap().is_some());
+    assert!(within(clean_up(&other.pipeline, &other.worker, 7)).await.unwrap().is_none(), "it is done");
+    assert!(within(clean_up(&other.pipeline, &other.worker, 8)).await.unwrap().is_some(), "the next one is due");
+}
+
 /// Deletions of all sources together are limited: a repair counts, too.
 #[tokio::test(start_paused = true)]
 async fn deletions_by_repairs_count_among_all_others() {

@@ -6,6 +6,7 @@ mod cleanup;
 mod compare;
 mod dead;
 mod events;
+mod lanes;
 mod orphans;
 mod queue;
 mod releases;

@@ -66,7 +66,7 @@ impl Section for Amqp {
 }
 
 /// What of Redis's settings L11 needs; `config` stands for not being allowed to look.
-const ACCEPTABLE: [&str; 4] = ["maxmemory-policy", "appendonly", "appendfsync", "config"];
+const ACCEPTABLE: [&str; 5] = ["maxmemory-policy", "appendonly", "appendfsync", "no-appendfsync-on-rewrite", "config"];
 
 impl Section for Redis {
     const NAME: &'static str = "redis";

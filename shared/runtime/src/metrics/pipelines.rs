@@ -44,7 +44,7 @@ const COUNTERS: &[Number] = numbers! {
 
 /// What is so many now.
 const GAUGES: &[Number] = numbers! {
-    "fides.lanes.owned" "{lane}" "Lanes that this process works on." = |it| Progress::get(&it.lanes);
+    "fides.lanes.owned" "{lane}" "Lanes that this process holds and consumes now; a paused one is not among them." = |it| Progress::get(&it.lanes);
     "fides.lanes.paused" "{lane}" "Lanes that are paused, because something cannot be used."
         = |it| it.paused_lanes() as u64;
 };
