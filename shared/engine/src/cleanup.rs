@@ -23,6 +23,11 @@ fn key(pipeline: &Pipeline) -> String {
     format!("cleanup/{}", pipeline.id)
 }
 
+/// The lease of whoever cleans a pipeline up.
+pub(crate) fn lease(pipeline: &Pipeline) -> String {
+    format!("cleanup-lease/{}", pipeline.id)
+}
+
 /// The instant for which a pipeline's latest clean-up was due, in milliseconds since 1970.
 pub async fn last_due_ms(pipeline: &Pipeline) -> Result<Option<u64>, Fault> {
     let latest = persisted::load::<Latest>(&*pipeline.backplane.state, &key(pipeline)).await?;
@@ -33,8 +38,7 @@ pub async fn last_due_ms(pipeline: &Pipeline) -> Result<Option<u64>, Fault> {
 /// fetched again, if that is allowed (L8). `None` while another process is at it. Needs consumers at work.
 pub async fn clean_up(pipeline: &Pipeline, worker: &Worker, due_ms: u64) -> Result<Option<SweepReport>, Fault> {
     let state = &*pipeline.backplane.state;
-    let lease = format!("cleanup-lease/{}", pipeline.id);
-    let Some(lease) = Held::take(state, lease, &worker.holder, pipeline.limits.lease_ms).await? else {
+    let Some(lease) = Held::take(state, lease(pipeline), &worker.holder, pipeline.limits.lease_ms).await? else {
         return Ok(None);
     };
     let walk = async {
