@@ -23,6 +23,11 @@ fn key(pipeline: &Pipeline) -> String {
     format!("cleanup/{}", pipeline.id)
 }
 
+/// The lease of whoever cleans a pipeline up.
+pub(crate) fn lease(pipeline: &Pipeline) -> String {
+    format!("cleanup-lease/{}", pipeline.id)
+}
+
 /// The instant for which a pipeline's latest clean-up was due, in milliseconds since 1970.
 pub async fn last_due_ms(pipeline: &Pipeline) -> Result<Option<u64>, Fault> {
     let latest = persisted::load::<Latest>(&*pipeline.backplane.state, &key(pipeline)).await?;
@@ -34,8 +39,7 @@ pub async fn last_due_ms(pipeline: &Pipeline) -> Result<Option<u64>, Fault> {
 /// one is done. Needs consumers at work.
 pub async fn clean_up(pipeline: &Pipeline, worker: &Worker, due_ms: u64) -> Result<Option<SweepReport>, Fault> {
     let state = &*pipeline.backplane.state;
-    let lease = format!("cleanup-lease/{}", pipeline.id);
-    let Some(lease) = Held::take(state, lease, &worker.holder, pipeline.limits.lease_ms).await? else {
+    let Some(lease) = Held::take(state, lease(pipeline), &worker.holder, pipeline.limits.lease_ms).await? else {
         return Ok(None);
     };
     if last_due_ms(pipeline).await?.is_some_and(|last_ms| last_ms >= due_ms) {

@@ -3,7 +3,7 @@
 
 use fides_core::{Fault, Held, Key, Mark, Version};
 
-use crate::inspect::walk::{Side, merge_pages};
+use crate::inspect::walk::Sources;
 use crate::spool::{self, Listed, Source};
 use crate::{Pipeline, epoch};
 
@@ -12,20 +12,21 @@ use crate::{Pipeline, epoch};
 /// again, like every other candidate. What both have is marked where it was not. Returns how many records the host has.
 /// Holds a page of each side, and as many keys.
 pub(crate) async fn spool_extras(pipeline: &Pipeline, run: &str) -> Result<u64, Fault> {
-    let (host, target) = futures::try_join!(pipeline.peek_host(), pipeline.open_target())?;
+    let sources = Sources::new(pipeline);
     let (mut host_records, mut listed) = (0, Listed::new(pipeline, run));
-    for range in host.plan(pipeline.limits.host_partitions.max(1)).await? {
-        let (mut left, mut right) = (Side::new(host.clone(), &range), Side::new(target.clone(), &range));
+    for range in sources.plan().await? {
+        let mut walk = sources.walk(&range);
         loop {
             let (mut extras, mut shared): (Vec<Key>, Vec<Key>) = Default::default();
-            let more = merge_pages(&mut left, &mut right, &mut |left, right| {
-                host_records += u64::from(left.is_some());
-                if let Some((page, at)) = right {
-                    let keys = if left.is_some() { &mut shared } else { &mut extras };
-                    keys.push(Key::from_bytes(page.keys.get(at)));
-                }
-            })
-            .await?;
+            let more = walk
+                .step(|host, target| {
+                    host_records += u64::from(host.is_some());
+                    if let Some((page, at)) = target {
+                        let keys = if host.is_some() { &mut shared } else { &mut extras };
+                        keys.push(Key::from_bytes(page.keys.get(at)));
+                    }
+                })
+                .await?;
             let extras = listed.without(extras).await?;
             spool::put(pipeline, run, Source::Walk, &extras).await?;
             adopt(pipeline, &shared).await?;

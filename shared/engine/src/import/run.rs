@@ -13,7 +13,7 @@ use super::snapshots::Snapshots;
 use crate::epoch::Owed;
 use crate::lease::Held;
 use crate::publishing::Worker;
-use crate::{Counts, Pipeline, Progress, SweepReport, epoch, extras, fence, follow, persisted, spool, sweep};
+use crate::{Counts, Pipeline, Progress, SweepReport, epoch, extras, fence, follow, persisted, rebuild, spool, sweep};
 
 /// Entries read from the state store at a time.
 const LIST_MAX: usize = 256;
@@ -95,8 +95,8 @@ pub(crate) async fn latest(pipeline: &Pipeline) -> Result<Option<Run>, Fault> {
 
 /// The right to begin and to end a pipeline's imports: one process has it at a time, and imports of all others help it.
 pub struct Lead<'a> {
-    pipeline: &'a Pipeline,
-    worker: &'a Worker,
+    pub(crate) pipeline: &'a Pipeline,
+    pub(crate) worker: &'a Worker,
     lease: Held<'a>,
 }
 
@@ -128,11 +128,17 @@ impl<'a> Lead<'a> {
         let progress = &*worker.progress;
         progress.enter("waiting for earlier changes to settle");
         epoch::establish(pipeline).await?;
-        // Before the fence: what a log told until a gap came to be is compared behind it, or the gap is not closed.
-        let gaps = follow::debt(pipeline).await?.gaps;
-        // L7: marks are compared only behind a fence.
-        let before = fence::raise(pipeline).await?;
-        let gaps = gaps + fence::wait_settled(pipeline, before).await?;
+        let gaps = loop {
+            // Before the fence: what a log told until a gap came to be is compared behind it, or the gap is not closed.
+            let gaps = follow::debt(pipeline).await?.gaps;
+            // L7: marks are compared only behind a fence.
+            let before = fence::raise(pipeline).await?;
+            let gaps = gaps + fence::wait_settled(pipeline, before).await?;
+            let trusted = mode == Mode::Full || !epoch::owed(pipeline).await?.rebuild_marks;
+            if trusted || !rebuild_marks(pipeline, worker).await? {
+                break gaps;
+            }
+        };
 
         progress.enter("reading");
         let snapshots = Snapshots::new(pipeline);
@@ -147,6 +153,18 @@ impl<'a> Lead<'a> {
         }
         drop(snapshots);
         finish(pipeline, progress, run, revision).await
+    }
+}
+
+/// Learns anew from both sides what the target holds, for the price of reading both, instead of writing every record
+/// again. Where the target cannot be walked it is `false`: the import trusts no mark and sends everything.
+async fn rebuild_marks(pipeline: &Pipeline, worker: &Worker) -> Result<bool, Fault> {
+    match rebuild::rebuild_owed(pipeline, worker).await {
+        Err(fault) if fault.kind == FaultKind::Permanent => {
+            tracing::warn!(pipeline = %pipeline.id, %fault, "marks cannot be rebuilt: every record is sent");
+            Ok(false)
+        }
+        rebuilt => rebuilt.map(|_| true),
     }
 }
 
@@ -293,7 +311,7 @@ async fn open(
     let key = run_key(&pipeline.id);
     let stored = persisted::load::<Run>(state, &key).await?;
     let epoch = epoch::current(pipeline).await?;
-    // L11: the marks that survived may be older than what the target holds: nothing is skipped until all are rebuilt.
+    // L11: the marks that survived may be older than what the target holds: nothing is skipped unless they were rebuilt.
     let mode = if epoch::owed(pipeline).await?.rebuild_marks { Mode::Full } else { mode };
     let expect = match stored {
         Some((mut run, revision)) if run.ended_ms.is_none() && run.does(epoch, pipeline.mapper.revision(), mode) => {

@@ -1,8 +1,11 @@
-//! Reading without writing: verify, plan, explain, status.
+//! Reading both sides and telling people: verify, plan, explain, status. Only `repair` writes, through the lanes.
 
 mod explain;
+pub(crate) mod judge;
 mod key_text;
 mod plan;
+mod repair;
+mod report;
 mod status;
 mod verify;
 pub(crate) mod walk;
@@ -10,5 +13,8 @@ pub(crate) mod walk;
 pub use explain::{Explanation, explain};
 pub use key_text::parse_key;
 pub use plan::{Plan, Sample, plan};
+pub use repair::{RepairReport, repair};
+pub(crate) use repair::{await_lease, exclusively};
+pub use report::{Difference, DifferenceKind, FieldDifference, VerifyReport};
 pub use status::{LaneStatus, RunStatus, Status, status};
-pub use verify::{Difference, DifferenceKind, FieldDifference, VerifyReport, verify};
+pub use verify::verify;

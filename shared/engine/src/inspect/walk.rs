@@ -1,25 +1,100 @@
-//! Two snapshots, one ordered walk: every key of either side, once.
+//! Two stores, one ordered walk: every key of either side, once.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
+use std::time::Duration;
 
 use fides_core::port::Snapshot;
 use fides_core::{Fault, Key, KeyRange, Page};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
 
-/// One side of the walk.
-pub(crate) struct Side {
-    snapshot: Arc<dyn Snapshot>,
-    range: KeyRange,
-    page: Option<Page>,
-    at: usize,
+use crate::Pipeline;
+
+/// Which store is read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Store {
+    Host,
+    Target,
+}
+
+/// The snapshot that all ranges of a walk read, renewed after `snapshot_age_ms_max`: a walk over a large store must not
+/// keep its vacuum and its log waiting (L10). Nothing is drawn: its version labels nothing.
+pub(crate) struct Source<'a> {
+    pipeline: &'a Pipeline,
+    store: Store,
+    open: Mutex<Option<(Arc<dyn Snapshot>, Instant)>>,
+}
+
+impl<'a> Source<'a> {
+    pub(crate) fn new(pipeline: &'a Pipeline, store: Store) -> Self {
+        Self { pipeline, store, open: Mutex::new(None) }
+    }
+
+    /// A snapshot that is young enough.
+    pub(crate) async fn current(&self) -> Result<Arc<dyn Snapshot>, Fault> {
+        let mut open = self.open.lock().await;
+        let age_max = Duration::from_millis(self.pipeline.limits.snapshot_age_ms_max);
+        if let Some((snapshot, since)) = &*open
+            && since.elapsed() < age_max
+        {
+            return Ok(snapshot.clone());
+        }
+        // The old one is given back first: a store with one connection has no other for the new one.
+        *open = None;
+        let snapshot = match self.store {
+            Store::Host => self.pipeline.peek_host().await?,
+            Store::Target => self.pipeline.open_target().await?,
+        };
+        *open = Some((snapshot.clone(), Instant::now()));
+        Ok(snapshot)
+    }
+}
+
+/// Both sides of a walk.
+pub(crate) struct Sources<'a> {
+    pub(crate) host: Source<'a>,
+    pub(crate) target: Source<'a>,
+}
+
+impl<'a> Sources<'a> {
+    /// Opens nothing yet.
+    pub(crate) fn new(pipeline: &'a Pipeline) -> Self {
+        Self { host: Source::new(pipeline, Store::Host), target: Source::new(pipeline, Store::Target) }
+    }
+
+    /// Opens both, and splits the host into up to `host_partitions` ranges.
+    pub(crate) async fn plan(&self) -> Result<Vec<KeyRange>, Fault> {
+        let (host, _) = futures::try_join!(self.host.current(), self.target.current())?;
+        host.plan(self.host.pipeline.limits.host_partitions.max(1)).await
+    }
+
+    /// The walk over one range.
+    pub(crate) fn walk<'s>(&'s self, range: &KeyRange) -> Walk<'s, 'a> {
+        Walk { left: Side::new(&self.host, range), right: Side::new(&self.target, range) }
+    }
 }
 
 /// A record of one side.
 pub(crate) type Found<'a> = (&'a Page, usize);
 
-impl Side {
-    pub(crate) fn new(snapshot: Arc<dyn Snapshot>, range: &KeyRange) -> Self {
-        Self { snapshot, range: range.clone(), page: None, at: 0 }
+/// A walk over one range of both sides. Holds one page of each.
+pub(crate) struct Walk<'s, 'a> {
+    left: Side<'s, 'a>,
+    right: Side<'s, 'a>,
+}
+
+/// One side of the walk.
+struct Side<'s, 'a> {
+    source: &'s Source<'a>,
+    range: KeyRange,
+    page: Option<Page>,
+    at: usize,
+}
+
+impl<'s, 'a> Side<'s, 'a> {
+    fn new(source: &'s Source<'a>, range: &KeyRange) -> Self {
+        Self { source, range: range.clone(), page: None, at: 0 }
     }
 
     /// Makes the next record available, reading a page when the one at hand is through.
@@ -31,7 +106,7 @@ impl Side {
                 None => None,
             };
             self.page = None;
-            self.page = Some(self.snapshot.scan(&self.range, after.as_ref()).await?);
+            self.page = Some(self.source.current().await?.scan(&self.range, after.as_ref()).await?);
             self.at = 0;
         }
     }
@@ -39,52 +114,43 @@ impl Side {
     fn peek(&self) -> Option<Found<'_>> {
         self.page.as_ref().filter(|page| self.at < page.len()).map(|page| (page, self.at))
     }
-}
 
-/// Walks both sides in key order and shows every key with what each side has under it. Holds one page of each.
-pub(crate) async fn merge(
-    left: &mut Side,
-    right: &mut Side,
-    mut see: impl FnMut(Option<Found<'_>>, Option<Found<'_>>),
-) -> Result<(), Fault> {
-    while merge_pages(left, right, &mut see).await? {}
-    Ok(())
-}
-
-/// One step of [`merge`]: goes on until one of the pages at hand is through. Whether there is more.
-pub(crate) async fn merge_pages(
-    left: &mut Side,
-    right: &mut Side,
-    see: &mut impl FnMut(Option<Found<'_>>, Option<Found<'_>>),
-) -> Result<bool, Fault> {
-    // Pages are loaded side by side: two stores, two waits at once.
-    futures::try_join!(left.fill(), right.fill())?;
-    loop {
-        let order = match (left.peek(), right.peek()) {
-            (None, None) => break,
-            (Some(_), None) => Ordering::Less,
-            (None, Some(_)) => Ordering::Greater,
-            (Some((a, i)), Some((b, j))) => a.keys.get(i).cmp(b.keys.get(j)),
-        };
-        // A side whose page is through but whose range is not must be filled before it is passed over.
-        match order {
-            Ordering::Less if right.peek().is_none() && right.has_more() => break,
-            Ordering::Greater if left.peek().is_none() && left.has_more() => break,
-            _ => {}
-        }
-        see(left.peek().filter(|_| order != Ordering::Greater), right.peek().filter(|_| order != Ordering::Less));
-        left.at += usize::from(order != Ordering::Greater);
-        right.at += usize::from(order != Ordering::Less);
-    }
-    Ok(!(left.is_through() && right.is_through()))
-}
-
-impl Side {
     fn has_more(&self) -> bool {
         self.page.as_ref().is_none_or(|page| page.next.is_some())
     }
 
     fn is_through(&self) -> bool {
         self.peek().is_none() && !self.has_more()
+    }
+}
+
+impl Walk<'_, '_> {
+    /// Goes on until one of the pages at hand is through, and shows every key with what host and target have under it.
+    /// Whether there is more.
+    pub(crate) async fn step(
+        &mut self,
+        mut see: impl FnMut(Option<Found<'_>>, Option<Found<'_>>),
+    ) -> Result<bool, Fault> {
+        let Self { left, right } = self;
+        // Pages are loaded side by side: two stores, two waits at once.
+        futures::try_join!(left.fill(), right.fill())?;
+        loop {
+            let order = match (left.peek(), right.peek()) {
+                (None, None) => break,
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (Some((a, i)), Some((b, j))) => a.keys.get(i).cmp(b.keys.get(j)),
+            };
+            // A side whose page is through but whose range is not must be filled before it is passed over.
+            match order {
+                Ordering::Less if right.peek().is_none() && right.has_more() => break,
+                Ordering::Greater if left.peek().is_none() && left.has_more() => break,
+                _ => {}
+            }
+            see(left.peek().filter(|_| order != Ordering::Greater), right.peek().filter(|_| order != Ordering::Less));
+            left.at += usize::from(order != Ordering::Greater);
+            right.at += usize::from(order != Ordering::Less);
+        }
+        Ok(!(left.is_through() && right.is_through()))
     }
 }

@@ -100,7 +100,8 @@ async fn a_target_that_cannot_be_walked_keeps_no_import_from_its_end() {
     let _consumers = process.consume();
 
     let unwalkable = || Act::Reject(FaultKind::Permanent);
-    process.faults.script("target.snapshot", [unwalkable(), unwalkable()]);
+    // Its marks cannot be rebuilt, and neither it nor the next import can look for what only the target has.
+    process.faults.script("target.snapshot", [unwalkable(), unwalkable(), unwalkable()]);
     let report = process.import(Mode::Delta).await;
     process.settle().await;
     assert!(report.sweep.refused.is_some_and(|why| why.contains("target.snapshot")), "it is said");
@@ -140,7 +141,8 @@ async fn a_record_that_no_import_met_is_deleted_once_it_is_gone() {
             stand.host.commit(&[(0, Some(1))]);
             compares.open();
         };
-        let (report, ()) = tokio::join!(process.import(Mode::Delta), back);
+        // In full: no mark is rebuilt, and the target is compared at the end.
+        let (report, ()) = tokio::join!(process.import(Mode::Full), back);
         assert_eq!(report.counts.read, ROWS as u64 - 1, "{operation}: the listing did not meet it");
         assert_eq!((report.sweep.candidates, report.sweep.deleted), (candidates, 0), "{operation}");
         stand.host.commit(&[(0, None)]);
