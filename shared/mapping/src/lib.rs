@@ -10,8 +10,8 @@ mod evaluate;
 mod jq;
 mod mapper;
 mod operation;
+mod recipe;
 mod resolve;
-mod revision;
 mod spec;
 
 #[cfg(test)]

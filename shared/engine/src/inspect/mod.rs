@@ -9,6 +9,6 @@ pub(crate) mod walk;
 
 pub use explain::{Explanation, explain};
 pub use key_text::parse_key;
-pub use plan::{Plan, Sample, plan};
+pub use plan::{EditPlan, Plan, Sample, plan};
 pub use status::{LaneStatus, RunStatus, Status, status};
 pub use verify::{Difference, DifferenceKind, FieldDifference, VerifyReport, verify};

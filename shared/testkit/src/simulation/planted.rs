@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use fides_core::bucket::Digest;
 use fides_core::port::{
-    Backplane, BucketInfo, Consumer, Delivery, Entry, Expect, Fencing, HashStore, Host, Lease, Outcome, Queue, Sink,
-    Snapshot, StateStore, Target, Write,
+    Backplane, BucketInfo, Consumer, Delivery, Entry, Expect, Fencing, HashStore, Host, Lease, Outcome, Queue, Relabel,
+    Sink, Snapshot, StateStore, Target, Write,
 };
 use fides_core::{
     Change, Envelope, Fault, Key, KeyRange, Lane, Mark, Namespace, PipelineId, Selection, Shape, Table, Version,
@@ -228,6 +228,10 @@ impl HashStore for BadHashes {
 
     async fn distrust(&self, pipeline: &PipelineId, keys: &[Key]) -> Result<(), Fault> {
         self.hashes.distrust(pipeline, keys).await
+    }
+
+    async fn relabel(&self, pipeline: &PipelineId, labels: &[Relabel]) -> Result<(), Fault> {
+        self.hashes.relabel(pipeline, labels).await
     }
 
     async fn summarise(&self, pipeline: &PipelineId, summaries: &[(BucketInfo, u128)]) -> Result<(), Fault> {
