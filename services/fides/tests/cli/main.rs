@@ -4,6 +4,7 @@
 
 mod dead;
 mod demo;
+mod edit;
 mod flow;
 mod full;
 mod shop;

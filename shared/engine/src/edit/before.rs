@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use fides_core::port::{Mapped, Mapper, Recalled};
 use fides_core::{
-    Column, Decode, Fault, Fingerprint, Held, Include, Key, Mark, Namespace, Op, Page, Selection, Shape, decode_row,
-    encode_value, fingerprint,
+    Column, Decode, Fault, Fingerprint, Held, Include, Key, Mark, Namespace, Op, Page, Selection, Shape, Table,
+    decode_row, encode_value, fingerprint,
 };
 
 use super::kept::Kept;
@@ -194,30 +194,35 @@ async fn missing(
     let Some(table) = pipeline.host.describe(namespace).await? else {
         return Ok(Some(format!("it read the table {namespace}, which is gone")));
     };
-    let has = |name: &str| table.column(name).is_some();
     for column in columns {
-        match table.column(&column.name) {
-            Some(found) if found.kind == column.kind => {}
-            Some(found) => {
-                let (name, was, is) = (&column.name, column.kind, found.kind);
-                return Ok(Some(format!("it read the column {namespace}.{name} as {was}, which is {is} now")));
-            }
-            None => return Ok(Some(format!("it read the column {namespace}.{}, which is gone", column.name))),
+        let (name, was) = (&column.name, column.kind);
+        match table.column(name).map(|found| found.kind) {
+            Some(is) if is == was => {}
+            Some(is) => return Ok(Some(format!("it read the column {namespace}.{name} as {was}, which is {is} now"))),
+            None => return Ok(Some(gone(namespace, name))),
         }
     }
     for include in includes {
-        if let Some((_, parent)) = include.on.iter().find(|(_, parent)| !has(parent)) {
-            return Ok(Some(format!("it read the column {namespace}.{parent}, which is gone")));
+        let Some(related) = pipeline.host.describe(&include.namespace).await? else {
+            return Ok(Some(format!("it read the table {}, which is gone", include.namespace)));
+        };
+        let absent = |table: &Table, name: &&String| table.column(name).is_none();
+        let mut parents = include.on.iter().map(|(_, parent)| parent);
+        let mut own = include.on.iter().map(|(own, _)| own).chain(&include.order_by);
+        if let Some(name) = parents.find(|name| absent(&table, name)) {
+            return Ok(Some(gone(namespace, name)));
         }
-        let joined = include.on.iter().map(|(own, _)| own).chain(&include.order_by);
-        let related = pipeline.host.describe(&include.namespace).await?;
-        for name in joined.filter(|name| related.as_ref().is_some_and(|table| table.column(name).is_none())) {
-            return Ok(Some(format!("it read the column {}.{name}, which is gone", include.namespace)));
+        if let Some(name) = own.find(|name| absent(&related, name)) {
+            return Ok(Some(gone(&include.namespace, name)));
         }
-        let nested = Box::pin(missing(pipeline, &include.namespace, &include.columns, &include.includes)).await?;
-        if nested.is_some() {
-            return Ok(nested);
+        let nested = missing(pipeline, &include.namespace, &include.columns, &include.includes);
+        if let Some(nested) = Box::pin(nested).await? {
+            return Ok(Some(nested));
         }
     }
     Ok(None)
+}
+
+fn gone(namespace: &Namespace, column: &str) -> String {
+    format!("it read the column {namespace}.{column}, which is gone")
 }

@@ -137,7 +137,7 @@ impl<'a> Lead<'a> {
 
         progress.enter("reading");
         let snapshots = Snapshots::new(pipeline);
-        let edit = Edit::open(pipeline).await?;
+        let edit = Box::pin(Edit::open(pipeline)).await?;
         if let Some(edit) = &edit {
             edit.tell(pipeline);
         }
@@ -151,7 +151,7 @@ impl<'a> Lead<'a> {
             tokio::time::sleep(Duration::from_millis(pipeline.limits.lease_ms / ASKS_PER_LEASE)).await;
         }
         drop((snapshots, edit));
-        finish(pipeline, progress, run, revision).await
+        Box::pin(finish(pipeline, progress, run, revision)).await
     }
 }
 
@@ -202,7 +202,7 @@ pub async fn assist(pipeline: &Pipeline, worker: &Worker) -> Result<(), Fault> {
     if run.ended_ms.is_some() || is_other {
         return Ok(());
     }
-    let edit = Edit::open(pipeline).await?;
+    let edit = Box::pin(Edit::open(pipeline)).await?;
     share(pipeline, worker, &run, &Snapshots::new(pipeline), edit.as_ref()).await.map(drop)
 }
 
@@ -256,7 +256,8 @@ async fn finish(pipeline: &Pipeline, progress: &Progress, mut run: Run, revision
         owed = Owed { rebuild_marks: false, compare_target: owed.compare_target && swept.refused.is_some() };
         epoch::settle(pipeline, run.epoch, owed).await?;
     }
-    let excluded = edit::delete_excluded(pipeline, &run.id, counts.read, listing_complete, progress).await?;
+    let excluded = edit::delete_excluded(pipeline, &run.id, counts.read, listing_complete, progress);
+    let excluded = Box::pin(excluded).await?;
     // Until what it leaves out is judged, an edit is not through.
     let is_through = is_current && excluded.refused.is_none();
     let swept = swept.and(excluded);

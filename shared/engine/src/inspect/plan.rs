@@ -61,9 +61,9 @@ pub async fn plan(pipeline: &Pipeline, samples_max: usize, progress: &Progress) 
     progress.enter("comparing the host with the marks");
     let host = pipeline.peek_host().await?;
     let edit = Edit::open(pipeline).await?;
-    let mut plan = Plan::default();
-    plan.edit =
-        edit.as_ref().map(|edit| EditPlan { unknown: edit.unknown().map(ToOwned::to_owned), ..EditPlan::default() });
+    let unknown = |edit: &Edit<'_>| edit.unknown().map(ToOwned::to_owned);
+    let told = edit.as_ref().map(|edit| EditPlan { unknown: unknown(edit), ..EditPlan::default() });
+    let plan = Plan { edit: told, ..Plan::default() };
     let mut planner = Planner { pipeline, edit, samples_max, plan, absent: 0, wanted: Vec::new() };
     for range in host.plan(1).await? {
         planner.range(&*host, &range, progress).await?;
