@@ -30,6 +30,8 @@ pub enum Planted {
     FenceNotAwaited,
     /// §9: a summary is stored although a record is published.
     SummaryStoredTooEarly,
+    /// L5, §9: after an edit of the mapping a mark is advanced to the state that was compared, as if it had been written.
+    RelabelledAhead,
     /// L6: a displaced consumer's late write lands.
     LateWriteNotFenced,
     /// L11: the store lost its last writes, and nobody knows.
@@ -44,9 +46,16 @@ pub enum Planted {
     TargetRestored,
     /// Not a bug: a standby took over that lacked the last transactions.
     Failover,
+    /// Not a bug: the mapping is edited, again and again, process by process.
+    MappingEdited,
 }
 
 impl Planted {
+    /// Whether the mapping is edited in the story.
+    pub fn edits(self) -> bool {
+        matches!(self, Planted::MappingEdited | Planted::RelabelledAhead)
+    }
+
     pub(super) fn plant(
         self,
         world: &World,
@@ -61,6 +70,12 @@ impl Planted {
             Planted::MarksGoBackward => {
                 backplane.hashes =
                     Arc::new(BadHashes { hashes: backplane.hashes, bug: HashBug::Overwrites(world.disk.clone()) });
+            }
+            Planted::RelabelledAhead => {
+                backplane.hashes = Arc::new(BadHashes {
+                    hashes: backplane.hashes,
+                    bug: HashBug::RelabelsAhead { host: world.host.clone() },
+                });
             }
             Planted::SummaryStoredTooEarly => {
                 let bug = HashBug::SummarisesEarly {
@@ -154,6 +169,7 @@ impl StateStore for LyingFences {
 
 enum HashBug {
     Overwrites(crate::fake::Disk),
+    RelabelsAhead { host: FakeHost },
     SummarisesEarly { host: FakeHost, selection: Selection, seen: Mutex<Vec<BucketInfo>> },
 }
 
@@ -222,7 +238,9 @@ impl HashStore for BadHashes {
                 });
                 Ok(())
             }
-            HashBug::SummarisesEarly { .. } => self.hashes.advance(pipeline, marks).await,
+            HashBug::SummarisesEarly { .. } | HashBug::RelabelsAhead { .. } => {
+                self.hashes.advance(pipeline, marks).await
+            }
         }
     }
 
@@ -231,7 +249,14 @@ impl HashStore for BadHashes {
     }
 
     async fn relabel(&self, pipeline: &PipelineId, labels: &[Relabel]) -> Result<(), Fault> {
-        self.hashes.relabel(pipeline, labels).await
+        let HashBug::RelabelsAhead { host } = &self.bug else { return self.hashes.relabel(pipeline, labels).await };
+        let ahead = |label: &Relabel| {
+            let mut mark = label.after();
+            mark.version = mark.version.max(Version::scan(mark.version.epoch, host.position()));
+            (label.key.clone(), mark)
+        };
+        let marks: Vec<_> = labels.iter().map(ahead).collect();
+        self.hashes.advance(pipeline, &marks).await
     }
 
     async fn summarise(&self, pipeline: &PipelineId, summaries: &[(BucketInfo, u128)]) -> Result<(), Fault> {
@@ -241,7 +266,7 @@ impl HashStore for BadHashes {
                 let early = self.early(host, selection, seen).await;
                 self.hashes.summarise(pipeline, &early).await
             }
-            HashBug::Overwrites(_) => self.hashes.summarise(pipeline, summaries).await,
+            HashBug::Overwrites(_) | HashBug::RelabelsAhead { .. } => self.hashes.summarise(pipeline, summaries).await,
         }
     }
 
