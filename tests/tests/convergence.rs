@@ -42,7 +42,8 @@ fn first_failure(
                 let report = simulate(Plan {
                     seed,
                     order,
-                    last_import: order == Order::Fides || seed.is_multiple_of(2),
+                    // A log does not tell of an edit.
+                    last_import: order == Order::Fides || seed.is_multiple_of(2) || planted.is_some_and(Planted::edits),
                     planted,
                 });
                 if report.failure.is_some() {
@@ -58,7 +59,7 @@ fn first_failure(
     (reports.into_iter().map(|(_, report)| report).collect(), failure)
 }
 
-fn converges(order: Order, planted: Option<Planted>) {
+fn converges(order: Order, planted: Option<Planted>) -> Vec<Report> {
     if std::env::var_os("FIDES_SEED").is_some() {
         // One seed is being looked at: show what the engine says.
         let _already = tracing_subscriber::fmt().with_test_writer().try_init();
@@ -79,6 +80,7 @@ fn converges(order: Order, planted: Option<Planted>) {
         assert!(crashes > reports.len() as u64 / 2, "only {crashes} crashes in {} runs", reports.len());
         assert!(unchanged > 0 && summarised > 0, "{unchanged} unchanged, {summarised} by summary");
     }
+    reports
 }
 
 fn finds(order: Order, planted: Planted) {
@@ -122,6 +124,19 @@ fn converges_after_the_log_forgot_its_readers() {
 #[test]
 fn converges_after_a_failover_that_lost_transactions() {
     converges(Order::Host, Some(Planted::Failover));
+}
+
+#[test]
+fn converges_after_edits_of_the_mapping() {
+    for order in [Order::Fides, Order::Host] {
+        let reports = converges(order, Some(Planted::MappingEdited));
+        assert!(reports.len() == 1 || reports.iter().any(|report| report.relabelled > 0), "no mark was relabelled");
+    }
+}
+
+#[test]
+fn finds_marks_that_an_edit_advances() {
+    finds(Order::Host, Planted::RelabelledAhead);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use fides_core::port::{BucketInfo, HashStore};
+use fides_core::port::{BucketInfo, HashStore, Relabel};
 use fides_core::{Fault, Key, KeyRange, Mark, PipelineId, bucket};
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
@@ -221,6 +221,24 @@ impl HashStore for Buckets {
             for key in &keys[part] {
                 if let Ok(at) = stored.binary_search_by(|(stored, _)| stored.cmp(key)) {
                     changed |= stored[at].1.fingerprint.take().is_some();
+                }
+            }
+            changed
+        })
+        .await
+    }
+
+    async fn relabel(&self, pipeline: &PipelineId, labels: &[Relabel]) -> Result<(), Fault> {
+        let mut labels: Vec<&Relabel> = labels.iter().collect();
+        labels.sort_unstable_by_key(|label| &label.key);
+        let keys: Vec<&Key> = labels.iter().map(|label| &label.key).collect();
+        self.patch(pipeline, &keys, |stored, part| {
+            let mut changed = false;
+            for label in &labels[part] {
+                let found = stored.binary_search_by(|(stored, _)| stored.cmp(&label.key)).ok();
+                if let Some(at) = found.filter(|&at| stored[at].1 == label.before) {
+                    stored[at].1 = label.after();
+                    changed = true;
                 }
             }
             changed

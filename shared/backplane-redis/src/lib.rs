@@ -5,7 +5,7 @@
 //! can tell: use a Redis that keeps its own file, not one that fails over.
 //!
 //! **Every call may be repeated.** A fault means that its outcome is not known: it may have been carried out.
-//! - `advance`, `distrust`, `summarise`: repeating gives the same marks.
+//! - `advance`, `distrust`, `relabel`, `summarise`: repeating gives the same marks.
 //! - `put` with `Absent` or a revision: repeated after its answer was lost it answers `None`, because its own entry is
 //!   there; the caller reads the entry again and sees whether it is its own. With `Any` it writes again.
 //! - `lease`: repeated by the same holder it answers with the token that it has.

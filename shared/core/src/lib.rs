@@ -32,7 +32,7 @@ pub use limits::Limits;
 pub use mark::{Held, Mark};
 pub use message::{Batch, Envelope, FenceId, Lane, Message, Origin, PipelineId};
 pub use page::{Decode, Page, PageBuilder, RowCodec, Slices};
-pub use row::{decode_row, decode_row_into, encode_row, encode_value};
+pub use row::{decode_row, decode_row_into, encode_row, encode_value, read_value};
 pub use table::{Arity, Column, Include, Namespace, Selection, Table};
 pub use value::{Kind, Value};
 pub use version::Version;

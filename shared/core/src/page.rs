@@ -65,7 +65,8 @@ pub struct Page {
     pub keys: Slices,
     /// Raw rows.
     pub rows: Slices,
-    /// Fingerprints of the raw rows.
+    /// Fingerprints of the raw rows: [`fingerprint`] of a row and the selection's seed, so that they can be told for another
+    /// seed, too.
     pub fingerprints: Vec<Fingerprint>,
     /// Reads a raw row.
     pub decoder: Arc<dyn Decode>,

@@ -106,6 +106,11 @@ pub fn decode_row_into<'a>(bytes: &'a [u8], values: &mut Vec<Value<'a>>) -> Resu
     Ok(())
 }
 
+/// Reads what [`encode_value`] wrote, out of bytes that go on behind it.
+pub fn read_value<'a>(reader: &mut Reader<'a>) -> Result<Value<'a>, Fault> {
+    decode_value(reader, 0)
+}
+
 fn decode_value<'a>(reader: &mut Reader<'a>, depth: usize) -> Result<Value<'a>, Fault> {
     if depth > DEPTH_MAX {
         return Err(reader.corrupt());

@@ -11,6 +11,7 @@ pub mod inspect;
 pub mod publishing;
 
 mod cleanup;
+mod edit;
 mod epoch;
 mod extras;
 mod fence;

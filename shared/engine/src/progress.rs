@@ -19,6 +19,8 @@ pub struct Progress {
     pub unchanged: AtomicU64,
     /// Of the unchanged ones, those whose bucket's summary said so.
     pub summarised: AtomicU64,
+    /// Of the unchanged ones, those whose documents an edited mapping leaves as they are.
+    pub relabelled: AtomicU64,
     /// Equal to a dead letter, therefore not sent again.
     pub still_dead: AtomicU64,
     /// Sent to the lanes, deletions included.
@@ -81,6 +83,9 @@ pub struct Counts {
     pub read: u64,
     /// See [`Progress::unchanged`].
     pub unchanged: u64,
+    /// See [`Progress::relabelled`].
+    #[serde(default)]
+    pub relabelled: u64,
     /// See [`Progress::still_dead`].
     pub still_dead: u64,
     /// See [`Progress::published`].
@@ -215,6 +220,7 @@ impl Progress {
         let add = |counter: &AtomicU64, records: u64| counter.fetch_add(records, Ordering::Relaxed);
         add(&self.read, counts.read);
         add(&self.unchanged, counts.unchanged);
+        add(&self.relabelled, counts.relabelled);
         add(&self.still_dead, counts.still_dead);
         add(&self.published, counts.published);
         add(&self.deletions, counts.deletions);
@@ -226,6 +232,7 @@ impl Counts {
     pub fn add(&mut self, other: &Counts) {
         self.read += other.read;
         self.unchanged += other.unchanged;
+        self.relabelled += other.relabelled;
         self.still_dead += other.still_dead;
         self.published += other.published;
         self.deletions += other.deletions;

@@ -26,6 +26,17 @@ pub struct SweepReport {
     pub refused: Option<String>,
 }
 
+impl SweepReport {
+    /// Both together.
+    pub(crate) fn and(self, other: Self) -> Self {
+        let refused = match (self.refused, other.refused) {
+            (Some(one), Some(other)) => Some(format!("{one}; {other}")),
+            (one, other) => one.or(other),
+        };
+        Self { candidates: self.candidates + other.candidates, deleted: self.deleted + other.deleted, refused }
+    }
+}
+
 /// Judges and publishes the deletions of a run's candidates. Repeating it after a crash is harmless.
 pub async fn sweep(
     pipeline: &Pipeline,
@@ -119,7 +130,7 @@ async fn load(pipeline: &Pipeline) -> Result<(BTreeMap<u64, u64>, Expect, u64), 
 }
 
 /// Counts deletions into the window that [`judge`] looks at. Imports, clean-ups and repairs may count at the same time.
-async fn remember(pipeline: &Pipeline, deleted: u64) -> Result<(), Fault> {
+pub(crate) async fn remember(pipeline: &Pipeline, deleted: u64) -> Result<(), Fault> {
     if deleted == 0 {
         return Ok(());
     }

@@ -3,7 +3,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use fides_core::port::{
-    Backplane, BucketInfo, Consumer, DeadLetter, DeadLetters, Entry, Expect, HashStore, Lease, Queue, StateStore,
+    Backplane, BucketInfo, Consumer, DeadLetter, DeadLetters, Entry, Expect, HashStore, Lease, Queue, Relabel,
+    StateStore,
 };
 use fides_core::{Envelope, Fault, Key, KeyRange, Lane, Limits, Mark, PipelineId};
 
@@ -92,6 +93,10 @@ impl HashStore for Guarded<dyn HashStore> {
 
     async fn distrust(&self, pipeline: &PipelineId, keys: &[Key]) -> Result<(), Fault> {
         self.stack.call(call("hashes.distrust"), || self.port.distrust(pipeline, keys)).await
+    }
+
+    async fn relabel(&self, pipeline: &PipelineId, labels: &[Relabel]) -> Result<(), Fault> {
+        self.stack.call(call("hashes.relabel"), || self.port.relabel(pipeline, labels)).await
     }
 
     async fn summarise(&self, pipeline: &PipelineId, summaries: &[(BucketInfo, u128)]) -> Result<(), Fault> {

@@ -2,15 +2,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use fides_core::port::Mapper;
-use fides_core::{Column, Field, Include, Kind, Namespace, Selection, Shape, Table, Value};
+use fides_core::{Column, Fault, Field, Include, Kind, Namespace, Selection, Shape, Table, Value};
 
 use crate::error::MappingError;
 use crate::jq::{Program, Reads};
 use crate::literal::{flat, literal};
 use crate::mapper::RecordMapper;
 use crate::operation::Operation;
+use crate::recipe;
 use crate::resolve::{Names, Origin};
-use crate::revision::revision;
 use crate::spec::{Fields, Source, Spec};
 
 /// A mapping that is ready to run, and what it reads.
@@ -67,6 +67,23 @@ pub fn mistakes(spec: &Spec, table: &Table, includes: &[Include], unread: &[Stri
     compiler.errors
 }
 
+/// Compiles a mapping that was compiled before against the columns and includes that it read then: it reads nothing else.
+pub(crate) fn again(spec: &Spec, columns: Vec<Column>, includes: &[Include]) -> Result<Compiled, Fault> {
+    let table = Table {
+        columns,
+        primary_key: spec.key.clone(),
+        references: Vec::new(),
+        unique: Vec::new(),
+        records_estimate: 0,
+        warnings: Vec::new(),
+        store_warnings: Vec::new(),
+    };
+    compile(spec, &table, includes).map_err(|errors| {
+        let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        Fault::permanent(format!("the mapping that was kept is a mistake to this release: {}", errors.join("; ")))
+    })
+}
+
 /// What was compiled of a mapping without mistakes.
 struct Parts {
     fields: Vec<Target>,
@@ -89,8 +106,10 @@ fn assemble(spec: &Spec, table: &Table, includes: &[Include], reads: &BTreeSet<O
     let operations =
         parts.fields.into_iter().map(|field| field.operation.pointing(&|origin| position[&origin])).collect();
     let columns_read = columns.iter().map(|column: &Column| column.name.clone());
+    let recipe = recipe::encode(spec, &columns, &related);
     let mapper = RecordMapper {
-        revision: revision(spec, &columns, &related),
+        revision: recipe::revision(&recipe),
+        recipe,
         shape: Arc::new(Shape { fields, key: parts.key }),
         operations,
         when: parts.when,

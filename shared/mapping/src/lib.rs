@@ -11,8 +11,8 @@ mod jq;
 mod literal;
 mod mapper;
 mod operation;
+mod recipe;
 mod resolve;
-mod revision;
 mod spec;
 
 #[cfg(test)]

@@ -1,14 +1,18 @@
 use std::sync::Arc;
 
-use fides_core::port::{Mapped, Mapper};
+use fides_core::port::{Mapped, Mapper, Recalled};
 use fides_core::{Fault, Shape, Value, encode_value};
 
+use crate::compile::{self, Compiled};
 use crate::evaluate::Record;
 use crate::jq::Program;
 use crate::operation::Operation;
+use crate::recipe;
 
 /// Maps records by the operations of a compiled mapping.
 pub(crate) struct RecordMapper {
+    pub recipe: Vec<u8>,
+    /// Of the recipe.
     pub revision: u64,
     pub shape: Arc<Shape>,
     /// One per field of the shape.
@@ -43,6 +47,21 @@ impl RecordMapper {
 impl Mapper for RecordMapper {
     fn revision(&self) -> u64 {
         self.revision
+    }
+
+    fn recipe(&self) -> &[u8] {
+        &self.recipe
+    }
+
+    fn recall(&self, kept: &[u8]) -> Result<Recalled, Fault> {
+        let (spec, columns, includes) = recipe::decode(kept)?;
+        let compiled = compile::again(&spec, columns, &includes)?;
+        // What seeded the fingerprints of its marks, or nothing: by another mapper they would prove nothing.
+        if compiled.mapper.recipe() != kept {
+            return Err(Fault::permanent("this release reads the mapping that was kept in another way"));
+        }
+        let Compiled { mapper, columns, includes, key } = compiled;
+        Ok(Recalled { mapper, columns, includes, key })
     }
 
     fn shape(&self) -> &Arc<Shape> {

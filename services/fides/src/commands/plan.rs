@@ -61,6 +61,20 @@ fn told(pipeline: &str, plan: &Plan) -> Text {
     for sample in &plan.samples {
         tell_sample(&mut text, sample);
     }
+    if let Some(edit) = &plan.edit {
+        text.line(match &edit.unknown {
+            None => format!(
+                "The mapping was edited: {} documents stay as they are and only get a new mark.",
+                number(edit.relabel)
+            ),
+            Some(why) => format!(
+                "The mapping was edited, and the one before cannot be evaluated: {why}. Every document is sent again."
+            ),
+        });
+    }
+    if let Some(why) = &plan.refused {
+        text.line(format_args!("The deletions would be refused: {why}"));
+    }
     text.line("Nothing was written.");
     text
 }

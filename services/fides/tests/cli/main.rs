@@ -5,6 +5,7 @@
 mod agreement;
 mod dead;
 mod demo;
+mod edit;
 mod flow;
 mod full;
 mod places;

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use fides_core::port::{BucketInfo, HashStore};
+use fides_core::port::{BucketInfo, HashStore, Relabel};
 use fides_core::{Held, Key, KeyRange, Mark};
 use proptest::prelude::*;
 
@@ -13,6 +13,8 @@ use crate::hash_store::Buckets;
 enum Step {
     Advance(Vec<(i64, u64, Held)>),
     Distrust(Vec<i64>),
+    /// Of marks as they are, or were before the step.
+    Relabel(Vec<(i64, bool)>),
     Range(Option<i64>, Option<i64>),
     Reopen,
 }
@@ -23,6 +25,8 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => prop::collection::vec((id(), 0u64..6, held), 1..25).prop_map(Step::Advance),
         2 => prop::collection::vec(id(), 1..6).prop_map(Step::Distrust),
+        2 => prop::collection::btree_map(id(), any::<bool>(), 1..9)
+            .prop_map(|labels| Step::Relabel(labels.into_iter().collect())),
         2 => (proptest::option::of(id()), proptest::option::of(id())).prop_map(|(lower, upper)| Step::Range(lower, upper)),
         1 => Just(Step::Reopen),
     ]
@@ -77,6 +81,19 @@ impl Compared {
                 for key in keys {
                     self.model.entry(key).and_modify(|mark| mark.fingerprint = None);
                 }
+            }
+            Step::Relabel(labels) => {
+                let mut given = Vec::new();
+                for (id, is_true) in labels {
+                    let Some(mark) = self.model.get_mut(&key(id)) else { continue };
+                    let mut before = *mark;
+                    before.version.position += u64::from(!is_true);
+                    given.push(Relabel { key: key(id), before, fingerprint: fides_core::Fingerprint(77) });
+                    if is_true {
+                        mark.fingerprint = Some(fides_core::Fingerprint(77));
+                    }
+                }
+                self.store().relabel(&pipeline(), &given).await.unwrap();
             }
             Step::Range(lower, upper) => {
                 let range = KeyRange { lower: lower.map(key), upper: upper.map(key) };

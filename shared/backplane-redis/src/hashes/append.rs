@@ -61,7 +61,7 @@ impl Buckets {
         patch: &Patch,
         groups: &[Range<usize>],
     ) -> Result<Vec<Answer>, Fault> {
-        // What has no marks cannot be distrusted: only an advance makes the first bucket.
+        // What has no marks cannot be distrusted or relabelled: only an advance makes the first bucket.
         let create = matches!(patch, Patch::Advance(_));
         let answers = self
             .run(pipeline, &self.scripts.append, |call| {

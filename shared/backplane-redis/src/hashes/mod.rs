@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use fides_core::port::{BucketInfo, HashStore};
+use fides_core::port::{BucketInfo, HashStore, Relabel};
 use fides_core::{Fault, Key, KeyRange, Mark, PipelineId};
 use redis::{Script, ScriptInvocation, Value};
 
@@ -139,6 +139,12 @@ impl HashStore for Buckets {
         keys.sort_unstable();
         keys.dedup();
         self.append(pipeline, &Patch::Distrust(keys)).await
+    }
+
+    async fn relabel(&self, pipeline: &PipelineId, labels: &[Relabel]) -> Result<(), Fault> {
+        let mut labels = labels.to_vec();
+        labels.sort_unstable_by(|one, other| one.key.cmp(&other.key));
+        self.append(pipeline, &Patch::Relabel(labels)).await
     }
 
     async fn summarise(&self, pipeline: &PipelineId, summaries: &[(BucketInfo, u128)]) -> Result<(), Fault> {

@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use fides_core::{Fault, FaultKind, Formats, Key, Mark, Reader, bucket, put_bytes, put_varint};
+use fides_core::port::Relabel;
+use fides_core::{Fault, FaultKind, Fingerprint, Formats, Key, Mark, Reader, bucket, put_bytes, put_varint};
 
 use crate::fault::GIVE_UP;
 
@@ -14,6 +15,7 @@ pub(super) const HEADER_BYTES: usize = 1 + 8 + 8 + 1 + 16 + 4 + 4;
 
 const ADVANCE: u8 = 1;
 const DISTRUST: u8 = 2;
+const RELABEL: u8 = 3;
 
 /// A bucket without its marks. The scripts know the places of these fields.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,6 +92,16 @@ fn merge(base: Vec<(Key, Mark)>, tail: &[u8], inside: impl Fn(&[u8]) -> bool) ->
                     }
                 }
             }
+            // Appended in one order for everybody: what the mark is here is what it was when the patch came.
+            Patch::Relabel(labels) => {
+                for label in labels.into_iter().filter(|label| inside(label.key.as_bytes())) {
+                    let present = changed.get(&label.key).copied().or_else(|| stored(&label.key));
+                    if present == Some(label.before) {
+                        let after = label.after();
+                        changed.insert(label.key, after);
+                    }
+                }
+            }
         }
     }
     Ok(overlay(base, changed))
@@ -115,6 +127,7 @@ fn overlay(base: Vec<(Key, Mark)>, changed: BTreeMap<Key, Mark>) -> Vec<(Key, Ma
 pub(super) enum Patch {
     Advance(Vec<(Key, Mark)>),
     Distrust(Vec<Key>),
+    Relabel(Vec<Relabel>),
 }
 
 impl Patch {
@@ -122,6 +135,7 @@ impl Patch {
         match self {
             Self::Advance(marks) => marks.len(),
             Self::Distrust(keys) => keys.len(),
+            Self::Relabel(labels) => labels.len(),
         }
     }
 
@@ -129,6 +143,7 @@ impl Patch {
         match self {
             Self::Advance(marks) => &marks[at].0,
             Self::Distrust(keys) => &keys[at],
+            Self::Relabel(labels) => &labels[at].key,
         }
     }
 
@@ -145,6 +160,13 @@ impl Patch {
                 put_varint(&mut patch, part.len() as u64);
                 keys[part].iter().for_each(|key| put_bytes(&mut patch, key.as_bytes()));
             }
+            Self::Relabel(labels) => {
+                patch.push(RELABEL);
+                let before: Vec<(Key, Mark)> =
+                    labels[part.clone()].iter().map(|label| (label.key.clone(), label.before)).collect();
+                put_bytes(&mut patch, &bucket::encode(&before));
+                labels[part].iter().for_each(|label| patch.extend_from_slice(&label.fingerprint.0.to_be_bytes()));
+            }
         }
         let mut framed = Vec::with_capacity(patch.len() + 4);
         put_bytes(&mut framed, &patch);
@@ -159,6 +181,14 @@ impl Patch {
                 let count = reader.count().map_err(as_unavailable)?;
                 let key = |_| reader.bytes().map(Key::from_bytes).map_err(as_unavailable);
                 Ok(Self::Distrust((0..count).map(key).collect::<Result<_, _>>()?))
+            }
+            RELABEL => {
+                let marks = bucket::decode(reader.bytes().map_err(as_unavailable)?).map_err(as_unavailable)?;
+                let label = |(key, before)| {
+                    let fingerprint = Fingerprint(u128::from_be_bytes(reader.array().map_err(as_unavailable)?));
+                    Ok(Relabel { key, before, fingerprint })
+                };
+                Ok(Self::Relabel(marks.into_iter().map(label).collect::<Result<_, _>>()?))
             }
             format => Err(unknown_format(format)),
         }
@@ -180,7 +210,7 @@ fn as_unavailable(fault: Fault) -> Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fides_core::{Fingerprint, Held, Value, Version};
+    use fides_core::{Held, Value, Version};
     use proptest::prelude::*;
 
     fn key() -> impl Strategy<Value = Key> {
@@ -188,12 +218,10 @@ mod tests {
     }
 
     fn mark() -> impl Strategy<Value = Mark> {
-        (0u32..2, 0u64..4, proptest::option::of(any::<u128>()), 0usize..3).prop_map(|(epoch, position, found, held)| {
-            Mark {
-                version: Version::scan(epoch, position),
-                fingerprint: found.map(Fingerprint),
-                held: [Held::Present, Held::Absent, Held::Dead][held],
-            }
+        (0u32..2, 0u64..4, proptest::option::of(0u128..3), 0usize..3).prop_map(|(epoch, position, found, held)| Mark {
+            version: Version::scan(epoch, position),
+            fingerprint: found.map(Fingerprint),
+            held: [Held::Present, Held::Absent, Held::Dead][held],
         })
     }
 
@@ -202,6 +230,10 @@ mod tests {
             prop::collection::btree_map(key(), mark(), 0..9)
                 .prop_map(|marks| Patch::Advance(marks.into_iter().collect())),
             prop::collection::btree_set(key(), 0..5).prop_map(|keys| Patch::Distrust(keys.into_iter().collect())),
+            prop::collection::btree_map(key(), (mark(), 0u128..3), 0..9).prop_map(|labels| {
+                let label = |(key, (before, label))| Relabel { key, before, fingerprint: Fingerprint(label) };
+                Patch::Relabel(labels.into_iter().map(label).collect())
+            }),
         ]
     }
 
@@ -237,6 +269,13 @@ mod tests {
             Patch::Distrust(keys) => {
                 for key in keys {
                     model.entry(key.clone()).and_modify(|mark| mark.fingerprint = None);
+                }
+            }
+            Patch::Relabel(labels) => {
+                for label in labels {
+                    if let Some(mark) = model.get_mut(&label.key).filter(|mark| **mark == label.before) {
+                        mark.fingerprint = Some(label.fingerprint);
+                    }
                 }
             }
         }

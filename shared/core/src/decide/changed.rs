@@ -5,6 +5,8 @@ use crate::{Key, Mark, Page};
 pub struct Comparison {
     /// Positions on the page whose record is new or differs from its mark.
     pub changed: Vec<usize>,
+    /// Their marks, aligned.
+    pub known: Vec<Option<Mark>>,
     /// Records that equal their marks.
     pub unchanged: usize,
     /// Records that equal the mark of a dead letter: not sent again by an import.
@@ -37,7 +39,10 @@ pub fn compare(page: &Page, from: usize, to: usize, marks: &[(Key, Mark)]) -> Co
                     result.unchanged += 1;
                 }
             }
-            _ => result.changed.push(at),
+            mark => {
+                result.changed.push(at);
+                result.known.push(mark.copied());
+            }
         }
     }
     for (key, mark) in marks {
@@ -85,6 +90,9 @@ mod tests {
             let expected: Vec<i64> =
                 rows.iter().filter(|(id, value)| marks.get(id) != Some(&Some(**value))).map(|(&id, _)| id).collect();
             prop_assert_eq!(&changed, &expected);
+            let known: Vec<Option<Mark>> =
+                expected.iter().map(|id| marks.get(id).map(|fingerprint| mark(fingerprint.map(print)))).collect();
+            prop_assert_eq!(&result.known, &known);
             prop_assert_eq!(result.unchanged, rows.len() - expected.len());
             let unmet: BTreeSet<Key> = result.unmet.into_iter().map(|(key, _)| key).collect();
             let expected: BTreeSet<Key> = marks.iter()

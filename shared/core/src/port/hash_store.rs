@@ -1,6 +1,6 @@
 use async_trait::async_trait;
 
-use crate::{Fault, Key, KeyRange, Mark, PipelineId};
+use crate::{Fault, Fingerprint, Key, KeyRange, Mark, PipelineId};
 
 /// The marks of every record (DESIGN §9), in buckets of neighbouring keys.
 #[async_trait]
@@ -21,6 +21,11 @@ pub trait HashStore: Send + Sync {
     /// Forgets the fingerprints of `keys`, keeping their versions (L5); a key without a mark stays without.
     async fn distrust(&self, pipeline: &PipelineId, keys: &[Key]) -> Result<(), Fault>;
 
+    /// Gives marks another fingerprint, each only if it is still exactly the mark that is named: a compare-and-set inside the
+    /// store, so that nothing that came in between is hidden (L4, L5). Version and what is held stay. Keys are distinct.
+    /// Counts a write in every bucket touched and drops its summary. Durable when it returns. Repeating it is harmless.
+    async fn relabel(&self, pipeline: &PipelineId, labels: &[Relabel]) -> Result<(), Fault>;
+
     /// Stores the summary of the bucket that starts at `lower`, if `writes` is still its write counter.
     /// Only after a comparison in which *every* record of the bucket equalled its mark, and none was missing.
     async fn summarise(&self, pipeline: &PipelineId, summaries: &[(BucketInfo, u128)]) -> Result<(), Fault>;
@@ -33,6 +38,24 @@ pub trait HashStore: Send + Sync {
 
     /// Names a new incarnation, if it has no name yet.
     async fn create_incarnation(&self, name: &str) -> Result<(), Fault>;
+}
+
+/// A mark that is to say the same of another fingerprint: the mapping was edited, and the document is the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Relabel {
+    /// The record's key.
+    pub key: Key,
+    /// The mark as it was when it was compared.
+    pub before: Mark,
+    /// The fingerprint that takes the place of the mark's.
+    pub fingerprint: Fingerprint,
+}
+
+impl Relabel {
+    /// The mark that takes the place of the one before.
+    pub fn after(&self) -> Mark {
+        Mark { fingerprint: Some(self.fingerprint), ..self.before }
+    }
 }
 
 /// A bucket without its marks.

@@ -13,10 +13,10 @@ mod target;
 
 pub use backplane::Backplane;
 pub use dead_letters::{DeadLetter, DeadLetters};
-pub use hash_store::{BucketInfo, HashStore};
+pub use hash_store::{BucketInfo, HashStore, Relabel};
 pub use host::{Host, Lineage, Snapshot};
 pub use log::{Concern, Gap, Log, LogPage, Logged, Opened, What};
-pub use mapper::{Mapped, Mapper};
+pub use mapper::{Mapped, Mapper, Recalled};
 pub use queue::{Consumer, Delivery, Queue};
 pub use state_store::{Entry, Expect, Lease, StateStore};
 pub use target::{Fencing, Obstacle, Outcome, Sink, Target, Write};

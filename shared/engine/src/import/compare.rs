@@ -15,6 +15,8 @@ const BUCKETS_MAX: usize = 32;
 pub struct Work {
     /// Positions of records to send.
     pub changed: Vec<usize>,
+    /// Their marks, aligned.
+    pub known: Vec<Option<Mark>>,
     /// Records that need not be sent.
     pub unchanged: usize,
     /// Of those, how many were skipped by a summary.
@@ -130,6 +132,7 @@ impl<'a> Comparing<'a> {
         Ok(Some(Work {
             summaries: clean.map(proven).collect(),
             changed: found.changed,
+            known: found.known,
             unchanged: found.unchanged,
             summarised: 0,
             dead: found.dead,

@@ -1,12 +1,13 @@
 //! The loop over the pages of one range.
 
 use fides_core::port::Expect;
-use fides_core::{Fault, Key, KeyRange, Origin, Page};
+use fides_core::{Change, Fault, Key, KeyRange, Mark, Op, Origin, Page};
 use serde::{Deserialize, Serialize};
 
 use super::compare::Comparing;
 use super::run::Mode;
 use super::snapshots::Snapshots;
+use crate::edit::{self, Edit};
 use crate::lease::Held;
 use crate::publishing::Worker;
 use crate::spool::{self, Source};
@@ -63,6 +64,8 @@ pub(super) struct RangeReader<'a> {
     pub(super) snapshots: &'a Snapshots<'a>,
     pub(super) run: &'a str,
     pub(super) mode: Mode,
+    /// Where the marks were made with another mapping.
+    pub(super) edit: Option<&'a Edit<'a>>,
     /// Its place in the plan.
     pub(super) place: usize,
     /// Key of the range's state entry.
@@ -147,8 +150,7 @@ impl RangeReader<'_> {
             }
             if self.mode == Mode::Delta {
                 Progress::add(&self.worker.progress.summarised, work.summarised);
-                self.send(&trace, &mut mapping, page, &work.changed).await?;
-                counts.published += work.changed.len() as u64;
+                counts.add(&self.send(&trace, &mut mapping, page, &work.changed, Some(&work.known)).await?);
                 counts.unchanged += work.unchanged as u64;
                 counts.still_dead += work.dead as u64;
             }
@@ -158,27 +160,66 @@ impl RangeReader<'_> {
             spool::put(pipeline, self.run, Source::Listing, &unmet).await?;
         }
         if self.mode == Mode::Full {
-            self.send(&trace, &mut mapping, page, &(0..page.len()).collect::<Vec<_>>()).await?;
-            counts.published = page.len() as u64;
+            counts.add(&self.send(&trace, &mut mapping, page, &(0..page.len()).collect::<Vec<_>>(), None).await?);
         }
         Ok(counts)
     }
 
     /// Sends records of a page, in portions of about two messages a lane, so that what is in memory does not grow with it.
+    /// `known` are their marks; without them all are sent, whatever their marks say.
     async fn send(
         &self,
         trace: &Trace,
         mapping: &mut Mapping<'_>,
         page: &Page,
         records: &[usize],
-    ) -> Result<(), Fault> {
+        known: Option<&[Option<Mark>]>,
+    ) -> Result<Counts, Fault> {
         let (pipeline, limits) = (self.pipeline, &self.pipeline.limits);
         let forced = self.mode == Mode::Full;
         let portion = (2 * limits.batch_records_max * usize::from(limits.lanes)).max(1);
-        for portion in records.chunks(portion) {
-            let changes = portion.iter().map(|&at| mapping.change(page, at, forced)).collect();
+        let mut counts = Counts::default();
+        for (at, records) in records.chunks(portion).enumerate() {
+            let known = known.map(|known| &known[at * portion..][..records.len()]);
+            let mut changes = records.iter().map(|&at| mapping.change(page, at, forced)).collect();
+            if let Some(edit) = self.edit {
+                // Rare, and large: an import without an edit does not carry it.
+                changes = Box::pin(self.sort(edit, page, records, known, changes, &mut counts)).await?;
+            }
+            counts.published += changes.len() as u64;
             publisher::publish_under(trace, pipeline, pipeline.shape(), Origin::Import, changes).await?;
         }
-        Ok(())
+        Ok(counts)
+    }
+
+    /// What is to be sent of records after an edit of the mapping. The others only get another mark, or are spooled.
+    async fn sort(
+        &self,
+        edit: &Edit<'_>,
+        page: &Page,
+        records: &[usize],
+        known: Option<&[Option<Mark>]>,
+        changes: Vec<Change>,
+        counts: &mut Counts,
+    ) -> Result<Vec<Change>, Fault> {
+        let (pipeline, hashes) = (self.pipeline, &*self.pipeline.backplane.hashes);
+        let sorted = if let Some(known) = known {
+            edit.sort(page, records, known, changes).await?
+        } else {
+            // Everything is sent, but what the edit leaves out.
+            let (left_out, mut send): (Vec<_>, Vec<_>) =
+                records.iter().copied().zip(changes).partition(|(_, change)| change.op == Op::Delete);
+            let (records, left_out): (Vec<usize>, Vec<Change>) = left_out.into_iter().unzip();
+            let keys: Vec<Key> = left_out.iter().map(|change| change.key.clone()).collect();
+            let known = hashes.get(&pipeline.id, &keys).await?;
+            let mut sorted = edit.sort(page, &records, &known, left_out).await?;
+            sorted.send.extend(send.drain(..).map(|(_, change)| change));
+            sorted
+        };
+        hashes.relabel(&pipeline.id, &sorted.same).await?;
+        edit::spool(pipeline, self.run, &sorted.excluded).await?;
+        counts.unchanged += sorted.same.len() as u64;
+        counts.relabelled += sorted.same.len() as u64;
+        Ok(sorted.send)
     }
 }

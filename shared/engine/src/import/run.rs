@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::abandon::abandon;
 use super::range::{RangeReader, RangeState};
 use super::snapshots::Snapshots;
+use crate::edit::{self, Edit};
 use crate::epoch::Owed;
 use crate::lease::Held;
 use crate::publishing::Worker;
@@ -142,17 +143,21 @@ impl<'a> Lead<'a> {
 
         progress.enter("reading");
         let snapshots = Snapshots::new(pipeline);
+        let edit = Box::pin(Edit::open(pipeline)).await?;
+        if let Some(edit) = &edit {
+            edit.tell(pipeline);
+        }
         let (run, revision) = open(pipeline, worker, mode, Due { due_ms, gaps }, &snapshots).await?;
         if progress.follow(&run.id) {
             for (_, done) in ranges(pipeline, &run.id).await? {
                 progress.count_earlier(&done.counts);
             }
         }
-        while !share(pipeline, worker, &run, &snapshots).await? {
+        while !share(pipeline, worker, &run, &snapshots, edit.as_ref()).await? {
             tokio::time::sleep(Duration::from_millis(pipeline.limits.lease_ms / ASKS_PER_LEASE)).await;
         }
-        drop(snapshots);
-        finish(pipeline, progress, run, revision).await
+        drop((snapshots, edit));
+        Box::pin(finish(pipeline, progress, run, revision)).await
     }
 }
 
@@ -210,20 +215,29 @@ pub async fn demanded(pipeline: &Pipeline) -> Result<bool, Fault> {
 /// Reads ranges of the run that another process leads, as long as any is free.
 pub async fn assist(pipeline: &Pipeline, worker: &Worker) -> Result<(), Fault> {
     let Some(run) = latest(pipeline).await? else { return Ok(()) };
-    if run.ended_ms.is_some() || run.epoch != epoch::current(pipeline).await? {
+    // By another mapping nothing would be compared that the run is to compare.
+    let is_other = run.mapping != pipeline.mapper.revision() || run.epoch != epoch::current(pipeline).await?;
+    if run.ended_ms.is_some() || is_other {
         return Ok(());
     }
-    share(pipeline, worker, &run, &Snapshots::new(pipeline)).await.map(drop)
+    let edit = Box::pin(Edit::open(pipeline)).await?;
+    share(pipeline, worker, &run, &Snapshots::new(pipeline), edit.as_ref()).await.map(drop)
 }
 
 /// Reads the ranges of a run that nobody else is reading, several at a time, until none of them is free. Returns whether
 /// all ranges of the run are complete.
-async fn share(pipeline: &Pipeline, worker: &Worker, run: &Run, snapshots: &Snapshots<'_>) -> Result<bool, Fault> {
+async fn share(
+    pipeline: &Pipeline,
+    worker: &Worker,
+    run: &Run,
+    snapshots: &Snapshots<'_>,
+    edit: Option<&Edit<'_>>,
+) -> Result<bool, Fault> {
     let ranges = ranges(pipeline, &run.id).await?.into_iter().enumerate();
     let open: Vec<(usize, String)> =
         ranges.filter(|(_, (_, range))| !range.complete).map(|(place, (entry, _))| (place, entry)).collect();
     let readers = open.into_iter().map(|(place, entry)| {
-        let reader = RangeReader { pipeline, worker, snapshots, run: &run.id, mode: run.mode, place, entry };
+        let reader = RangeReader { pipeline, worker, snapshots, run: &run.id, mode: run.mode, edit, place, entry };
         async move { reader.run().await }
     });
     let mut reading = futures::stream::iter(readers).buffer_unordered(pipeline.limits.host_partitions.max(1));
@@ -260,6 +274,11 @@ async fn finish(pipeline: &Pipeline, progress: &Progress, mut run: Run, revision
         owed = Owed { rebuild_marks: false, compare_target: owed.compare_target && swept.refused.is_some() };
         epoch::settle(pipeline, run.epoch, owed).await?;
     }
+    let excluded = edit::delete_excluded(pipeline, &run.id, counts.read, listing_complete, progress);
+    let excluded = Box::pin(excluded).await?;
+    // Until what it leaves out is judged, an edit is not through.
+    let is_through = is_current && excluded.refused.is_none();
+    let swept = swept.and(excluded);
     follow::pay(pipeline, run.log_gaps).await?;
     counts.published += swept.deleted;
     counts.deletions += swept.deleted;
@@ -268,6 +287,9 @@ async fn finish(pipeline: &Pipeline, progress: &Progress, mut run: Run, revision
     run.ended_ms = Some(state.now_ms().await?);
     let key = run_key(&pipeline.id);
     persisted::store(state, &key, &run, Expect::Revision(revision)).await?.ok_or_else(|| persisted::lost_race(&key))?;
+    if is_through {
+        edit::replace(pipeline).await?;
+    }
     for (entry, _) in finished {
         state.remove(&entry).await?;
     }
@@ -326,6 +348,7 @@ async fn open(
         Some((_, revision)) => Expect::Revision(revision),
         None => Expect::Absent,
     };
+    edit::keep(pipeline).await?;
     let started_ms = state.now_ms().await?;
     let id = format!("{RUN_KIND}{started_ms:013}-{:04x}", state.next_position(&pipeline.id).await? & 0xffff);
     let want = pipeline.limits.host_partitions.max(1) * RANGES_PER_READER;
@@ -351,6 +374,7 @@ async fn open(
     };
     let revision = persisted::store(state, &key, &run, expect).await?.ok_or_else(|| persisted::lost_race(&key))?;
     spool::clear_others(pipeline, RUN_KIND, &run.id).await?;
+    edit::clear_others(pipeline, &run.id).await?;
     Ok((run, revision))
 }
 

@@ -12,7 +12,7 @@ pub(crate) mod walk;
 
 pub use explain::{Explanation, explain};
 pub use key_text::parse_key;
-pub use plan::{Plan, Sample, plan};
+pub use plan::{EditPlan, Plan, Sample, plan};
 pub use repair::{RepairReport, repair};
 pub(crate) use repair::{await_lease, exclusively};
 pub use report::{Difference, DifferenceKind, FieldDifference, VerifyReport};

@@ -1,11 +1,13 @@
 //! What an import would do, without doing it.
 
+use fides_core::decide::Verdict;
 use fides_core::port::Snapshot;
-use fides_core::{Fault, Key, KeyRange, Mark, Page};
+use fides_core::{Change, Fault, Key, KeyRange, Mark, Op, Page, Selection, Shape};
 use serde::Serialize;
 
-use crate::import::Comparing;
-use crate::{Mapping, Pipeline, Progress};
+use crate::edit::{self, Edit, Sorted};
+use crate::import::{Comparing, Work};
+use crate::{DeletePolicy, Mapping, Pipeline, Progress, sweep};
 
 /// What an import would send.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -22,8 +24,23 @@ pub struct Plan {
     pub delete: u64,
     /// Records that cannot be mapped.
     pub reject: u64,
+    /// Why the deletions would be refused, if they would be.
+    pub refused: Option<String>,
+    /// What an edit of the mapping does, if it was edited since the last import that came to its end.
+    pub edit: Option<EditPlan>,
     /// A few of each.
     pub samples: Vec<Sample>,
+}
+
+/// What an edit of the mapping does.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct EditPlan {
+    /// Of the unchanged records, those whose documents it leaves as they are: they only get another mark.
+    pub relabel: u64,
+    /// Of the deletions, records that it leaves out.
+    pub exclude: u64,
+    /// Why the mapping before cannot be evaluated: then every document counts as changed.
+    pub unknown: Option<String>,
 }
 
 /// One record of a plan.
@@ -43,19 +60,27 @@ pub struct Sample {
 pub async fn plan(pipeline: &Pipeline, samples_max: usize, progress: &Progress) -> Result<Plan, Fault> {
     progress.enter("comparing the host with the marks");
     let host = pipeline.peek_host().await?;
-    let mut planner = Planner { pipeline, samples_max, plan: Plan::default(), wanted: Vec::new() };
+    let edit = Edit::open(pipeline).await?;
+    let unknown = |edit: &Edit<'_>| edit.unknown().map(ToOwned::to_owned);
+    let told = edit.as_ref().map(|edit| EditPlan { unknown: unknown(edit), ..EditPlan::default() });
+    let plan = Plan { edit: told, ..Plan::default() };
+    let mut planner = Planner { pipeline, edit, samples_max, plan, absent: 0, wanted: Vec::new() };
     for range in host.plan(1).await? {
         planner.range(&*host, &range, progress).await?;
     }
     drop(host);
+    planner.judge_deletions().await?;
     planner.show_target().await?;
     Ok(planner.plan)
 }
 
 struct Planner<'a> {
     pipeline: &'a Pipeline,
+    edit: Option<Edit<'a>>,
     samples_max: usize,
     plan: Plan,
+    /// Of the deletions, records that the host does not have.
+    absent: u64,
     /// Keys of the samples, in their order.
     wanted: Vec<Key>,
 }
@@ -71,9 +96,8 @@ impl Planner<'_> {
             let mut comparing = Comparing::begin(hashes, &self.pipeline.id, range, after.as_ref(), &page).await?;
             while let Some(work) = comparing.next().await? {
                 self.plan.unchanged += (work.unchanged + work.dead) as u64;
-                let keys: Vec<Key> = work.changed.iter().map(|&at| Key::from_bytes(page.keys.get(at))).collect();
-                let marks = hashes.get(&self.pipeline.id, &keys).await?;
-                self.judge(&page, &work.changed, &marks);
+                self.judge(&page, &work).await?;
+                self.absent += work.unmet.len() as u64;
                 for (key, _) in work.unmet {
                     self.plan.delete += 1;
                     self.sample(&key, "delete", None);
@@ -86,31 +110,64 @@ impl Planner<'_> {
         }
     }
 
-    fn judge(&mut self, page: &Page, changed: &[usize], marks: &[Option<Mark>]) {
+    /// Judges what differs from its mark, in portions, as an import does.
+    async fn judge(&mut self, page: &Page, work: &Work) -> Result<(), Fault> {
         let pipeline = self.pipeline;
         let mut mapping = Mapping::new(&*pipeline.mapper, &pipeline.selection, &pipeline.limits);
-        for (&at, mark) in changed.iter().zip(marks) {
-            let key = Key::from_bytes(page.keys.get(at));
-            let exists = mark.is_some_and(|mark| mark.may_exist());
-            match mapping.map(page, at) {
-                Err(fault) => {
-                    self.plan.reject += 1;
-                    self.sample(&key, "reject", Some(fault.to_string()));
-                }
-                Ok(None) if exists => {
-                    self.plan.delete += 1;
-                    self.sample(&key, "delete", None);
-                }
-                Ok(None) => self.plan.unchanged += 1,
-                Ok(Some(document)) => {
-                    let action = if exists { "change" } else { "create" };
-                    *(if exists { &mut self.plan.change } else { &mut self.plan.create }) += 1;
-                    let shown = fides_core::decode_row(&document)
-                        .map(|values| fides_format::document_to_json(pipeline.shape(), &values));
-                    self.sample(&key, action, shown.ok());
-                }
+        let portion = pipeline.limits.batch_records_max.max(1);
+        for (records, known) in work.changed.chunks(portion).zip(work.known.chunks(portion)) {
+            let changes: Vec<Change> = records.iter().map(|&at| mapping.change(page, at, false)).collect();
+            let sorted = match &self.edit {
+                Some(edit) => edit.sort(page, records, known, changes).await?,
+                None => Sorted { send: changes, ..Sorted::default() },
+            };
+            self.plan.unchanged += sorted.same.len() as u64;
+            if let Some(edit) = &mut self.plan.edit {
+                edit.relabel += sorted.same.len() as u64;
+                edit.exclude += sorted.excluded.len() as u64;
+            }
+            for key in sorted.excluded {
+                self.plan.delete += 1;
+                self.sample(&key, "delete", None);
+            }
+            for change in sorted.send {
+                let place = page.find(change.key.as_bytes()).and_then(|at| records.binary_search(&at).ok());
+                self.judge_change(change, place.and_then(|place| known[place]));
             }
         }
+        Ok(())
+    }
+
+    fn judge_change(&mut self, change: Change, mark: Option<Mark>) {
+        let exists = mark.is_some_and(|mark| mark.may_exist());
+        match change.op {
+            Op::Reject { reason, .. } => {
+                self.plan.reject += 1;
+                self.sample(&change.key, "reject", Some(reason));
+            }
+            Op::Delete if exists => {
+                self.plan.delete += 1;
+                self.sample(&change.key, "delete", None);
+            }
+            Op::Delete => self.plan.unchanged += 1,
+            Op::Upsert(document) => {
+                let action = if exists { "change" } else { "create" };
+                *(if exists { &mut self.plan.change } else { &mut self.plan.create }) += 1;
+                let shown = fides_core::decode_row(&document)
+                    .map(|values| fides_format::document_to_json(self.pipeline.shape(), &values));
+                self.sample(&change.key, action, shown.ok());
+            }
+        }
+    }
+
+    /// Says why deletions would be refused. What a host's own change makes the mapping leave out is not judged.
+    async fn judge_deletions(&mut self) -> Result<(), Fault> {
+        let absent = if self.pipeline.delete == DeletePolicy::Never { 0 } else { self.absent };
+        let left_out = self.plan.edit.as_ref().map_or(0, |edit| edit.exclude);
+        if let Verdict::Refused(why) = sweep::judge(self.pipeline, absent + left_out, self.plan.read, true).await? {
+            self.plan.refused = Some(if absent == 0 { edit::refusal(&why) } else { why });
+        }
+        Ok(())
     }
 
     fn sample(&mut self, key: &Key, action: &'static str, after: Option<String>) {
@@ -126,14 +183,18 @@ impl Planner<'_> {
         if self.wanted.is_empty() {
             return Ok(());
         }
-        // A target that is yet to be created holds nothing.
-        if self.pipeline.target.describe(&self.pipeline.sink.namespace).await?.is_none() {
-            return Ok(());
-        }
-        let found = self.pipeline.open_target().await?.fetch(&self.wanted).await?;
+        // A target that is yet to be created holds nothing, and what an edit adds has no place in it yet.
+        let Some(table) = self.pipeline.target.describe(&self.pipeline.sink.namespace).await? else { return Ok(()) };
+        let has = |name: &str| table.column(name).is_some();
+        let wanted = &self.pipeline.target_selection;
+        let columns = wanted.columns.iter().filter(|column| has(&column.name)).cloned().collect();
+        let fields = self.pipeline.shape().fields.iter().filter(|field| has(&field.name)).cloned().collect();
+        let (selection, shape) = (Selection { columns, ..wanted.clone() }, Shape { fields, key: Vec::new() });
+        let snapshot = self.pipeline.target.snapshot(&self.pipeline.sink, &selection).await?;
+        let found = snapshot.fetch(&self.wanted).await?;
         for (sample, key) in self.plan.samples.iter_mut().zip(&self.wanted) {
             if let Some(at) = found.find(key.as_bytes()) {
-                sample.before = Some(fides_format::document_to_json(self.pipeline.shape(), &found.values(at)?));
+                sample.before = Some(fides_format::document_to_json(&shape, &found.values(at)?));
             }
         }
         Ok(())

@@ -5,6 +5,7 @@
 mod cleanup;
 mod compare;
 mod dead;
+mod edits;
 mod events;
 mod lanes;
 mod orphans;

@@ -52,7 +52,7 @@ impl Stand {
         let pipeline = Pipeline {
             host,
             target,
-            selection: FakeHost::selection(mapper.revision(), 4),
+            selection: Selection { columns: mapper.reads(), ..FakeHost::selection(mapper.revision(), 4) },
             sink: Sink { pipeline: id.clone(), namespace: namespace(), version_field: None },
             target_selection: documents(mapper.shape()),
             mapper: Arc::new(mapper),
@@ -72,7 +72,12 @@ impl Stand {
 
     /// Rows whose documents are not what a mapping of `revision` makes of them.
     pub fn differing(&self, revision: u64) -> Vec<i64> {
-        let (mapper, documents) = (FakeMapper::new(revision), self.target.documents(&namespace()));
+        self.differing_from(&FakeMapper::new(revision))
+    }
+
+    /// Rows whose documents are not what this mapping makes of them.
+    pub fn differing_from(&self, mapper: &FakeMapper) -> Vec<i64> {
+        let documents = self.target.documents(&namespace());
         let expected = |id, v| mapper.document(id, v).map(Bytes::from);
         let rows = self.host.rows().into_iter();
         rows.filter(|&(id, v)| documents.get(&FakeHost::key(id)) != expected(id, v).as_ref())

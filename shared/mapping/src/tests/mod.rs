@@ -4,6 +4,7 @@ mod documents;
 mod jq;
 mod mistakes;
 mod properties;
+mod recall;
 
 use fides_core::port::Mapped;
 use fides_core::{Arity, Column, Fault, Include, Kind, Namespace, Table, Value, decode_row};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use fides_core::port::{BucketInfo, HashStore};
+use fides_core::port::{BucketInfo, HashStore, Relabel};
 use fides_core::{Held, Key, KeyRange, Mark, PipelineId, Value, bucket};
 
 use super::{Stores, fingerprint, key, suite, version};
@@ -13,6 +13,7 @@ suite![
     a_mark_never_goes_backward,
     the_newest_of_one_call_wins,
     distrust_forgets_fingerprints_only,
+    a_relabelled_mark_is_the_one_that_was_compared,
     buckets_tile_the_keys_and_ranges_are_exact,
     every_kind_of_key_keeps_its_order,
     marks_agree_with_a_map,
@@ -116,6 +117,37 @@ async fn distrust_forgets_fingerprints_only(stores: &mut dyn Stores) {
     assert_eq!(hashes.get(&p, &[key(1)]).await.unwrap(), expected[..1], "the version still counts");
     hashes.advance(&p, &[(key(1), present(3))]).await.unwrap();
     assert_eq!(hashes.get(&p, &[key(1)]).await.unwrap(), [Some(present(3))]);
+}
+
+async fn a_relabelled_mark_is_the_one_that_was_compared(stores: &mut dyn Stores) {
+    let hashes = stores.open().await.hashes;
+    let p = pipeline();
+    let label = |at: i64, before: Mark| Relabel { key: key(at), before, fingerprint: fingerprint(77) };
+    hashes.relabel(&p, &[label(1, present(3))]).await.unwrap();
+    assert_eq!(hashes.get(&p, &[key(1)]).await.unwrap(), [None], "what has no mark gets none");
+    let excluded = Mark { held: Held::Absent, ..present(3) };
+    hashes
+        .advance(&p, &[(key(1), present(3)), (key(2), excluded), (key(3), present(3)), (key(4), present(3))])
+        .await
+        .unwrap();
+    hashes.advance(&p, &[(key(3), present(4))]).await.unwrap();
+    hashes.distrust(&p, &[key(4)]).await.unwrap();
+    let labels =
+        [label(9, present(3)), label(4, present(3)), label(3, present(3)), label(2, excluded), label(1, present(3))];
+    // A call whose answer was lost is repeated.
+    for _ in 0..2 {
+        hashes.relabel(&p, &labels).await.unwrap();
+        let expected = [
+            Some(labels[4].after()),
+            Some(labels[3].after()),
+            Some(present(4)),
+            Some(Mark { fingerprint: None, ..present(3) }),
+            None,
+        ];
+        let found = hashes.get(&p, &[key(1), key(2), key(3), key(4), key(9)]).await.unwrap();
+        assert_eq!(found, expected, "L4: not what came in between; L5: not what was distrusted in between");
+    }
+    assert_eq!(labels[4].after().version, version(3), "the version stays");
 }
 
 fn assert_tiled(buckets: &[BucketInfo]) {
@@ -294,9 +326,14 @@ async fn a_summary_stays_until_its_bucket_changes(stores: &mut dyn Stores) {
     hashes.distrust(&p, &[first_of(2)]).await.unwrap();
     expected[2] = None;
     assert_eq!(summaries(&hashes).await, expected);
+    let relabelled = hashes.range(&p, &buckets[3].range).await.unwrap()[0].clone();
+    let label = Relabel { key: relabelled.0, before: relabelled.1, fingerprint: fingerprint(77) };
+    hashes.relabel(&p, &[label]).await.unwrap();
+    expected[3] = None;
+    assert_eq!(summaries(&hashes).await, expected);
     let now = hashes.buckets(&p, &KeyRange::ALL).await.unwrap();
     for (at, (now, before)) in now.iter().zip(&buckets).enumerate() {
-        assert_eq!(now.writes == before.writes, !(1..=2).contains(&at), "every write counts, in its own bucket");
+        assert_eq!(now.writes == before.writes, !(1..=3).contains(&at), "every write counts, in its own bucket");
     }
 }
 

@@ -234,6 +234,9 @@ pub async fn fetch_is_exact(fixture: &dyn HostFixture) {
     assert_eq!(first_columns(&found), expected);
     let scanned = scan_all(&*snapshot).await.expect("the table can be read");
     assert_eq!(found, scanned[..750], "a fetched record is the scanned one, fingerprint included");
+    let seed = spec.selection(fixture.namespace(spec.name), 3).seed;
+    let hashed = |at: usize| page.fingerprints[at] == fides_core::fingerprint(page.rows.get(at), seed);
+    assert!((0..page.len()).all(hashed), "fingerprints are those of the raw rows");
     assert!(page.find(key(&[Value::I64(7)]).as_bytes()).is_none());
 }
 

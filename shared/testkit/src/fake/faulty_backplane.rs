@@ -3,7 +3,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use fides_core::port::{
     Backplane, BucketInfo, Consumer, DeadLetter, DeadLetters, Delivery, Entry, Expect, HashStore, Lease, Queue,
-    StateStore,
+    Relabel, StateStore,
 };
 use fides_core::{Envelope, Fault, Key, KeyRange, Lane, Mark, PipelineId};
 
@@ -100,6 +100,10 @@ impl<T: HashStore + ?Sized> HashStore for Faulty<T> {
 
     async fn distrust(&self, pipeline: &PipelineId, keys: &[Key]) -> Result<(), Fault> {
         self.faults.call("hashes.distrust", self.inner.distrust(pipeline, keys)).await
+    }
+
+    async fn relabel(&self, pipeline: &PipelineId, labels: &[Relabel]) -> Result<(), Fault> {
+        self.faults.call("hashes.relabel", self.inner.relabel(pipeline, labels)).await
     }
 
     async fn summarise(&self, pipeline: &PipelineId, summaries: &[(BucketInfo, u128)]) -> Result<(), Fault> {

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use fides_core::port::{BucketInfo, HashStore};
+use fides_core::port::{BucketInfo, HashStore, Relabel};
 use fides_core::{Fault, Key, KeyRange, Mark, PipelineId, bucket};
 
 use super::backplane::Process;
@@ -122,6 +122,20 @@ impl HashStore for FakeHashes {
                 held.touch(key, marks_max, |held| {
                     if let Some(mark) = held.get_mut(key) {
                         mark.fingerprint = None;
+                    }
+                });
+            }
+        })
+    }
+
+    async fn relabel(&self, pipeline: &PipelineId, labels: &[Relabel]) -> Result<(), Fault> {
+        let marks_max = self.0.disk.bucket_marks_max;
+        self.0.write(|store| {
+            let Some(held) = store.marks.get_mut(pipeline) else { return };
+            for label in labels {
+                held.touch(&label.key, marks_max, |held| {
+                    if let Some(mark) = held.get_mut(&label.key).filter(|mark| **mark == label.before) {
+                        *mark = label.after();
                     }
                 });
             }

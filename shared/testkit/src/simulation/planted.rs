@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use fides_core::bucket::Digest;
 use fides_core::port::{
     Backplane, BucketInfo, Consumer, Delivery, Entry, Expect, Fencing, HashStore, Host, Lease, Obstacle, Outcome,
-    Queue, Sink, Snapshot, StateStore, Target, Write,
+    Queue, Relabel, Sink, Snapshot, StateStore, Target, Write,
 };
 use fides_core::{
     Change, Envelope, Fault, Key, KeyRange, Lane, Mark, Namespace, PipelineId, Selection, Shape, Table, Version,
@@ -33,6 +33,8 @@ pub enum Planted {
     FenceNotAwaited,
     /// §9: a summary is stored although a record is published.
     SummaryStoredTooEarly,
+    /// L5, §9: after an edit of the mapping a mark is advanced to the state that was compared, as if it had been written.
+    RelabelledAhead,
     /// L6: a displaced consumer's late write lands.
     LateWriteNotFenced,
     /// L11: the store lost its last writes, and nobody knows.
@@ -47,9 +49,16 @@ pub enum Planted {
     TargetRestored,
     /// Not a bug: a standby took over that lacked the last transactions.
     Failover,
+    /// Not a bug: the mapping is edited, again and again, process by process.
+    MappingEdited,
 }
 
 impl Planted {
+    /// Whether the mapping is edited in the story.
+    pub fn edits(self) -> bool {
+        matches!(self, Planted::MappingEdited | Planted::RelabelledAhead)
+    }
+
     pub(super) fn plant(
         self,
         world: &World,
@@ -64,6 +73,12 @@ impl Planted {
             Planted::MarksGoBackward => {
                 backplane.hashes =
                     Arc::new(BadHashes { hashes: backplane.hashes, bug: HashBug::Overwrites(world.disk.clone()) });
+            }
+            Planted::RelabelledAhead => {
+                backplane.hashes = Arc::new(BadHashes {
+                    hashes: backplane.hashes,
+                    bug: HashBug::RelabelsAhead { host: world.host.clone() },
+                });
             }
             Planted::SummaryStoredTooEarly => {
                 let bug = HashBug::SummarisesEarly {
@@ -169,6 +184,9 @@ enum HashBug {
         selection: Selection,
         seen: Mutex<Vec<BucketInfo>>,
     },
+    RelabelsAhead {
+        host: FakeHost,
+    },
 }
 
 struct BadHashes {
@@ -236,7 +254,9 @@ impl HashStore for BadHashes {
                 });
                 Ok(())
             }
-            HashBug::Trusts | HashBug::SummarisesEarly { .. } => self.hashes.advance(pipeline, marks).await,
+            HashBug::Trusts | HashBug::SummarisesEarly { .. } | HashBug::RelabelsAhead { .. } => {
+                self.hashes.advance(pipeline, marks).await
+            }
         }
     }
 
@@ -247,6 +267,17 @@ impl HashStore for BadHashes {
         self.hashes.distrust(pipeline, keys).await
     }
 
+    async fn relabel(&self, pipeline: &PipelineId, labels: &[Relabel]) -> Result<(), Fault> {
+        let HashBug::RelabelsAhead { host } = &self.bug else { return self.hashes.relabel(pipeline, labels).await };
+        let ahead = |label: &Relabel| {
+            let mut mark = label.after();
+            mark.version = mark.version.max(Version::scan(mark.version.epoch, host.position()));
+            (label.key.clone(), mark)
+        };
+        let marks: Vec<_> = labels.iter().map(ahead).collect();
+        self.hashes.advance(pipeline, &marks).await
+    }
+
     async fn summarise(&self, pipeline: &PipelineId, summaries: &[(BucketInfo, u128)]) -> Result<(), Fault> {
         match &self.bug {
             HashBug::SummarisesEarly { host, selection, seen } => {
@@ -254,7 +285,9 @@ impl HashStore for BadHashes {
                 let early = self.early(host, selection, seen).await;
                 self.hashes.summarise(pipeline, &early).await
             }
-            HashBug::Overwrites(_) | HashBug::Trusts => self.hashes.summarise(pipeline, summaries).await,
+            HashBug::Overwrites(_) | HashBug::Trusts | HashBug::RelabelsAhead { .. } => {
+                self.hashes.summarise(pipeline, summaries).await
+            }
         }
     }
 

@@ -35,6 +35,8 @@ const STALL_MS: u64 = 1_500;
 const PATIENCE: Duration = Duration::from_hours(1);
 /// A failover loses transactions of that many positions.
 const FAILOVER_LOSES: u64 = 40;
+/// A call that was given up may still be on its way for so long.
+const LATE: Duration = Duration::from_secs(5);
 /// How often conditions of the world are looked at.
 pub(super) const LOOK: Duration = Duration::from_millis(7);
 
@@ -63,6 +65,8 @@ pub struct Report {
     pub unchanged: u64,
     /// Of those, passed by a summary.
     pub summarised: u64,
+    /// Of the unchanged ones, those that an edited mapping left as they were.
+    pub relabelled: u64,
     /// Why it did not converge: what differs, or what was waited for in vain.
     pub failure: Option<String>,
 }
@@ -93,6 +97,11 @@ pub(super) struct World {
     crashes: Cell<u64>,
     unchanged: Cell<u64>,
     summarised: Cell<u64>,
+    relabelled: Cell<u64>,
+    /// What processes map with that begin now.
+    mapper: RefCell<FakeMapper>,
+    /// Revisions that the processes map with.
+    running: Cell<[u64; 2]>,
 }
 
 /// Runs one simulation to its end.
@@ -125,6 +134,9 @@ async fn run(plan: Plan) -> Report {
         crashes: Cell::new(0),
         unchanged: Cell::new(0),
         summarised: Cell::new(0),
+        relabelled: Cell::new(0),
+        mapper: RefCell::new(FakeMapper::new(1)),
+        running: Cell::default(),
     });
     world.host.commit(&[(ANCHOR, Some(1))]);
     if plan.planted == Some(Planted::LateWriteNotFenced) {
@@ -143,6 +155,7 @@ async fn run(plan: Plan) -> Report {
         writes: world.target.history().len(),
         unchanged: world.unchanged.get(),
         summarised: world.summarised.get(),
+        relabelled: world.relabelled.get(),
         failure,
     }
 }
@@ -167,6 +180,9 @@ impl World {
                 // As a broker does that lost a connection: the owner goes on and does not know (L6).
                 self.disk.displace(&Lane { pipeline: PipelineId::new("sim"), index: self.draw(2) as u16 });
             }
+            if at > 0 && at % (COMMITS / 4) == 0 && self.plan.planted.is_some_and(Planted::edits) {
+                self.edit();
+            }
             if at == COMMITS / 4 {
                 self.backup.replace(Some(self.target.back_up()));
                 // A lane that was claimed since tells the backup from what it replaces.
@@ -177,6 +193,13 @@ impl World {
                 // Not where changes are to flow until the end, so that a record comes back to what its old mark says.
                 self.stalled.store(self.plan.planted != Some(Planted::MarksGoBackward), Ordering::Relaxed);
             }
+        }
+        if self.plan.planted.is_some_and(Planted::edits) {
+            // What the mapping before still sends is what the next import mends.
+            if self.until(|| self.running.get() == [self.mapper.borrow().revision(); 2]).await.is_err() {
+                return Some("a process never began with the edited mapping".to_owned());
+            }
+            sleep(LATE).await;
         }
         let state = self.disk.open().state;
         self.quiet_ms.set(state.now_ms().await.ok());
@@ -192,9 +215,19 @@ impl World {
         if self.until(settled).await.is_err() {
             return Some(format!("{} messages were never settled", self.disk.queued()));
         }
-        // A write that was given up may still be on its way.
-        sleep(Duration::from_secs(5)).await;
+        sleep(LATE).await;
         self.compare()
+    }
+
+    /// Edits the mapping: some documents become others, then none does and less is read, then some are left out.
+    fn edit(&self) {
+        let mut mapper = self.mapper.borrow_mut();
+        let revision = mapper.revision() + 1;
+        *mapper = mapper.edited(revision, |edited| match revision {
+            2 => edited.lifts = vec![1],
+            3 => edited.columns = 2,
+            _ => edited.excludes = vec![0],
+        });
     }
 
     fn displace_all(&self) {
@@ -259,7 +292,7 @@ impl World {
     }
 
     fn compare(&self) -> Option<String> {
-        let mapper = FakeMapper::new(1);
+        let mapper = self.mapper.borrow();
         let expected: BTreeMap<Key, Bytes> = self
             .host
             .rows()
@@ -300,6 +333,9 @@ async fn live(world: Rc<World>, index: u64, stop: CancellationToken) {
     while !stop.is_cancelled() {
         let faults = Faults::new(world.draw(u64::MAX), world.rates());
         let holder = format!("process-{index}-{}", world.draw(u64::MAX));
+        let mut running = world.running.get();
+        running[usize::from(index != 0)] = world.mapper.borrow().revision();
+        world.running.set(running);
         let weather = async {
             // A change of weather reaches processes that live.
             loop {
@@ -312,9 +348,19 @@ async fn live(world: Rc<World>, index: u64, stop: CancellationToken) {
             () = work(&world, &faults, &holder, index == 0, &stop) => {}
             () = faults.crashed() => world.crashes.set(world.crashes.get() + 1),
             () = weather => {}
+            () = edited(&world) => {}
         }
         sleep(Duration::from_millis(world.draw(300))).await;
     }
+}
+
+/// Waits until a process maps with what is not the mapping any more, and somebody starts it again.
+async fn edited(world: &World) {
+    let revision = world.mapper.borrow().revision();
+    while world.mapper.borrow().revision() == revision {
+        sleep(LOOK).await;
+    }
+    sleep(Duration::from_millis(world.draw(2 * COMMIT_WAIT_MS))).await;
 }
 
 async fn work(world: &World, faults: &Faults, holder: &str, imports: bool, stop: &CancellationToken) {
@@ -352,6 +398,7 @@ async fn work(world: &World, faults: &Faults, holder: &str, imports: bool, stop:
                 world.imported.set(world.quiet_ms.get().is_some_and(|quiet_ms| started_ms > quiet_ms));
             }
             world.unchanged.set(world.unchanged.get().max(Progress::get(&progress.unchanged)));
+            world.relabelled.set(world.relabelled.get().max(Progress::get(&progress.relabelled)));
             world.summarised.set(world.summarised.get().max(Progress::get(&progress.summarised)));
             sleep(Duration::from_millis(world.draw(200))).await;
         }
@@ -397,8 +444,8 @@ pub(super) fn namespace() -> Namespace {
 
 /// The pipeline of one process, with the weather, and the planted bug if there is one, before its ports.
 fn pipeline(world: &World, faults: &Faults) -> Pipeline {
-    let mapper = Arc::new(FakeMapper::new(1));
-    let selection = FakeHost::selection(mapper.revision(), 4);
+    let mapper = Arc::new(world.mapper.borrow().clone());
+    let selection = Selection { columns: mapper.reads(), ..FakeHost::selection(mapper.revision(), 4) };
     let id = PipelineId::new("sim");
     let backplane = faults.around(&world.disk.open());
     let mut host: Arc<dyn Host> = Arc::new(Faulty::new(Arc::new(world.host.clone()) as Arc<dyn Host>, faults));

@@ -1,0 +1,81 @@
+//! Documents that an edited mapping leaves out. The host still has their records, so that no listing tells of them; a
+//! condition with a mistake would empty the target. They are judged like every deletion (L8), all of a run together.
+
+use fides_core::decide::Verdict;
+use fides_core::{Change, Fault, Key, Op, Origin};
+
+use crate::spool::{self as candidates, Source};
+use crate::{Counts, Mapping, Pipeline, Progress, SweepReport, publisher, sweep};
+
+/// Begins the names of what is left out, beside the candidates that a listing did not meet.
+const KIND: &str = "excluded-";
+
+fn name(run: &str) -> String {
+    format!("{KIND}{run}")
+}
+
+/// Spools what an edited mapping leaves out of a page, before the page's cursor moves.
+pub(crate) async fn spool(pipeline: &Pipeline, run: &str, keys: &[Key]) -> Result<(), Fault> {
+    candidates::put(pipeline, &name(run), Source::Listing, keys).await
+}
+
+/// Forgets what other runs have spooled.
+pub(crate) async fn clear_others(pipeline: &Pipeline, run: &str) -> Result<(), Fault> {
+    candidates::clear_others(pipeline, KIND, &name(run)).await
+}
+
+/// Judges what the edited mapping leaves out, and deletes it where that is allowed. Behind the sweep of the same run:
+/// what that has deleted counts among the deletions of the last day. Repeating it after a crash is harmless.
+pub(crate) async fn delete(
+    pipeline: &Pipeline,
+    run: &str,
+    host_records: u64,
+    listing_complete: bool,
+    progress: &Progress,
+) -> Result<SweepReport, Fault> {
+    let name = name(run);
+    let mut report = SweepReport { candidates: candidates::count(pipeline, &name).await?, ..SweepReport::default() };
+    if report.candidates == 0 {
+        return Ok(report);
+    }
+    progress.enter("deleting what the edited mapping leaves out");
+    if let Verdict::Refused(why) = sweep::judge(pipeline, report.candidates, host_records, listing_complete).await? {
+        let why = refusal(&why);
+        tracing::error!(pipeline = %pipeline.id, run, candidates = report.candidates, why, "clean-up refused: nothing was deleted");
+        report.refused = Some(why);
+        return Ok(report);
+    }
+    let mut after: Option<String> = None;
+    while let Some((entry, keys)) = candidates::next(pipeline, &name, after.as_deref()).await? {
+        let counts = send_present(pipeline, &keys).await?;
+        pipeline.backplane.state.remove(&entry).await?;
+        progress.count(&counts);
+        report.deleted += counts.deletions;
+        after = Some(entry);
+    }
+    Ok(report)
+}
+
+/// A refusal that says what is refused.
+pub(crate) fn refusal(why: &str) -> String {
+    format!("the edited mapping leaves out records whose documents the target holds: {why}")
+}
+
+/// Sends what the present mapping makes of the host's present records: a deletion, or a document where a record has
+/// changed since. One that is gone is a candidate of the next listing.
+async fn send_present(pipeline: &Pipeline, keys: &[Key]) -> Result<Counts, Fault> {
+    let snapshot = pipeline.open_host().await?;
+    let mut mapping = Mapping::new(&*pipeline.mapper, &pipeline.selection, &pipeline.limits);
+    let mut counts = Counts::default();
+    for portion in keys.chunks(pipeline.limits.batch_records_max.max(1)) {
+        let found = snapshot.fetch(portion).await?;
+        let changes: Vec<Change> = (0..found.len()).map(|at| mapping.change(&found, at, false)).collect();
+        let deletions = changes.iter().filter(|change| change.op == Op::Delete).count() as u64;
+        counts.published += changes.len() as u64;
+        counts.deletions += deletions;
+        // Counted first: what is published and not counted would widen the window of the next ones.
+        sweep::remember(pipeline, deletions).await?;
+        publisher::publish(pipeline, pipeline.shape(), Origin::Import, changes).await?;
+    }
+    Ok(counts)
+}
