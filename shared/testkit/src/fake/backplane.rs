@@ -2,11 +2,12 @@ use std::collections::BTreeMap;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
-use fides_core::port::{Backplane, DeadLetter};
+use fides_core::port::{AdminQueue, Backplane, DeadLetter};
 use fides_core::{Fault, Key, Lane, Mark, PipelineId};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::admin::{Commands, FakeAdmin};
 use super::dead_letters::FakeDead;
 use super::hash_store::{FakeHashes, Marks};
 use super::lock;
@@ -37,6 +38,7 @@ pub(super) struct Durable {
     pub lanes: BTreeMap<Lane, LaneState>,
     pub consumers: u64,
     pub dead: BTreeMap<PipelineId, BTreeMap<Key, DeadLetter>>,
+    pub commands: Commands,
     pub store: Arc<Store>,
     pub past: VecDeque<Arc<Store>>,
 }
@@ -80,6 +82,7 @@ impl Disk {
                 lanes: BTreeMap::new(),
                 consumers: 0,
                 dead: BTreeMap::new(),
+                commands: Commands::default(),
                 store: Arc::default(),
                 past: VecDeque::new(),
             }),
@@ -96,6 +99,11 @@ impl Disk {
             state: Arc::new(FakeState(disk.clone())),
             dead: Arc::new(FakeDead(disk)),
         }
+    }
+
+    /// The queue of commands, for one process.
+    pub fn admin(&self) -> Arc<dyn AdminQueue> {
+        Arc::new(FakeAdmin(Process { disk: Arc::clone(&self.0), generation: lock(&self.0.state).generation }))
     }
 
     /// A copy of the hash and state store.
@@ -117,6 +125,7 @@ impl Disk {
         for lane in state.lanes.values_mut() {
             lane.give_back();
         }
+        state.commands.give_back();
         self.0.lanes_changed.notify_waiters();
     }
 
