@@ -11,8 +11,8 @@ pub trait AdminQueue: Send + Sync {
     /// out all the same: asking again with the same id tells. Dropping the future gives up the waiting, not the command.
     async fn ask(&self, command: &[u8], timeout_ms: u64) -> Result<Option<Bytes>, Fault>;
 
-    /// Becomes one of those who answer. Several may: each command goes to one of them, and to another if that one ends
-    /// before it has answered.
+    /// Becomes the one who answers. Several processes may wish to: one is active, and when it ends the next one gets what it
+    /// has not answered.
     async fn serve(&self) -> Result<Box<dyn Desk>, Fault>;
 }
 
