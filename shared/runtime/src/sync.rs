@@ -86,7 +86,7 @@ pub async fn drain(app: &App, pipeline: &PipelineId, stop: CancellationToken) ->
 
 /// Does `work` while the pipeline's lanes are consumed. Ends early when `stop` is asked for, and when a lane cannot go on
 /// for too long: what is queued stays queued.
-async fn beside_consumers<T>(
+pub(crate) async fn beside_consumers<T>(
     pipeline: &Pipeline,
     worker: &Worker,
     stop: &CancellationToken,

@@ -1,9 +1,12 @@
 //! What people and programs ask of a running Fides, and what they are told: JSON objects, whatever they travel over.
 
 mod parse;
+mod schema;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+pub use schema::json_schema;
 
 /// Bounds of a command (L10).
 pub mod bounds {
@@ -212,5 +215,7 @@ impl Answer {
     }
 }
 
+#[cfg(test)]
+mod schema_tests;
 #[cfg(test)]
 mod tests;

@@ -51,6 +51,8 @@ pub struct Amqp {
     pub url: SecretString,
     /// Certificate authorities beside those of the system.
     pub ca_file: Option<PathBuf>,
+    /// The queue of commands.
+    pub admin_queue: String,
 }
 
 /// A Redis.
