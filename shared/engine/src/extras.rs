@@ -5,26 +5,39 @@ use fides_core::{Fault, Held, Key, Mark, Version};
 
 use crate::inspect::walk::{Side, merge_pages};
 use crate::spool::{self, Source};
-use crate::{Pipeline, epoch};
+use crate::{ForeignPolicy, Pipeline, epoch};
+
+/// What a walk has met.
+#[derive(Default)]
+pub(crate) struct Walked {
+    /// Records of the host.
+    pub(crate) host_records: u64,
+    /// Rows of the target that this pipeline never wrote, and that are left alone.
+    pub(crate) foreign: u64,
+}
 
 /// Spools every key that the target has and the host has not as a candidate for deletion. Each is judged, and fetched
-/// again, like every other candidate. What both have is marked where it was not. Returns how many records the host has.
-/// Holds a page of each side, and as many keys.
-pub(crate) async fn spool_extras(pipeline: &Pipeline, run: &str) -> Result<u64, Fault> {
+/// again, like every other candidate. What both have is marked where it was not. Holds a page of each side, and as many
+/// keys.
+pub(crate) async fn spool_extras(pipeline: &Pipeline, run: &str) -> Result<Walked, Fault> {
+    let spares = pipeline.foreign == ForeignPolicy::Keep && marks_tell(pipeline).await?;
     let (host, target) = futures::try_join!(pipeline.peek_host(), pipeline.open_target())?;
-    let mut host_records = 0;
+    let mut walked = Walked::default();
     for range in host.plan(pipeline.limits.host_partitions.max(1)).await? {
         let (mut left, mut right) = (Side::new(host.clone(), &range), Side::new(target.clone(), &range));
         loop {
             let (mut extras, mut shared): (Vec<Key>, Vec<Key>) = Default::default();
             let more = merge_pages(&mut left, &mut right, &mut |left, right| {
-                host_records += u64::from(left.is_some());
+                walked.host_records += u64::from(left.is_some());
                 if let Some((page, at)) = right {
                     let keys = if left.is_some() { &mut shared } else { &mut extras };
                     keys.push(Key::from_bytes(page.keys.get(at)));
                 }
             })
             .await?;
+            if spares {
+                walked.foreign += forget_foreign(pipeline, &mut extras).await?;
+            }
             spool::put(pipeline, run, Source::Walk, &extras).await?;
             adopt(pipeline, &shared).await?;
             if !more {
@@ -32,7 +45,25 @@ pub(crate) async fn spool_extras(pipeline: &Pipeline, run: &str) -> Result<u64, 
             }
         }
     }
-    Ok(host_records)
+    Ok(walked)
+}
+
+/// Whether a row without a mark is somebody else's. Where marks may have been lost it may as well be a record of ours that
+/// the host has deleted since (L11): then it is judged like one.
+async fn marks_tell(pipeline: &Pipeline) -> Result<bool, Fault> {
+    Ok(epoch::owed(pipeline).await? == epoch::Owed::default())
+}
+
+/// Leaves out the rows that this pipeline never wrote; how many they are.
+async fn forget_foreign(pipeline: &Pipeline, extras: &mut Vec<Key>) -> Result<u64, Fault> {
+    if extras.is_empty() {
+        return Ok(0);
+    }
+    let marks = pipeline.backplane.hashes.get(&pipeline.id, extras).await?;
+    let before = extras.len();
+    let mut marks = marks.iter();
+    extras.retain(|_| marks.next().is_some_and(Option::is_some));
+    Ok((before - extras.len()) as u64)
 }
 
 /// Marks what the target holds and the host has, where no mark tells of it: were the host to delete such a record before

@@ -24,6 +24,8 @@ pub struct Pipeline {
     pub limits: Limits,
     /// What a proven absence does.
     pub delete: DeletePolicy,
+    /// What a clean-up does with rows of the target that this pipeline never wrote.
+    pub foreign: ForeignPolicy,
     /// Queue, hash store, state store, dead letters.
     pub backplane: Backplane,
 }
@@ -35,6 +37,19 @@ pub enum DeletePolicy {
     Hard,
     /// It stays.
     Never,
+}
+
+/// What happens to rows of the target that this pipeline never wrote: no mark tells of them.
+///
+/// After marks were lost (L11) such a row cannot be told from one of ours that the host has deleted since: until the target
+/// was compared anew, every row counts as ours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ForeignPolicy {
+    /// They stay, and are counted.
+    #[default]
+    Keep,
+    /// They are judged like records that the host has deleted.
+    Delete,
 }
 
 impl Pipeline {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use fides_core::port::{Backplane, Host, Sink, Target};
 use fides_core::{Arity, Column, Include, Namespace, PipelineId, Selection, Shape, Table};
-use fides_engine::{DeletePolicy, Pipeline};
+use fides_engine::{DeletePolicy, ForeignPolicy, Pipeline};
 use fides_mapping as mapping;
 
 use crate::config;
@@ -75,6 +75,7 @@ pub(crate) fn assemble(
             config::Delete::Hard => DeletePolicy::Hard,
             config::Delete::Never => DeletePolicy::Never,
         },
+        foreign: ForeignPolicy::Keep,
         backplane,
     }
 }

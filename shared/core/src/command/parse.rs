@@ -74,6 +74,9 @@ fn reimport(fields: &mut Fields) -> Result<Action, Refusal> {
     let (keys, ranges) = (fields.keys()?, fields.ranges()?);
     let part = if keys.is_empty() { "ranges" } else { "keys" };
     let is_part = !keys.is_empty() || !ranges.is_empty();
+    if !keys.is_empty() && !ranges.is_empty() {
+        return Err("`ranges`: found beside `keys`; one of them is expected".into());
+    }
     let mode = match fields.map.remove("mode") {
         None if is_part => Extent::Full,
         None => Extent::Delta,

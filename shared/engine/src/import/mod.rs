@@ -13,3 +13,4 @@ pub use compare::{Comparing, Work};
 pub use run::{Last, Lead, Mode, Report, assist, demanded, import, last};
 
 pub(crate) use run::latest;
+pub(crate) use snapshots::Snapshots;

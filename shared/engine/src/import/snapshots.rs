@@ -10,18 +10,18 @@ use crate::Pipeline;
 
 /// The snapshot that all ranges of a run read, renewed after `snapshot_age_ms_max` so that the host's vacuum and log are
 /// not held. Versions belong to pages, so a run simply goes on under a newer snapshot (DESIGN §5).
-pub(super) struct Snapshots<'a> {
+pub(crate) struct Snapshots<'a> {
     pipeline: &'a Pipeline,
     open: Mutex<Option<(Arc<dyn Snapshot>, Instant)>>,
 }
 
 impl<'a> Snapshots<'a> {
-    pub(super) fn new(pipeline: &'a Pipeline) -> Self {
+    pub(crate) fn new(pipeline: &'a Pipeline) -> Self {
         Self { pipeline, open: Mutex::new(None) }
     }
 
     /// A snapshot that is young enough.
-    pub(super) async fn current(&self) -> Result<Arc<dyn Snapshot>, Fault> {
+    pub(crate) async fn current(&self) -> Result<Arc<dyn Snapshot>, Fault> {
         let mut open = self.open.lock().await;
         let age_max = Duration::from_millis(self.pipeline.limits.snapshot_age_ms_max);
         if let Some((snapshot, since)) = &*open

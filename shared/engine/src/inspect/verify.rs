@@ -127,13 +127,14 @@ pub async fn verify(pipeline: &Pipeline, progress: &Progress) -> Result<VerifyRe
     progress.enter("comparing both sides");
     let (host, target) = futures::try_join!(pipeline.peek_host(), pipeline.open_target())?;
     let ranges = host.plan(pipeline.limits.host_partitions.max(1)).await?;
-    let reports: BTreeMap<usize, VerifyReport> = futures::stream::iter(ranges.iter().enumerate().map(|(at, range)| {
-        let (host, target) = (Side::new(host.clone(), range), Side::new(target.clone(), range));
-        async move { Ok::<_, Fault>((at, verify_range(pipeline, progress, host, target).await?)) }
-    }))
-    .buffer_unordered(pipeline.limits.host_partitions.max(1))
-    .try_collect()
-    .await?;
+    let reports: BTreeMap<usize, VerifyReport> =
+        futures::stream::iter(ranges.into_iter().enumerate().map(|(at, range)| {
+            let (host, target) = (Side::new(host.clone(), &range), Side::new(target.clone(), &range));
+            async move { Ok::<_, Fault>((at, verify_range(pipeline, progress, host, target).await?)) }
+        }))
+        .buffer_unordered(pipeline.limits.host_partitions.max(1))
+        .try_collect()
+        .await?;
     drop((host, target));
     let mut report = VerifyReport::default();
     for part in reports.into_values() {

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // a fault is the failure of a test
 
+mod admin;
 mod cleanup;
 mod compare;
 mod dead;
