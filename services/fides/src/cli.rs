@@ -7,8 +7,8 @@ use fides_runtime::config::{self, Config};
 use tracing::Level;
 
 use crate::commands::{
-    approve, cancel, check, cleanup, commands, dead, demo, explain, init, pause, plan, reimport, resume, schema,
-    status, sync, verify,
+    approve, asked, cancel, check, cleanup, dead, demo, explain, init, pause, plan, reimport, resume, schema, status,
+    sync, verify,
 };
 use crate::exit::{self, Exit};
 use crate::failure::Failure;
@@ -87,7 +87,7 @@ pub enum Command {
     /// End what is under way for pipelines, and what waits. Deletes nothing.
     Cancel(cancel::Args),
     /// What was asked of pipelines, by whom, and what became of it.
-    Commands(commands::Args),
+    Commands(asked::Args),
     /// Print the JSON Schema of the configuration, for editors.
     Schema(schema::Args),
 }

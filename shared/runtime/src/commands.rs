@@ -90,7 +90,7 @@ async fn carry_out(pipeline: &Pipeline, command: &Command, stop: &CancellationTo
         let jobs = async {
             let send = admin::carry_out(pipeline, &worker, Office::Sending, stop);
             futures::join!(send, admin::carry_out(pipeline, &worker, Office::Comparing, stop));
-            std::future::pending().await
+            std::future::pending::<()>().await;
         };
         let imports = async {
             if demanded(pipeline).await? {
@@ -98,24 +98,25 @@ async fn carry_out(pipeline: &Pipeline, command: &Command, stop: &CancellationTo
             }
             std::future::pending().await
         };
-        let ended = async {
-            while waits(pipeline, command).await? {
-                tokio::time::sleep(LOOK).await;
-            }
-            Ok(())
-        };
         tokio::select! {
-            ended = ended => ended?,
+            ended = ended(pipeline, command) => ended?,
             fault = imports => return fault,
             () = jobs => {}
         }
         let fence = raise_fence(pipeline).await?;
         wait_for_fence(pipeline, fence).await.map(drop)
     };
-    beside_consumers(pipeline, &worker, stop, work).await
+    Box::pin(beside_consumers(pipeline, &worker, stop, work)).await
 }
 
-/// Whether a command is not carried out yet in a pipeline.
+/// Waits until a command is carried out in a pipeline, or is not going to be.
+async fn ended(pipeline: &Pipeline, command: &Command) -> Result<(), Fault> {
+    while waits(pipeline, command).await? {
+        tokio::time::sleep(LOOK).await;
+    }
+    Ok(())
+}
+
 async fn waits(pipeline: &Pipeline, command: &Command) -> Result<bool, Fault> {
     let answer = admin::accept(std::slice::from_ref(pipeline), command).await?;
     let of = answer.detail.as_ref().and_then(|detail| detail.get(pipeline.id.as_str()));

@@ -1,30 +1,23 @@
 //! The desk that commands come to, as importers keep it: one is active at a time, the others stand by.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use fides_core::command::Answer;
 use fides_core::port::{AdminQueue, Desk};
 use fides_core::{Fault, FaultKind};
 use fides_engine::{Pipeline, admin};
-use tokio_util::sync::CancellationToken;
 
 /// How long a desk that met a fault stays closed.
 const PAUSE: Duration = Duration::from_secs(2);
 
-/// Answers commands until `stop`. What a fault leaves unanswered returns to the queue, and is taken up again after a pause:
-/// a command is done once, however often it comes.
-pub(crate) async fn keep_desk(pipelines: &[Pipeline], queue: &dyn AdminQueue, stop: &CancellationToken) {
-    while !stop.is_cancelled() {
-        let fault = tokio::select! {
-            biased;
-            () = stop.cancelled() => return,
-            fault = answer_all(pipelines, queue) => fault,
-        };
+/// Answers commands for as long as it is polled. What a fault leaves unanswered returns to the queue, and is taken up again
+/// after a pause: a command is done once, however often it comes. Dropped, it leaves nothing half answered.
+pub(crate) async fn keep_desk(pipelines: &[Pipeline], queue: &dyn AdminQueue) -> Infallible {
+    loop {
+        let fault = answer_all(pipelines, queue).await;
         tracing::error!(%fault, "commands are not answered at present; they wait");
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = tokio::time::sleep(PAUSE) => {}
-        }
+        tokio::time::sleep(PAUSE).await;
     }
 }
 

@@ -54,7 +54,7 @@ pub async fn serve(
     });
     let desk = async {
         if roles.contains(&Role::Importer) {
-            keep_desk(&app.pipelines, &*app.admin, &stop).await;
+            stop.run_until_cancelled(keep_desk(&app.pipelines, &*app.admin)).await;
         }
     };
     futures::join!(join_all(runs.collect::<Vec<_>>()), desk);
@@ -122,7 +122,7 @@ async fn keep_importing(pipeline: &Pipeline, worker: &Worker, schedules: &Schedu
             begun = true;
             // Only now: an operator's own import must not wait for the schedule.
             if let Some(lead) = Lead::take(pipeline, worker).await? {
-                let led = stop.run_until_cancelled(lead.during(lead_import(pipeline, &lead, due_ms))).await;
+                let led = stop.run_until_cancelled(lead.during(Box::pin(lead_import(pipeline, &lead, due_ms)))).await;
                 lead.release().await;
                 return led.unwrap_or(Ok(()));
             }

@@ -2,10 +2,10 @@
 
 pub mod approve;
 mod ask;
+pub mod asked;
 pub mod cancel;
 pub mod check;
 pub mod cleanup;
-pub mod commands;
 pub mod dead;
 pub mod demo;
 pub mod explain;
@@ -46,7 +46,7 @@ pub async fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Cleanup(args) => cleanup::run(&global, &args).await,
         Command::Approve(args) => approve::run(&global, &args).await,
         Command::Cancel(args) => cancel::run(&global, &args).await,
-        Command::Commands(args) => commands::run(&global, &args).await,
+        Command::Commands(args) => asked::run(&global, &args).await,
         Command::Schema(args) => schema::run(&args),
     }
 }

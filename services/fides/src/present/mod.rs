@@ -160,6 +160,14 @@ pub fn refusal(pipeline: &str, why: &str) -> String {
     format!("{pipeline}: nothing was deleted: {why}")
 }
 
+/// What lets a refused clean-up delete.
+pub fn approval(pipeline: &str, run: &str, candidates: u64) -> String {
+    format!(
+        "{pipeline}: if {} are to go: `fides approve {pipeline} {run} --deletions-max {candidates}`",
+        count(candidates, "record")
+    )
+}
+
 /// Dead letters, and where to look.
 pub fn buried(pipeline: &str, letters: u64) -> String {
     format!("{pipeline}: {}; see `fides dead list {pipeline}`", count(letters, "dead letter"))
