@@ -7,6 +7,7 @@ mod cleanup;
 mod compare;
 mod dead;
 mod events;
+mod evidence;
 mod orphans;
 mod queue;
 mod runs;
