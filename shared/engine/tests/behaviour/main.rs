@@ -12,5 +12,6 @@ mod orphans;
 mod queue;
 mod runs;
 mod slow;
+mod soft;
 mod stand;
 mod target;
