@@ -5,7 +5,7 @@ use fides_core::Fault;
 use fides_core::port::Expect;
 use serde::{Deserialize, Serialize};
 
-use crate::admin::{Allowance, Orders};
+use crate::admin::{self, Allowance, Orders};
 use crate::lease::Held;
 use crate::publishing::Worker;
 use crate::sweep::Listing;
@@ -70,7 +70,17 @@ pub(crate) async fn clean_up_allowed(
         worker.progress.enter("comparing the target with the host");
         let run = format!("{RUN_KIND}{:013}", state.now_ms().await?);
         spool::clear_others(pipeline, RUN_KIND, &run).await?;
-        let walked = extras::spool_extras(pipeline, &run).await?;
+        let walked = match extras::spool_extras(pipeline, &run).await {
+            Ok(walked) => walked,
+            Err(fault) => {
+                // An alert until a clean-up comes to its end; a refusal that waits for a person stays.
+                if admin::refusal(pipeline).await?.is_none() {
+                    let why = format!("the listing is not proven complete: {fault}");
+                    admin::refuse(pipeline, &run, 0, &why).await?;
+                }
+                return Err(fault);
+            }
+        };
         worker.progress.enter("deleting what is gone");
         let listing = Listing { run: &run, kind: RUN_KIND, host_records: walked.host_records, complete: true };
         let mut report = sweep::sweep(pipeline, &listing, allowance, &worker.progress).await?;

@@ -4,6 +4,7 @@
 use fides_core::{Fault, Held, Key, Mark, Version};
 
 use crate::inspect::walk::{Side, merge_pages};
+use crate::soft::Flag;
 use crate::spool::{self, Source};
 use crate::{ForeignPolicy, Pipeline, epoch};
 
@@ -23,13 +24,18 @@ pub(crate) async fn spool_extras(pipeline: &Pipeline, run: &str) -> Result<Walke
     let spares = pipeline.foreign == ForeignPolicy::Keep && marks_tell(pipeline).await?;
     let (host, target) = futures::try_join!(pipeline.peek_host(), pipeline.open_target())?;
     let mut walked = Walked::default();
+    let flag = Flag::of(pipeline);
     for range in host.plan(pipeline.limits.host_partitions.max(1)).await? {
         let (mut left, mut right) = (Side::new(host.clone(), &range), Side::new(target.clone(), &range));
         loop {
             let (mut extras, mut shared): (Vec<Key>, Vec<Key>) = Default::default();
             let more = merge_pages(&mut left, &mut right, &mut |left, right| {
                 walked.host_records += u64::from(left.is_some());
-                if let Some((page, at)) = right {
+                let present = right.filter(|(page, at)| {
+                    // Its deletion was carried out.
+                    left.is_some() || flag.as_ref().is_none_or(|flag| !flag.is_set(page, *at))
+                });
+                if let Some((page, at)) = present {
                     let keys = if left.is_some() { &mut shared } else { &mut extras };
                     keys.push(Key::from_bytes(page.keys.get(at)));
                 }

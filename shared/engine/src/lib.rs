@@ -24,6 +24,7 @@ mod progress;
 mod publisher;
 mod record;
 mod refresh;
+mod soft;
 mod spool;
 mod sweep;
 
@@ -36,4 +37,5 @@ pub use progress::{Counts, Progress};
 pub use publisher::publish;
 pub use record::{Mapping, change_of};
 pub use refresh::refresh;
+pub use soft::SoftDelete;
 pub use sweep::SweepReport;

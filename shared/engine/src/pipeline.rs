@@ -3,6 +3,8 @@ use std::sync::Arc;
 use fides_core::port::{Backplane, Host, Mapper, Sink, Snapshot, Target};
 use fides_core::{Fault, Lane, Limits, PipelineId, Selection, Shape, Version};
 
+use crate::SoftDelete;
+
 /// One pipeline with everything it needs, wired.
 #[derive(Clone)]
 pub struct Pipeline {
@@ -31,10 +33,12 @@ pub struct Pipeline {
 }
 
 /// What happens to a document whose record is proven absent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum DeletePolicy {
     /// It is deleted.
     Hard,
+    /// It stays, and one of its fields says that its record is gone.
+    Soft(SoftDelete),
     /// It stays.
     Never,
 }

@@ -7,6 +7,7 @@ use futures::{StreamExt, TryStreamExt};
 use serde::Serialize;
 
 use super::walk::{Found, Side, merge};
+use crate::soft::Flag;
 use crate::{Mapping, Pipeline, Progress};
 
 /// Differing keys that are remembered; more are counted only.
@@ -152,12 +153,19 @@ async fn verify_range(
 ) -> Result<VerifyReport, Fault> {
     let mut report = VerifyReport::default();
     let mut mapping = Mapping::new(&*pipeline.mapper, &pipeline.selection, &pipeline.limits);
+    let flag = Flag::of(pipeline);
     merge(&mut host, &mut target, |expected, found| {
         Progress::add(&progress.read, usize::from(expected.is_some()));
+        let found = standing(flag.as_ref(), expected, found);
         judge(&mut report, pipeline.shape(), &mut mapping, expected, found);
     })
     .await?;
     Ok(report)
+}
+
+/// What the target holds under a key, but for a document that says itself that its record is gone.
+fn standing<'a>(flag: Option<&Flag<'_>>, expected: Option<Found<'_>>, found: Option<Found<'a>>) -> Option<Found<'a>> {
+    found.filter(|(page, at)| expected.is_some() || flag.is_none_or(|flag| !flag.is_set(page, *at)))
 }
 
 /// Judges one key.
@@ -243,6 +251,7 @@ async fn look_again(pipeline: &Pipeline, report: &mut VerifyReport) -> Result<()
     }
     let (host, target) = futures::try_join!(pipeline.peek_host(), pipeline.open_target())?;
     let mut again = VerifyReport::default();
+    let flag = Flag::of(pipeline);
     let mut mapping = Mapping::new(&*pipeline.mapper, &pipeline.selection, &pipeline.limits);
     for portion in before.chunks(pipeline.limits.batch_records_max.max(1)) {
         let keys: Vec<Key> = portion.iter().map(|difference| difference.encoded.clone()).collect();
@@ -250,6 +259,7 @@ async fn look_again(pipeline: &Pipeline, report: &mut VerifyReport) -> Result<()
         for key in &keys {
             let find = |page: &Page| page.find(key.as_bytes());
             let (expected, found) = (find(&left).map(|at| (&left, at)), find(&right).map(|at| (&right, at)));
+            let found = standing(flag.as_ref(), expected, found);
             judge(&mut again, pipeline.shape(), &mut mapping, expected, found);
         }
     }

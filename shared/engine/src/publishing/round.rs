@@ -25,14 +25,30 @@ pub(super) struct Round<'a> {
     pub(super) portion: &'a Portion,
 }
 
+/// What is known of a change before it is applied.
+#[derive(Clone, Copy)]
+pub(super) struct Known {
+    /// Whether the version before it is a dead letter.
+    was_dead: bool,
+    /// What the target holds once it is applied. A soft deletion writes a document, of a record that is gone.
+    held: Held,
+}
+
+impl Known {
+    fn of(change: &Change, mark: Option<&Mark>) -> Self {
+        let held = if matches!(change.op, Op::Upsert(_)) { Held::Present } else { Held::Absent };
+        Self { was_dead: dead::is_dead(mark), held }
+    }
+}
+
 /// What is known of each change after applying.
 #[derive(Default)]
-struct Settlement {
+pub(super) struct Settlement {
     marks: Vec<(Key, Mark)>,
     letters: Vec<DeadLetter>,
     revived: Vec<Key>,
     distrusted: Vec<Key>,
-    pause: Option<Fault>,
+    pub(super) pause: Option<Fault>,
 }
 
 impl Round<'_> {
@@ -52,8 +68,15 @@ impl Round<'_> {
 
         let mut settlement = Settlement::default();
         let trace = gathered.trace.as_deref();
-        let queued: Vec<_> = admitted.into_iter().map(|at| (gathered.changes[at].clone(), marks[at])).collect();
-        let refreshed: Vec<_> = refreshed.into_iter().map(|change| (change, None)).collect();
+        let known = |at: usize| Known::of(&gathered.changes[at], marks[at].as_ref());
+        let mut queued: Vec<_> = admitted.into_iter().map(|at| (gathered.changes[at].clone(), known(at))).collect();
+        let refreshed = refreshed.into_iter().map(|change| {
+            let known = Known::of(&change, None);
+            (change, known)
+        });
+        let mut refreshed: Vec<_> = refreshed.collect();
+        let softened = self.soften(&mut queued, trace, &mut settlement).await;
+        refreshed.extend(softened);
         let mapped = pipeline.shape();
         if **mapped == **shape {
             let all = queued.into_iter().chain(refreshed).collect();
@@ -71,7 +94,7 @@ impl Round<'_> {
     async fn write(
         &self,
         shape: &Shape,
-        changes: Vec<(Change, Option<Mark>)>,
+        changes: Vec<(Change, Known)>,
         trace: Option<&str>,
         settlement: &mut Settlement,
     ) {
@@ -79,13 +102,13 @@ impl Round<'_> {
             return;
         }
         let mut batch: Vec<Change> = Vec::with_capacity(changes.len());
-        let mut known: Vec<Option<Mark>> = Vec::with_capacity(changes.len());
-        for (change, mark) in changes {
+        let mut known: Vec<Known> = Vec::with_capacity(changes.len());
+        for (change, of) in changes {
             if let Op::Reject { reason, record } = &change.op {
                 let fault = Fault::permanent(reason.clone());
                 settlement.bury(&change, &fault, record.clone(), 1, trace);
             } else {
-                known.push(mark);
+                known.push(of);
                 batch.push(change);
             }
         }
@@ -123,7 +146,7 @@ impl Round<'_> {
         &self,
         shape: &Shape,
         mut batch: Vec<Change>,
-        mut known: Vec<Option<Mark>>,
+        mut known: Vec<Known>,
         trace: Option<&str>,
         settlement: &mut Settlement,
     ) {
@@ -134,20 +157,19 @@ impl Round<'_> {
             }
             let outcomes = self.apply_portions(&write, &batch).await;
             let mut deferred = Vec::new();
-            for ((change, mark), outcome) in batch.drain(..).zip(known.drain(..)).zip(outcomes) {
-                let was_dead = dead::is_dead(mark.as_ref());
+            for ((change, known), outcome) in batch.drain(..).zip(known.drain(..)).zip(outcomes) {
                 match outcome {
                     Outcome::Applied => {
                         Progress::add(&self.progress.written, 1);
-                        settlement.applied(&change, was_dead);
+                        settlement.applied(&change, known);
                     }
-                    Outcome::Stale => settlement.stale(&change, was_dead),
+                    Outcome::Stale => settlement.stale(&change, known),
                     Outcome::Unknown(fault) => {
                         settlement.distrusted.push(change.key);
                         settlement.pause.get_or_insert(fault);
                     }
                     Outcome::Failed(fault) => match disposition(fault.kind, u32::MAX, &self.pipeline.limits) {
-                        Disposition::Defer if attempt < DEFERRED_ATTEMPTS_MAX => deferred.push((change, mark)),
+                        Disposition::Defer if attempt < DEFERRED_ATTEMPTS_MAX => deferred.push((change, known)),
                         Disposition::Defer | Disposition::Dead => {
                             let body = record::bounded(document(shape, &change));
                             settlement.bury(&change, &fault, body, attempt, trace);
@@ -229,8 +251,8 @@ impl Round<'_> {
 }
 
 impl Settlement {
-    fn applied(&mut self, change: &Change, was_dead: bool) {
-        let held = if matches!(change.op, Op::Upsert(_)) { Held::Present } else { Held::Absent };
+    pub(super) fn applied(&mut self, change: &Change, known: Known) {
+        let Known { was_dead, held } = known;
         self.marks.push((change.key.clone(), Mark { version: change.version, fingerprint: change.fingerprint, held }));
         if was_dead {
             self.revived.push(change.key.clone());
@@ -239,15 +261,15 @@ impl Settlement {
 
     /// The target holds something newer than our mark knew: the mark takes the version, and no fingerprint, so that the
     /// next import sends the record again.
-    fn stale(&mut self, change: &Change, was_dead: bool) {
+    fn stale(&mut self, change: &Change, known: Known) {
         let mark = Mark { version: change.version, fingerprint: None, held: Held::Present };
         self.marks.push((change.key.clone(), mark));
-        if was_dead {
+        if known.was_dead {
             self.revived.push(change.key.clone());
         }
     }
 
-    fn bury(&mut self, change: &Change, fault: &Fault, record: String, attempts: u32, trace: Option<&str>) {
+    pub(super) fn bury(&mut self, change: &Change, fault: &Fault, record: String, attempts: u32, trace: Option<&str>) {
         debug_assert!(matches!(fault.kind, FaultKind::Permanent | FaultKind::Deferred));
         self.letters.push(DeadLetter {
             key: change.key.clone(),
