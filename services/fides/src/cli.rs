@@ -7,8 +7,8 @@ use fides_runtime::config::{self, Config};
 use tracing::Level;
 
 use crate::commands::{
-    approve, asked, cancel, check, cleanup, dead, demo, explain, init, pause, plan, reimport, resume, schema, status,
-    sync, verify,
+    approve, asked, cancel, check, cleanup, dead, demo, explain, init, pause, plan, reimport, repair, resume, schema,
+    status, sync, verify,
 };
 use crate::exit::{self, Exit};
 use crate::failure::Failure;
@@ -82,6 +82,8 @@ pub enum Command {
     Resume(resume::Args),
     /// Search targets for what hosts no longer have, and delete it.
     Cleanup(cleanup::Args),
+    /// Compare both sides, and send what differs again.
+    Repair(repair::Args),
     /// Let a refused clean-up delete, once and up to a ceiling.
     Approve(approve::Args),
     /// End what is under way for pipelines, and what waits. Deletes nothing.

@@ -13,6 +13,7 @@ pub mod init;
 pub mod pause;
 pub mod plan;
 pub mod reimport;
+pub mod repair;
 pub mod resume;
 pub mod schema;
 pub mod status;
@@ -44,6 +45,7 @@ pub async fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Pause(args) => pause::run(&global, &args).await,
         Command::Resume(args) => resume::run(&global, &args).await,
         Command::Cleanup(args) => cleanup::run(&global, &args).await,
+        Command::Repair(args) => repair::run(&global, &args).await,
         Command::Approve(args) => approve::run(&global, &args).await,
         Command::Cancel(args) => cancel::run(&global, &args).await,
         Command::Commands(args) => asked::run(&global, &args).await,
