@@ -109,7 +109,7 @@ async fn asked(commands: &Commands, command: &Command, timeout_ms: u64) -> Resul
 fn refused(answer: &Answer) -> Failure {
     let why = answer.reason.as_deref().unwrap_or("no reason was given");
     Failure::new(Exit::Refused, format!("the command was refused: {why}"))
-        .advise("nothing was done; see `fides commands list`, or `--help` for what is expected")
+        .advise("`fides commands list` tells what was asked; `--help` what is expected")
 }
 
 fn tell(command: &Command, answer: &Answer, asking: &Asking) -> Result<Exit, Failure> {
@@ -142,18 +142,20 @@ fn told(command: &Command, answer: &Answer) -> Text {
 pub fn detail(text: &mut Text, answer: &Answer) {
     let pipelines = answer.detail.as_ref().and_then(Value::as_object);
     for (pipeline, detail) in pipelines.into_iter().flatten() {
-        let fields =
-            detail.as_object().into_iter().flatten().filter(|(name, value)| *name != "status" && !value.is_null());
-        let fields: Vec<String> =
-            fields.map(|(name, value)| format!("{} {}", name.replace('_', " "), plain(value))).collect();
+        let fields = detail.as_object().into_iter().flatten();
+        let told = fields.filter(|(name, value)| *name != "status" && !value.is_null()).map(told_field);
+        let fields: Vec<String> = told.collect();
         text.line(format_args!("  {pipeline}  {}", fields.join(", ")));
     }
 }
 
-fn plain(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        Value::Number(number) => number.as_u64().map_or_else(|| number.to_string(), present::number),
-        other => other.to_string(),
-    }
+/// `deleted 12`, `since 2026-11-21 14:57:07 UTC`.
+fn told_field((name, value): (&String, &Value)) -> String {
+    let (name, value) = match (name.strip_suffix("_ms"), value) {
+        (Some(name), Value::Number(ms)) => (name, present::instant(ms.as_u64().unwrap_or_default())),
+        (_, Value::Number(number)) => (&**name, number.as_u64().map_or_else(|| number.to_string(), present::number)),
+        (_, Value::String(text)) => (&**name, text.clone()),
+        (_, other) => (&**name, other.to_string()),
+    };
+    format!("{} {value}", name.replace('_', " "))
 }
