@@ -43,8 +43,14 @@ pub(crate) async fn map(pipeline: &config::Pipeline, host: &dyn Host) -> Result<
         };
         errors.iter().map(finding).collect::<Vec<_>>()
     })?;
-    let selection = compiled.selection(from, pipeline.limits.page_records_max);
-    Ok(Mapped { selection, mapper: compiled.mapper, warnings })
+    let mut selection = compiled.selection(from, pipeline.limits.page_records_max);
+    let mut mapper = compiled.mapper;
+    if let config::Delete::Soft { field, value } = &pipeline.delete {
+        let cleared = convert::soft(field, value).around(mapper);
+        mapper = cleared.map_err(|fault| vec![Finding::fault(place("delete.soft.field"), &fault)])?;
+        selection.seed = mapper.revision();
+    }
+    Ok(Mapped { selection, mapper, warnings })
 }
 
 /// Puts a pipeline together.
@@ -71,11 +77,15 @@ pub(crate) fn assemble(
         sink,
         target_selection,
         limits: convert::limits(&pipeline.limits),
-        delete: match pipeline.delete {
+        delete: match &pipeline.delete {
             config::Delete::Hard => DeletePolicy::Hard,
             config::Delete::Never => DeletePolicy::Never,
+            config::Delete::Soft { field, value } => DeletePolicy::Soft(convert::soft(field, value)),
         },
-        foreign: ForeignPolicy::Keep,
+        foreign: match pipeline.foreign {
+            config::Foreign::Keep => ForeignPolicy::Keep,
+            config::Foreign::Delete => ForeignPolicy::Delete,
+        },
         backplane,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fides_core::command::{KeySpan, KeyText};
+use fides_core::command::{KeySpan, KeyText, Status};
 use fides_core::decide::backoff_ms_max;
 use fides_core::port::Expect;
 use fides_core::{Fault, FaultKind, Key, KeyRange, Origin};
@@ -16,7 +16,7 @@ use crate::import::Snapshots;
 use crate::inspect::{VerifyReport, parse_key, verify};
 use crate::lease::Held;
 use crate::publishing::Worker;
-use crate::{Mapping, Pipeline, SweepReport, cleanup, dead, persisted, publisher, refresh};
+use crate::{Mapping, Pipeline, SweepReport, cleanup, persisted, publisher, refresh};
 
 /// Jobs are looked for this often in the life of a lease.
 const LOOKS_PER_LEASE: u64 = 4;
@@ -96,7 +96,9 @@ async fn carry(pipeline: &Pipeline, worker: &Worker, entry: &str) -> Result<Opti
         }
         Work::Verify { repair } => return step.verify(worker, repair).await.map(Some),
     }
-    Ok(Some(Outcome::done(json!({"published": step.job.published}))))
+    let Job { published, refused, .. } = step.job;
+    let status = if refused.is_some() { Status::Refused } else { Status::Done };
+    Ok(Some(Outcome { status, reason: refused, detail: Some(json!({"published": published})) }))
 }
 
 fn swept(report: SweepReport) -> Outcome {
@@ -124,13 +126,25 @@ impl Step<'_> {
         Ok(())
     }
 
+    /// Sends the present state of keys. What can never be done of it (deletions that are refused, say) is told at the end,
+    /// and stops nothing else.
+    async fn refresh(&mut self, keys: &[Key]) -> Result<u64, Fault> {
+        match refresh(self.pipeline, keys, Origin::Repair, true).await {
+            Err(fault) if fault.kind == FaultKind::Permanent => {
+                self.job.refused.get_or_insert(fault.to_string());
+                Ok(0)
+            }
+            published => published,
+        }
+    }
+
     async fn keys(&mut self, keys: &[KeyText], mut sent: usize) -> Result<(), Fault> {
         let portion = self.pipeline.limits.batch_records_max.max(1);
         while let Some(rest) = keys.get(sent..).filter(|rest| !rest.is_empty()) {
             let rest = &rest[..rest.len().min(portion)];
             let parse = |key: &KeyText| parse_key(&self.pipeline.selection, &key.0);
             let encoded: Vec<Key> = rest.iter().map(parse).collect::<Result<_, _>>()?;
-            let published = refresh(self.pipeline, &encoded, Origin::Repair, true).await?;
+            let published = self.refresh(&encoded).await?;
             sent += rest.len();
             self.reached(Work::Keys { keys: keys.to_vec(), sent }, published).await?;
         }
@@ -167,7 +181,7 @@ impl Step<'_> {
             let letters = pipeline.backplane.dead.list(&pipeline.id, from.as_ref(), portion).await?;
             let keys: Vec<Key> = letters.into_iter().map(|letter| letter.key).collect();
             let Some(last) = keys.last() else { return Ok(()) };
-            let published = dead::replay(pipeline, &keys).await?;
+            let published = self.refresh(&keys).await?;
             after = Some(last.as_bytes().to_vec());
             self.reached(Work::Letters { after: after.clone() }, published).await?;
         }
@@ -181,7 +195,7 @@ impl Step<'_> {
         if repair {
             let keys: Vec<Key> = report.differences.iter().map(|difference| difference.key().clone()).collect();
             for keys in keys.chunks(pipeline.limits.batch_records_max.max(1)) {
-                repaired += refresh(pipeline, keys, Origin::Repair, true).await?;
+                repaired += self.refresh(keys).await?;
             }
         }
         let state = &*pipeline.backplane.state;
@@ -189,7 +203,9 @@ impl Step<'_> {
         counts["repaired"] = repaired.into();
         counts["at_ms"] = state.now_ms().await?.into();
         persisted::store(state, &format!("verified/{}", pipeline.id), &counts, Expect::Any).await?;
-        Ok(Outcome::done(counts))
+        let refused = self.job.refused.take();
+        let status = if refused.is_some() { Status::Refused } else { Status::Done };
+        Ok(Outcome { status, reason: refused, detail: Some(counts) })
     }
 }
 

@@ -39,6 +39,9 @@ pub(super) struct Job {
     pub(super) work: Work,
     /// Changes that it has published.
     pub(super) published: u64,
+    /// The first thing that could not be done; the rest is done all the same.
+    #[serde(default)]
+    pub(super) refused: Option<String>,
 }
 
 /// What is to be done; cursors move when what lies before them is confirmed (L3).
@@ -135,7 +138,7 @@ pub(super) async fn ask(pipeline: &Pipeline, command: &str, asked_ms: u64, work:
     if waiting.len() >= WAITING_MAX && !waiting.iter().any(|(known, _)| *known == entry) {
         return Ok(Outcome::refused(format!("{WAITING_MAX} such jobs wait already; cancel them or let them end")));
     }
-    let job = Job { command: command.to_owned(), work, published: 0 };
+    let job = Job { command: command.to_owned(), work, published: 0, refused: None };
     persisted::store(state, &entry, &job, Expect::Absent).await?;
     Ok(Outcome::accepted(json!({"waiting": waiting.len()})))
 }

@@ -279,6 +279,25 @@ async fn keys_are_sent_whatever_their_marks_say() {
     assert_eq!(stand.differing(1), [11, 14]);
 }
 
+/// Of what can never be done a person is told; the rest is done.
+#[tokio::test(start_paused = true)]
+async fn keys_whose_deletion_is_refused_stop_no_others() {
+    let stand = Stand::new(40);
+    let mut process = stand.process("a").await;
+    process.pipeline.limits.delete_count_min = 0;
+    process.copy().await;
+    let _at_work = process.serve();
+    stand.host.commit(&(0..10).map(|id| (id, None)).collect::<Vec<_>>());
+    tamper(&stand, [20, 21, 22]);
+    let keys = [0, 20, 1, 21, 2, 3, 4, 5, 6, 7, 8, 9, 22];
+    let answer = process.ask_and_wait("1", reimport(Extent::Full, &keys, vec![])).await;
+    process.settle().await;
+    assert_eq!(answer.status, Status::Refused);
+    assert!(answer.reason.unwrap().contains("are gone from the host, and deleting them was refused"));
+    assert_eq!(stand.differing(1), [0; 0]);
+    assert!(stand.target.documents(&namespace()).len() > 34, "not all of them are deleted");
+}
+
 #[tokio::test(start_paused = true)]
 async fn ranges_are_sent_and_go_on_where_a_crash_ended_them() {
     let stand = Stand::new(60);
