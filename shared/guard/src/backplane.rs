@@ -38,6 +38,16 @@ pub fn guard_backplane(
     (backplane, admin)
 }
 
+/// Puts the guard before a queue of commands alone, for those who only ask.
+pub fn guard_admin_queue(
+    admin: Arc<dyn AdminQueue>,
+    broker: &str,
+    limits: &Limits,
+    meter: Arc<dyn Meter>,
+) -> Arc<dyn AdminQueue> {
+    Arc::new(Guarded { port: admin, stack: Arc::new(Stack::new(broker, None, limits, meter)) })
+}
+
 fn call(operation: &'static str) -> Call {
     Call { operation, weight: 1, timeout: TIMEOUT }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use fides_backplane_embedded::Embedded;
 use fides_core::port::{AdminQueue, Backplane};
 use fides_core::{Fault, Limits};
-use fides_guard::guard_backplane;
+use fides_guard::{TracingMeter, guard_admin_queue, guard_backplane};
 
 use crate::app::{Access, Meters};
 use crate::config::{self, Amqp, Redis};
@@ -85,7 +85,8 @@ pub(crate) async fn desk(configured: &config::Backplane, limits: &Limits) -> Res
             Ok(Desk::Elsewhere(beside.admin()))
         }
         config::Backplane::Distributed { amqp, .. } => {
-            Ok(Desk::Elsewhere(broker(amqp, limits).await.map_err(found(AMQP))?.admin()))
+            let admin = broker(amqp, limits).await.map_err(found(AMQP))?.admin();
+            Ok(Desk::Elsewhere(guard_admin_queue(admin, "backplane amqp", limits, Arc::new(TracingMeter))))
         }
     }
 }

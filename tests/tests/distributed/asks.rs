@@ -208,19 +208,19 @@ async fn a_full_reimport_survives_its_importer() {
     let mut services = copied(&stand).await;
     let reader = Reader::start(&stand).await;
     let before = status(&stand)["run"]["id"].clone();
-    stand.before_host.set(Weather::Delay(Duration::from_millis(100)));
+    stand.before_host.set(Weather::Delay(Duration::from_millis(400)));
     let id = format!("kill-{}", stand.pipeline);
     let reimport = json!({
         "id": id, "requester": "test", "command": "reimport", "pipelines": [stand.pipeline], "mode": "full",
     });
     assert_eq!(ask(&stand, &reimport).await["status"], "accepted");
     until("the run is under way", async || {
-        let run = status(&stand)["run"].take();
-        run["id"] != before && services[0].metric("fides_records_read_total", &[]).await > (rows() + 500) as f64
+        services[0].metric("fides_records_read_total", &[]).await > (rows() + 500) as f64
     })
     .await;
     assert!(services[0].kill(), "it was alive");
     let killed = status(&stand)["run"].take();
+    assert_ne!(killed["id"], before);
     assert!(killed["ended_ms"].is_null(), "in the middle: {killed}");
     stand.before_host.set(Weather::Fair);
     services[0].restart();
@@ -241,7 +241,7 @@ async fn a_reimport_is_cancelled_and_deletes_nothing() {
     let stand = Stand::unscheduled("cancel", options).await;
     let services = copied(&stand).await;
     let before = status(&stand)["run"]["id"].clone();
-    stand.before_host.set(Weather::Delay(Duration::from_millis(300)));
+    stand.before_host.set(Weather::Delay(Duration::from_millis(400)));
     let reimport = json!({ "id": "long", "requester": "test", "command": "reimport", "pipelines": [stand.pipeline], "mode": "full" });
     assert_eq!(ask(&stand, &reimport).await["status"], "accepted");
     until("the run is under way", async || status(&stand)["run"]["id"] != before).await;
