@@ -6,7 +6,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use fides_runtime::config::{self, Config};
 use tracing::Level;
 
-use crate::commands::{check, dead, demo, explain, init, plan, schema, status, sync, verify};
+use crate::commands::{
+    approve, asked, cancel, check, cleanup, dead, demo, explain, init, pause, plan, reimport, repair, resume, schema,
+    status, sync, verify,
+};
 use crate::exit::{self, Exit};
 use crate::failure::Failure;
 
@@ -18,7 +21,8 @@ Examples:
   fides plan cities                            what would happen; writes nothing
   fides sync --once                            bring the targets in step now
   fides sync                                   keep them in step
-  fides verify cities                          prove it";
+  fides verify cities                          prove it
+  fides reimport cities --full                 send everything again, beside a running sync or without one";
 
 /// Keeps a target store in step with a host store that it does not own.
 #[derive(Debug, Parser)]
@@ -70,6 +74,24 @@ pub enum Command {
     Explain(explain::Args),
     /// Records that could not be delivered: list, show, replay, drop.
     Dead(dead::Args),
+    /// Import now: whole pipelines, or single keys or ranges of keys.
+    Reimport(reimport::Args),
+    /// Stop working on pipelines until they are resumed. What is queued stays queued.
+    Pause(pause::Args),
+    /// Go on with paused pipelines.
+    Resume(resume::Args),
+    /// Search targets for what hosts no longer have, and delete it.
+    Cleanup(cleanup::Args),
+    /// Compare both sides, and send what differs again.
+    Repair(repair::Args),
+    /// Compare both sides, and send what differs again.
+    Repair(repair::Args),
+    /// Let a refused clean-up delete, once and up to a ceiling.
+    Approve(approve::Args),
+    /// End what is under way for pipelines, and what waits. Deletes nothing.
+    Cancel(cancel::Args),
+    /// What was asked of pipelines, by whom, and what became of it.
+    Commands(asked::Args),
     /// Print the JSON Schema of the configuration, for editors.
     Schema(schema::Args),
 }

@@ -13,6 +13,8 @@ pub enum Exit {
     Different = 1,
     /// Everything was done, and some records are dead letters.
     DeadLetters = 2,
+    /// A command was refused, or ended without being carried out.
+    Refused = 3,
     /// The command line or the configuration is wrong, or does not fit the stores.
     Usage = 64,
     /// Data that will never work as it is.
@@ -35,6 +37,7 @@ Exit status:
     0  done
     1  verify found differences
     2  done, and some records are dead letters
+    3  a command was refused
    64  the command line or the configuration is wrong
    65  data that will never work as it is
    69  a host, a target or the state file cannot be reached
@@ -84,6 +87,7 @@ mod tests {
             Exit::Ok,
             Exit::Different,
             Exit::DeadLetters,
+            Exit::Refused,
             Exit::Usage,
             Exit::BadData,
             Exit::Unavailable,

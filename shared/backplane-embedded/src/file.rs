@@ -10,7 +10,6 @@ use sqlx::sqlite::{
 use sqlx::{Connection, Row};
 
 use crate::fault::fault;
-use crate::lock::lock;
 use crate::transaction::{Transaction, Writer};
 
 /// Format number of the file. A file of another format is refused.
@@ -36,6 +35,10 @@ CREATE TABLE dead (
     pipeline TEXT NOT NULL, key BLOB NOT NULL, letter TEXT NOT NULL, PRIMARY KEY (pipeline, key)) WITHOUT ROWID;
 ";
 
+/// Commands, made also where a file of an earlier release has none. Numbers are never used twice.
+pub(crate) const COMMAND_TABLE: &str = "CREATE TABLE IF NOT EXISTS command (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, body BLOB NOT NULL, asked_ms INTEGER NOT NULL, answer BLOB)";
+
 /// An open state file.
 pub(crate) struct File {
     path: PathBuf,
@@ -47,16 +50,12 @@ pub(crate) struct File {
 }
 
 impl File {
-    /// Opens or creates the file, and owns it.
-    pub(crate) async fn own(path: &Path) -> Result<Self, Fault> {
-        let lock = lock(path)?;
+    /// Opens or creates the file, and owns it by a lock that was taken before.
+    pub(crate) async fn own(path: &Path, lock: std::fs::File) -> Result<Self, Fault> {
         let known = is_state_file(path).await?;
-        let options = SqliteConnectOptions::new()
-            .filename(path)
+        let options = for_writing(path)
             .create_if_missing(!known)
             .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(BUSY_TIMEOUT)
             // Pages of 4 KiB: a checkpoint every 32 MiB instead of every 4.
             .pragma("wal_autocheckpoint", "8192")
             .pragma("journal_size_limit", "67108864");
@@ -64,6 +63,7 @@ impl File {
         if !known {
             set_up(&mut connection, path).await?;
         }
+        sqlx::query(COMMAND_TABLE).execute(&mut connection).await.map_err(|error| fault(path, error))?;
         let readers = readers(path, for_reading(path), READERS).await?;
         let writer = Writer::new(options.create_if_missing(false), connection);
         Ok(Self { path: path.to_owned(), writer: Some(writer), readers, _lock: Some(lock) })
@@ -81,6 +81,21 @@ impl File {
             memory
         };
         Ok(Self { path: path.to_owned(), writer: None, readers, _lock: None })
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether this process owns it.
+    pub(crate) fn is_owned(&self) -> bool {
+        self.writer.is_some()
+    }
+
+    /// A connection that writes beside the owner: for a command, and for nothing else.
+    pub(crate) async fn write_beside(&self) -> Result<SqliteConnection, Fault> {
+        SqliteConnection::connect_with(&for_writing(&self.path)).await.map_err(self.fault())
     }
 
     /// Begins a transaction that writes, once the one before has ended.
@@ -117,6 +132,11 @@ impl File {
         .map_err(self.fault())?;
         Ok(row.get::<i64, _>(0).cast_unsigned())
     }
+}
+
+/// Every commit is durable (L11).
+fn for_writing(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new().filename(path).synchronous(SqliteSynchronous::Full).busy_timeout(BUSY_TIMEOUT)
 }
 
 fn for_reading(path: &Path) -> SqliteConnectOptions {

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use fides_core::Fault;
 
-/// Takes the lock beside the state file at `path`. The kernel frees it when the handle is gone, also after `kill -9`.
+/// Takes the lock beside the state file at `path`, or says by whom the file is in use. The kernel frees it when the handle is gone, also after `kill -9`.
 /// The holder's process id is written into it, for the message that others get.
-pub(crate) fn lock(path: &Path) -> Result<File, Fault> {
+pub(crate) fn lock(path: &Path) -> Result<Result<File, Fault>, Fault> {
     let cannot = |error: std::io::Error| {
         let advice = match error.kind() {
             ErrorKind::StorageFull => "free some space and run it again: nothing is lost",
@@ -24,10 +24,10 @@ pub(crate) fn lock(path: &Path) -> Result<File, Fault> {
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::Error(error)) => return Err(cannot(error)),
-        Err(TryLockError::WouldBlock) => return Err(in_use(path, &lock_path)),
+        Err(TryLockError::WouldBlock) => return Ok(Err(in_use(path, &lock_path))),
     }
     file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(cannot)?;
-    Ok(file)
+    Ok(Ok(file))
 }
 
 fn in_use(path: &Path, lock_path: &Path) -> Fault {

@@ -1,6 +1,7 @@
 //! What the conformance suites cannot ask: the file itself, its lock, its failures, its smallest buckets.
 
 mod buckets;
+mod commands;
 mod failures;
 mod opening;
 mod queue;

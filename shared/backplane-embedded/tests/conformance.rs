@@ -1,8 +1,11 @@
 //! The suites of the backplane's ports, run against the embedded one.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use fides_core::Limits;
-use fides_core::port::Backplane;
+use fides_core::port::{AdminQueue, Backplane};
+use fides_testkit::conformance::admin_queue::CommandQueue;
 use fides_testkit::conformance::{self, LANE_DEPTH_MAX, Stores};
 use tempfile::TempDir;
 
@@ -42,4 +45,22 @@ async fn state_store() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn dead_letters() {
     conformance::dead_letters::run_all(StateFile::new).await;
+}
+
+#[async_trait]
+impl CommandQueue for StateFile {
+    async fn open(&mut self) -> Arc<dyn AdminQueue> {
+        let opened = fides_backplane_embedded::open(&self.0.path().join("state.db"), &Limits::default()).await;
+        opened.expect("nobody else owns the file").admin()
+    }
+
+    async fn beside(&mut self) -> Arc<dyn AdminQueue> {
+        let opened = fides_backplane_embedded::open_read_only(&self.0.path().join("state.db")).await;
+        opened.expect("there is a file").admin()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn admin_queue() {
+    conformance::admin_queue::run_all(StateFile::new).await;
 }

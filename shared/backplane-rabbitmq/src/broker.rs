@@ -8,10 +8,10 @@ use fides_core::port::{Consumer, Queue};
 use fides_core::{Envelope, Fault, Lane, Limits};
 use tokio::sync::{Notify, Semaphore};
 
-use crate::consume::{self, Seated};
 use crate::link::{Link, Role};
 use crate::settings::{Address, Settings};
-use crate::{depth, publish};
+use crate::subscription::Seated;
+use crate::{consume, depth, publish};
 
 pub(crate) struct Broker {
     pub(crate) settings: Settings,
@@ -19,6 +19,8 @@ pub(crate) struct Broker {
     pub(crate) prefetch: u16,
     pub(crate) publishing: Arc<Link>,
     pub(crate) consuming: Link,
+    /// One desk of this process at a time. Between processes the broker sees to it.
+    pub(crate) desk: Arc<Semaphore>,
     lanes: Mutex<HashMap<Lane, Arc<LaneState>>>,
 }
 
@@ -62,6 +64,7 @@ impl Broker {
             consuming: link(Role::Consuming),
             depth_max: limits.lane_depth_batches_max.max(1),
             prefetch: settings.prefetch(limits),
+            desk: Arc::new(Semaphore::new(1)),
             lanes: Mutex::default(),
             settings,
         };

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use fides_core::{Fault, Lane};
 
 use crate::broker::{Broker, LaneState};
-use crate::consume::Seated;
 use crate::inbox::Count;
-use crate::topology::ready;
+use crate::subscription::Seated;
+use crate::topology::{queue_name, ready};
 
 /// Looks at a lane that flows before an answer that is a little too small is taken.
 const LOOKS_MAX: usize = 8;
@@ -18,6 +18,7 @@ const LOOKS_MAX: usize = 8;
 /// holds are added: exactly, when nothing was delivered or settled while we looked. What a consumer of *another* process
 /// holds, at most its prefetch, is not seen.
 pub(crate) async fn depth(broker: &Broker, lane: &Lane) -> Result<Option<u64>, Fault> {
+    let queue = queue_name(lane)?;
     let open = broker.consuming.open().await?;
     let state = broker.lane(lane);
     let mut seen = 0;
@@ -25,7 +26,7 @@ pub(crate) async fn depth(broker: &Broker, lane: &Lane) -> Result<Option<u64>, F
         let before = Held::of(&state);
         let borrowed = open.borrow().await?;
         // A question about a queue that is not there has closed the channel.
-        let Some(ready) = ready(&open, &borrowed.channel, lane).await? else { return Ok(None) };
+        let Some(ready) = ready(&open, &borrowed.channel, &queue).await? else { return Ok(None) };
         borrowed.give_back();
         if let Some(seated) = &before.by {
             // When its own channel answers, what had left the queue when it was asked is here. One that has ended does

@@ -39,6 +39,8 @@ pub(crate) struct Arrived {
     pub(crate) tag: u64,
     pub(crate) redelivered: bool,
     pub(crate) id: Option<ShortString>,
+    pub(crate) reply_to: Option<ShortString>,
+    pub(crate) correlation_id: Option<ShortString>,
     pub(crate) body: Bytes,
 }
 
@@ -48,6 +50,8 @@ impl From<Delivery> for Arrived {
             tag: delivery.delivery_tag,
             redelivered: delivery.redelivered,
             id: delivery.properties.message_id().clone(),
+            reply_to: delivery.properties.reply_to().clone(),
+            correlation_id: delivery.properties.correlation_id().clone(),
             body: delivery.data.into(),
         }
     }

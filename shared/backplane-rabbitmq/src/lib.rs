@@ -8,6 +8,7 @@
 //! Lost connections and channels are faults of the call that meets them; the next call opens new ones. Nothing recovers
 //! behind the caller's back.
 
+mod admin;
 mod broker;
 mod consume;
 mod depth;
@@ -17,18 +18,19 @@ mod inbox;
 mod link;
 mod publish;
 mod settings;
+mod subscription;
 mod topology;
 mod window;
 
 use std::sync::Arc;
 
-use fides_core::port::Queue;
+use fides_core::port::{AdminQueue, Queue};
 use fides_core::{Fault, Limits};
 
 use crate::broker::Broker;
 pub use crate::settings::Settings;
 
-/// Lanes on a broker. Dropping the last handle closes the connections.
+/// Lanes and the queue of commands on a broker. Dropping the last handle closes the connections.
 #[derive(Clone)]
 pub struct RabbitQueue(Arc<Broker>);
 
@@ -41,6 +43,11 @@ pub async fn connect(settings: Settings, limits: &Limits) -> Result<RabbitQueue,
 impl RabbitQueue {
     /// The port.
     pub fn queue(&self) -> Arc<dyn Queue> {
+        self.0.clone()
+    }
+
+    /// The port of commands.
+    pub fn admin(&self) -> Arc<dyn AdminQueue> {
         self.0.clone()
     }
 }

@@ -4,9 +4,10 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use fides_core::{Fault, Lane};
+use fides_core::Fault;
 use futures::{Stream, StreamExt};
 use lapin::options::ConfirmSelectOptions;
+use lapin::types::ShortString;
 use lapin::{Channel, Connection, Event};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
@@ -82,8 +83,8 @@ pub(crate) struct Open {
     call_timeout: Duration,
     /// Why the broker takes no messages, while it takes none.
     blocked: watch::Receiver<Option<String>>,
-    /// Lanes whose queues this connection has declared; a new connection may be to a new broker.
-    declared: Mutex<HashSet<Lane>>,
+    /// Queues that this connection has declared; a new connection may be to a new broker.
+    declared: Mutex<HashSet<ShortString>>,
     idle: Mutex<Vec<Channel>>,
     slots: Arc<Semaphore>,
 }
@@ -107,8 +108,13 @@ impl Open {
         })
     }
 
-    fn is_usable(&self) -> bool {
+    pub(crate) fn is_usable(&self) -> bool {
         self.connection.status().connected()
+    }
+
+    /// Whether the broker takes no messages at present.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.blocked.borrow().is_some()
     }
 
     /// The answer of one call: an error, silence and a broker that has stopped reading are failures that say `what` could
@@ -169,17 +175,17 @@ impl Open {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn has_declared(&self, lane: &Lane) -> bool {
-        self.declared.lock().unwrap_or_else(PoisonError::into_inner).contains(lane)
+    pub(crate) fn has_declared(&self, queue: &ShortString) -> bool {
+        self.declared.lock().unwrap_or_else(PoisonError::into_inner).contains(queue)
     }
 
-    pub(crate) fn declared(&self, lane: &Lane) {
-        self.declared.lock().unwrap_or_else(PoisonError::into_inner).insert(lane.clone());
+    pub(crate) fn declared(&self, queue: ShortString) {
+        self.declared.lock().unwrap_or_else(PoisonError::into_inner).insert(queue);
     }
 
-    /// What was declared for a lane is gone.
-    pub(crate) fn forget(&self, lane: &Lane) {
-        self.declared.lock().unwrap_or_else(PoisonError::into_inner).remove(lane);
+    /// A queue is gone, or what led to it.
+    pub(crate) fn forget(&self, queue: &ShortString) {
+        self.declared.lock().unwrap_or_else(PoisonError::into_inner).remove(queue);
     }
 }
 

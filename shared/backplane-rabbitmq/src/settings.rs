@@ -31,6 +31,8 @@ pub struct Settings {
     /// `prefetch * batch_bytes_max` bytes per lane. `None`: enough for two writes of `apply_records_max`, and never more
     /// than a lane holds.
     pub prefetch: Option<u16>,
+    /// The queue of commands. Two deployments that share a virtual host need one each.
+    pub admin_queue: String,
     /// PEM file with the authority that signed the broker's certificate, for `amqps`. Public authorities are known.
     pub ca_file: Option<PathBuf>,
 }
@@ -48,6 +50,7 @@ impl Settings {
             publish_window: 32,
             publish_channels: 8,
             prefetch: None,
+            admin_queue: "fides.admin".to_owned(),
             ca_file: None,
         }
     }

@@ -16,6 +16,10 @@ pub(crate) const DEAD: &str = "fides.dead";
 /// Messages that the broker gives up before it stops doing so.
 const DEAD_MESSAGES_MAX: i64 = 10_000;
 
+/// Commands that wait, and their bytes together, before senders are refused (L10).
+const ADMIN_COMMANDS_MAX: i64 = 1_000;
+const ADMIN_BYTES_MAX: i64 = 64 << 20;
+
 /// The broker must not judge our records: connection cuts alone would dead-letter healthy batches. With a limit set, what
 /// returns goes to the head of the queue and order is kept; without one it goes to the tail.
 const DELIVERY_LIMIT: i64 = 1_000_000;
@@ -42,10 +46,10 @@ fn text(text: &str) -> AMQPValue {
 
 /// Declares everything that a lane needs, unless this connection has done so already.
 pub(crate) async fn declare(open: &Open, channel: &Channel, lane: &Lane, depth_max: u32) -> Result<(), Failure> {
-    if open.has_declared(lane) {
+    let queue = queue_name(lane)?;
+    if open.has_declared(&queue) {
         return Ok(());
     }
-    let queue = queue_name(lane)?;
     declare_dead(open, channel).await?;
     exchange(open, channel, CHANGES, ExchangeKind::Direct).await?;
     let options = QueueDeclareOptions::durable();
@@ -62,7 +66,28 @@ pub(crate) async fn declare(open: &Open, channel: &Channel, lane: &Lane, depth_m
     let what = format!("declaring queue {queue}");
     open.call(&what, channel.queue_declare(queue.clone(), options, arguments)).await?;
     bind(open, channel, &queue, CHANGES, queue.clone()).await?;
-    open.declared(lane);
+    open.declared(queue);
+    Ok(())
+}
+
+/// Declares the queue of commands, unless this connection has done so already. Whoever sends one reaches it through the
+/// broker's default exchange, which needs no binding.
+pub(crate) async fn declare_admin(open: &Open, channel: &Channel, queue: &ShortString) -> Result<(), Failure> {
+    if open.has_declared(queue) {
+        return Ok(());
+    }
+    let options = QueueDeclareOptions::durable();
+    let arguments = arguments(&[
+        ("x-queue-type", text("quorum")),
+        ("x-single-active-consumer", AMQPValue::Boolean(true)),
+        ("x-max-length", AMQPValue::LongLongInt(ADMIN_COMMANDS_MAX)),
+        ("x-max-length-bytes", AMQPValue::LongLongInt(ADMIN_BYTES_MAX)),
+        ("x-overflow", text("reject-publish")),
+        ("x-delivery-limit", AMQPValue::LongLongInt(DELIVERY_LIMIT)),
+    ]);
+    let what = format!("declaring queue {queue}");
+    open.call(&what, channel.queue_declare(queue.clone(), options, arguments)).await?;
+    open.declared(queue.clone());
     Ok(())
 }
 
@@ -98,24 +123,23 @@ async fn bind(
     open.call(&what, channel.queue_bind(queue.clone(), to.into(), routing_key, options, FieldTable::default())).await
 }
 
-/// Messages that are ready in a lane's queue; `None` where there is no such queue.
-pub(crate) async fn ready(open: &Open, channel: &Channel, lane: &Lane) -> Result<Option<u64>, Failure> {
-    let queue = ask(open, channel, lane).await?;
+/// Messages that are ready in a queue; `None` where there is no such queue.
+pub(crate) async fn ready(open: &Open, channel: &Channel, queue: &ShortString) -> Result<Option<u64>, Failure> {
+    let queue = ask(open, channel, queue).await?;
     Ok(queue.map(|queue| u64::from(queue.message_count())))
 }
 
-/// Consumers of a lane's queue; `None` where there is no such queue.
-pub(crate) async fn consumers(open: &Open, channel: &Channel, lane: &Lane) -> Result<Option<u32>, Failure> {
-    let queue = ask(open, channel, lane).await?;
+/// Consumers of a queue; `None` where there is no such queue.
+pub(crate) async fn consumers(open: &Open, channel: &Channel, queue: &ShortString) -> Result<Option<u32>, Failure> {
+    let queue = ask(open, channel, queue).await?;
     Ok(queue.map(|queue| queue.consumer_count()))
 }
 
 /// A question about a queue that is not there closes the channel.
-async fn ask(open: &Open, channel: &Channel, lane: &Lane) -> Result<Option<Queue>, Failure> {
-    let queue = queue_name(lane)?;
+async fn ask(open: &Open, channel: &Channel, queue: &ShortString) -> Result<Option<Queue>, Failure> {
     let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
     let what = format!("asking about queue {queue}");
-    match open.call(&what, channel.queue_declare(queue, options, FieldTable::default())).await {
+    match open.call(&what, channel.queue_declare(queue.clone(), options, FieldTable::default())).await {
         Ok(queue) => Ok(Some(queue)),
         Err(failure) if failure.missing => Ok(None),
         Err(failure) => Err(failure),

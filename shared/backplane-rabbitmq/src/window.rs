@@ -100,7 +100,7 @@ impl Window {
                 Err(failure) => return Err(failure.fault),
             }
             tracing::warn!(queue = %self.queue, "the queue or its exchange is gone; declaring it again");
-            open.forget(&self.lane);
+            open.forget(&self.queue);
         }
         Err(lost.unwrap_or_else(|| Fault::unavailable(format!("publishing to queue {}: nothing takes it", self.queue))).advise(
             "somebody deletes this queue, or its binding to exchange fides.changes, as fast as Fides declares it: find out who",

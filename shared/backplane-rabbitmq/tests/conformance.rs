@@ -7,8 +7,9 @@ mod common;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use fides_core::port::{Backplane, Consumer, Queue};
+use fides_core::port::{AdminQueue, Backplane, Consumer, Queue};
 use fides_core::{Envelope, Fault, Lane, Limits, PipelineId};
+use fides_testkit::conformance::admin_queue::CommandQueue;
 use fides_testkit::conformance::{self, LANE_DEPTH_MAX, Stores};
 use fides_testkit::fake::Disk;
 
@@ -65,4 +66,32 @@ impl Queue for Renamed {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn queue() {
     conformance::queue::run_all(OwnLanes::new).await;
+}
+
+/// A queue of commands of a case's own.
+struct OwnCommands {
+    queue: String,
+}
+
+impl OwnCommands {
+    #[allow(clippy::unused_async)] // the suite asks for a future: other queues need one
+    async fn new() -> Self {
+        Self { queue: common::unique("admin") }
+    }
+}
+
+#[async_trait]
+impl CommandQueue for OwnCommands {
+    async fn open(&mut self) -> Arc<dyn AdminQueue> {
+        common::admin_at(&common::url(), &self.queue).await
+    }
+
+    async fn beside(&mut self) -> Arc<dyn AdminQueue> {
+        self.open().await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn admin_queue() {
+    conformance::admin_queue::run_all(OwnCommands::new).await;
 }

@@ -4,6 +4,7 @@
 //! the code that enforces a law cites it.
 
 pub mod bucket;
+pub mod command;
 pub mod decide;
 pub mod port;
 

@@ -5,8 +5,10 @@ use fides_core::Fault;
 use fides_core::port::Expect;
 use serde::{Deserialize, Serialize};
 
+use crate::admin::{self, Allowance, Orders};
 use crate::lease::Held;
 use crate::publishing::Worker;
+use crate::sweep::Listing;
 use crate::{Pipeline, SweepReport, epoch, extras, fence, persisted, spool, sweep};
 
 /// Begins the names of clean-ups, among other runs.
@@ -37,7 +39,29 @@ pub async fn last_due_ms(pipeline: &Pipeline) -> Result<Option<u64>, Fault> {
 /// Walks over target and host, spools every record that only the target has, and deletes what is still absent when it is
 /// fetched again, if that is allowed (L8). `None` while another process is at it, and where one of this instant or a later
 /// one is done. Needs consumers at work.
+///
+/// While the pipeline is paused it waits; when it is cancelled it ends, and the report says so.
 pub async fn clean_up(pipeline: &Pipeline, worker: &Worker, due_ms: u64) -> Result<Option<SweepReport>, Fault> {
+    let orders = Orders::begin(pipeline, &worker.progress).await?;
+    match orders.obey(|| Box::pin(clean_up_allowed(pipeline, worker, due_ms, None))).await? {
+        Ok(report) => Ok(report),
+        Err(stopped) => {
+            tracing::warn!(pipeline = %pipeline.id, by = stopped.requester, "clean-up cancelled");
+            let report = SweepReport { cancelled: Some(stopped.told()), ..SweepReport::default() };
+            let latest = Latest { due_ms, report: report.clone() };
+            persisted::store(&*pipeline.backplane.state, &key(pipeline), &latest, Expect::Any).await?;
+            Ok(Some(report))
+        }
+    }
+}
+
+/// The same, with an approval if there is one, by somebody who obeys orders.
+pub(crate) async fn clean_up_allowed(
+    pipeline: &Pipeline,
+    worker: &Worker,
+    due_ms: u64,
+    allowance: Option<&Allowance<'_>>,
+) -> Result<Option<SweepReport>, Fault> {
     let state = &*pipeline.backplane.state;
     let Some(lease) = Held::take(state, lease(pipeline), &worker.holder, pipeline.limits.lease_ms).await? else {
         return Ok(None);
@@ -55,15 +79,27 @@ pub async fn clean_up(pipeline: &Pipeline, worker: &Worker, due_ms: u64) -> Resu
         worker.progress.enter("comparing the target with the host");
         let run = format!("{RUN_KIND}{:013}", state.now_ms().await?);
         spool::clear_others(pipeline, RUN_KIND, &run).await?;
-        let host_records = extras::spool_extras(pipeline, &run).await?;
+        let walked = match extras::spool_extras(pipeline, &run).await {
+            Ok(walked) => walked,
+            Err(fault) => {
+                // An alert until a clean-up comes to its end; a refusal that waits for a person stays.
+                if admin::refusal(pipeline).await?.is_none() {
+                    let why = format!("the listing is not proven complete: {fault}");
+                    admin::refuse(pipeline, &run, 0, &why).await?;
+                }
+                return Err(fault);
+            }
+        };
         worker.progress.enter("deleting what is gone");
-        let report = sweep::sweep(pipeline, &run, host_records, true, &worker.progress).await?;
+        let listing = Listing { run: &run, kind: RUN_KIND, host_records: walked.host_records, complete: true };
+        let mut report = sweep::sweep(pipeline, &listing, allowance, &worker.progress).await?;
+        report.foreign = walked.foreign;
         let latest = Latest { due_ms, report: report.clone() };
         persisted::store(state, &key(pipeline), &latest, Expect::Any).await?;
         worker.progress.enter("waiting for the schedule");
         Ok(report)
     };
-    let report = lease.during(walk).await?;
+    let report = lease.during(walk).await;
     lease.release().await;
-    Ok(Some(report))
+    report.map(Some)
 }

@@ -153,6 +153,23 @@ pub(crate) async fn owed(pipeline: &Pipeline) -> Result<Owed, Fault> {
     }))
 }
 
+/// Says that the target may hold rows that no mark tells of: the next import of `epoch` compares it.
+pub(crate) async fn doubt_marks(pipeline: &Pipeline, epoch: u32) -> Result<(), Fault> {
+    for _ in 0..RACES_MAX {
+        let (key, state) = (key(pipeline), &*pipeline.backplane.state);
+        let Some((stored, revision)) = persisted::load::<Epoch>(state, &key).await? else { return Ok(()) };
+        // A later epoch begins with that comparison.
+        if stored.epoch != epoch || stored.compare_target {
+            return Ok(());
+        }
+        let doubted = Epoch { compare_target: true, ..stored };
+        if persisted::store(state, &key, &doubted, Expect::Revision(revision)).await?.is_some() {
+            return Ok(());
+        }
+    }
+    Err(persisted::lost_race(&key(pipeline)))
+}
+
 /// Says what is still owed in `epoch`. Changes nothing where the epoch has risen since.
 pub(crate) async fn settle(pipeline: &Pipeline, epoch: u32, owed: Owed) -> Result<(), Fault> {
     let key = key(pipeline);

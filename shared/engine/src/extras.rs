@@ -4,30 +4,48 @@
 use fides_core::{Fault, Held, Key, Mark, Version};
 
 use crate::inspect::walk::Sources;
+use crate::soft::Flag;
 use crate::spool::{self, Listed, Source};
-use crate::{Pipeline, epoch};
+use crate::{ForeignPolicy, Pipeline, epoch};
+
+/// What a walk has met.
+#[derive(Default)]
+pub(crate) struct Walked {
+    /// Records of the host.
+    pub(crate) host_records: u64,
+    /// Rows of the target that this pipeline never wrote, and that are left alone.
+    pub(crate) foreign: u64,
+}
 
 /// Spools every key that the target has and the host has not as a candidate for deletion, unless the run's listing has
-/// spooled it already: deletions are judged by their number. Each is judged, and fetched
-/// again, like every other candidate. What both have is marked where it was not. Returns how many records the host has.
-/// Holds a page of each side, and as many keys.
-pub(crate) async fn spool_extras(pipeline: &Pipeline, run: &str) -> Result<u64, Fault> {
+/// spooled it already: deletions are judged by their number. Each is judged, and fetched again, like every other candidate.
+/// What both have is marked where it was not. Holds a page of each side, and as many keys.
+pub(crate) async fn spool_extras(pipeline: &Pipeline, run: &str) -> Result<Walked, Fault> {
+    let spares = pipeline.foreign == ForeignPolicy::Keep && marks_tell(pipeline).await?;
     let sources = Sources::new(pipeline);
-    let (mut host_records, mut listed) = (0, Listed::new(pipeline, run));
+    let (mut walked, mut listed) = (Walked::default(), Listed::new(pipeline, run));
+    let flag = Flag::of(pipeline);
     for range in sources.plan().await? {
         let mut walk = sources.walk(&range);
         loop {
             let (mut extras, mut shared): (Vec<Key>, Vec<Key>) = Default::default();
             let more = walk
                 .step(|host, target| {
-                    host_records += u64::from(host.is_some());
-                    if let Some((page, at)) = target {
+                    walked.host_records += u64::from(host.is_some());
+                    let present = target.filter(|(page, at)| {
+                        // Its deletion was carried out.
+                        host.is_some() || flag.as_ref().is_none_or(|flag| !flag.is_set(page, *at))
+                    });
+                    if let Some((page, at)) = present {
                         let keys = if host.is_some() { &mut shared } else { &mut extras };
                         keys.push(Key::from_bytes(page.keys.get(at)));
                     }
                 })
                 .await?;
-            let extras = listed.without(extras).await?;
+            let mut extras = listed.without(extras).await?;
+            if spares {
+                walked.foreign += forget_foreign(pipeline, &mut extras).await?;
+            }
             spool::put(pipeline, run, Source::Walk, &extras).await?;
             adopt(pipeline, &shared).await?;
             if !more {
@@ -35,7 +53,25 @@ pub(crate) async fn spool_extras(pipeline: &Pipeline, run: &str) -> Result<u64, 
             }
         }
     }
-    Ok(host_records)
+    Ok(walked)
+}
+
+/// Whether a row without a mark is somebody else's. Where marks may have been lost it may as well be a record of ours that
+/// the host has deleted since (L11): then it is judged like one.
+async fn marks_tell(pipeline: &Pipeline) -> Result<bool, Fault> {
+    Ok(epoch::owed(pipeline).await? == epoch::Owed::default())
+}
+
+/// Leaves out the rows that this pipeline never wrote; how many they are.
+async fn forget_foreign(pipeline: &Pipeline, extras: &mut Vec<Key>) -> Result<u64, Fault> {
+    if extras.is_empty() {
+        return Ok(0);
+    }
+    let marks = pipeline.backplane.hashes.get(&pipeline.id, extras).await?;
+    let before = extras.len();
+    let mut marks = marks.iter();
+    extras.retain(|_| marks.next().is_some_and(Option::is_some));
+    Ok((before - extras.len()) as u64)
 }
 
 /// Marks what the target holds and the host has, where no mark tells of it: were the host to delete such a record before

@@ -99,6 +99,8 @@ async fn mark_again(pipeline: &Pipeline, fence: FenceId, lanes: Vec<Lane>) -> Re
     tracing::warn!(pipeline = %pipeline.id, lanes = lanes.len(),
         "lanes are empty and have not settled their markers: whatever was queued with them may be lost, an import is due");
     follow::owe(pipeline).await?;
+    // What was written and not marked yet when its delivery was lost is marked by nobody now.
+    epoch::doubt_marks(pipeline, fence.epoch).await?;
     let again: Vec<Envelope> =
         lanes.into_iter().map(|lane| Envelope { lane, message: Message::Fence(fence) }).collect();
     pipeline.backplane.queue.publish(&again).await

@@ -5,6 +5,7 @@
 //! lanes, writes the target and advances the marks; [`follow()`] publishes what the host's log tells; [`sweep`] turns proven absences into deletions; [`inspect`] reads
 //! both sides and tells people.
 
+pub mod admin;
 pub mod dead;
 pub mod import;
 pub mod inspect;
@@ -17,6 +18,7 @@ mod extras;
 mod fence;
 mod follow;
 mod lease;
+mod listing;
 mod persisted;
 mod pipeline;
 mod progress;
@@ -24,6 +26,7 @@ mod publisher;
 mod rebuild;
 mod record;
 mod refresh;
+mod soft;
 mod spool;
 mod sweep;
 mod trace;
@@ -32,11 +35,12 @@ pub use cleanup::{clean_up, last_due_ms as last_cleanup_due_ms};
 pub use epoch::{Raised, current as current_epoch, establish};
 pub use fence::{raise as raise_fence, settled as fence_settled, wait_settled as wait_for_fence};
 pub use follow::{follow, log_place};
-pub use pipeline::{DeletePolicy, Pipeline};
+pub use pipeline::{DeletePolicy, ForeignPolicy, Pipeline};
 pub use progress::{Counts, Progress};
 pub use publisher::{publish, publish_under};
 pub use rebuild::RebuildReport;
 pub use record::{Mapping, change_of};
 pub use refresh::refresh;
-pub use sweep::{SweepReport, sweep};
+pub use soft::SoftDelete;
+pub use sweep::SweepReport;
 pub use trace::Trace;

@@ -3,6 +3,8 @@ use std::sync::Arc;
 use fides_core::port::{Backplane, Host, Mapper, Sink, Snapshot, Target};
 use fides_core::{Fault, Lane, Limits, PipelineId, Selection, Shape, Version};
 
+use crate::SoftDelete;
+
 /// One pipeline with everything it needs, wired.
 #[derive(Clone)]
 pub struct Pipeline {
@@ -24,17 +26,34 @@ pub struct Pipeline {
     pub limits: Limits,
     /// What a proven absence does.
     pub delete: DeletePolicy,
+    /// What a clean-up does with rows of the target that this pipeline never wrote.
+    pub foreign: ForeignPolicy,
     /// Queue, hash store, state store, dead letters.
     pub backplane: Backplane,
 }
 
 /// What happens to a document whose record is proven absent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum DeletePolicy {
     /// It is deleted.
     Hard,
+    /// It stays, and one of its fields says that its record is gone.
+    Soft(SoftDelete),
     /// It stays.
     Never,
+}
+
+/// What happens to rows of the target that this pipeline never wrote: no mark tells of them.
+///
+/// After marks were lost (L11) such a row cannot be told from one of ours that the host has deleted since: until the target
+/// was compared anew, every row counts as ours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ForeignPolicy {
+    /// They stay, and are counted.
+    #[default]
+    Keep,
+    /// They are judged like records that the host has deleted.
+    Delete,
 }
 
 impl Pipeline {

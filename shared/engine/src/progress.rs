@@ -47,6 +47,8 @@ pub struct Progress {
     /// What came to an end lately, and whether well.
     recent: Mutex<Recent>,
     phase: Mutex<&'static str>,
+    /// Who holds all of it, and what can be done.
+    held: Mutex<Option<String>>,
     /// The run that is counted.
     run: Mutex<String>,
     /// What earlier processes had done of it.
@@ -131,8 +133,24 @@ impl Progress {
         }
     }
 
-    /// Why a lane is paused, if one is: of several, the one that has not worked for longest.
+    /// Who has paused the pipeline, and what can be done.
+    pub fn held(&self) -> Option<String> {
+        self.held.lock().ok()?.clone()
+    }
+
+    /// Says that the pipeline is paused, or is not any more.
+    pub(crate) fn hold(&self, why: Option<String>) {
+        if let Ok(mut held) = self.held.lock() {
+            *held = why;
+        }
+    }
+
+    /// Why a lane is paused, if one is: a person has paused all of them, or else of several the one that has not worked for
+    /// longest.
     pub fn paused(&self) -> Option<String> {
+        if let Some(held) = self.held() {
+            return Some(held);
+        }
         let troubled = self.troubled.lock().ok()?;
         let waiting = troubled.values().filter(|trouble| trouble.waits);
         waiting.min_by_key(|trouble| trouble.since).map(|trouble| trouble.reason.clone())

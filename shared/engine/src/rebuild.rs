@@ -28,6 +28,7 @@ use crate::inspect::walk::{Found, Sources};
 use crate::inspect::{await_lease, exclusively};
 use crate::publishing::Worker;
 use crate::spool::{self, Source};
+use crate::sweep::Listing;
 use crate::{Pipeline, SweepReport, cleanup, epoch, fence, sweep};
 
 /// Begins the names of rebuilds, among other runs.
@@ -99,7 +100,8 @@ async fn rebuild(pipeline: &Pipeline, worker: &Worker) -> Result<RebuildReport, 
         .await?;
     drop(sources);
     worker.progress.enter("deleting what is gone");
-    report.sweep = sweep::sweep(pipeline, &run, report.host_records, true, &worker.progress).await?;
+    let listing = Listing { run: &run, kind: RUN_KIND, host_records: report.host_records, complete: true };
+    report.sweep = sweep::sweep(pipeline, &listing, None, &worker.progress).await?;
     let owed = Owed { rebuild_marks: false, compare_target: report.sweep.refused.is_some() };
     epoch::settle(pipeline, epoch, owed).await?;
     tracing::info!(pipeline = %pipeline.id, epoch, marked = report.marked, differing = report.differing,

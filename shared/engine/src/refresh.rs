@@ -12,7 +12,7 @@ pub async fn refresh(pipeline: &Pipeline, keys: &[Key], origin: Origin, forced: 
         return Ok(published);
     }
     // A fetch in a snapshot proves these absences; the host's size is not known here, and only an empty one matters.
-    match sweep::judge(pipeline, absent.len() as u64, u64::MAX, true).await? {
+    match sweep::judge(pipeline, absent.len() as u64, u64::MAX, true, 0).await? {
         Verdict::Allowed => Ok(published + sweep::delete_absent(pipeline, &absent).await?),
         Verdict::Refused(why) => Err(Fault::permanent(format!(
             "{} records are gone from the host, and deleting them was refused: {why}",

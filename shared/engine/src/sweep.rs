@@ -8,7 +8,8 @@ use fides_core::port::Expect;
 use fides_core::{Change, Fault, Key, Op, Origin};
 use serde::{Deserialize, Serialize};
 
-use crate::{DeletePolicy, Pipeline, Progress, extras, persisted, publisher, spool};
+use crate::admin::{self, Allowance};
+use crate::{DeletePolicy, Pipeline, Progress, extras, listing, persisted, publisher, spool};
 
 const HOUR_MS: u64 = 3_600_000;
 const WINDOW_HOURS: u64 = 24;
@@ -22,8 +23,25 @@ pub struct SweepReport {
     pub candidates: u64,
     /// Of those, proven absent, and their deletion published.
     pub deleted: u64,
+    /// Rows of the target that this pipeline never wrote, and left alone. Only a clean-up meets them.
+    #[serde(default)]
+    pub foreign: u64,
     /// Why nothing was deleted, if that was refused. An alert.
     pub refused: Option<String>,
+    /// Who ended it early.
+    #[serde(default)]
+    pub cancelled: Option<String>,
+}
+
+/// A listing of the host, and the run that made it.
+pub(crate) struct Listing<'a> {
+    pub(crate) run: &'a str,
+    /// Begins the names of such runs.
+    pub(crate) kind: &'a str,
+    /// Records that it met.
+    pub(crate) host_records: u64,
+    /// Whether it came to its proven end.
+    pub(crate) complete: bool,
 }
 
 impl SweepReport {
@@ -33,38 +51,89 @@ impl SweepReport {
             (Some(one), Some(other)) => Some(format!("{one}; {other}")),
             (one, other) => one.or(other),
         };
-        Self { candidates: self.candidates + other.candidates, deleted: self.deleted + other.deleted, refused }
+        Self {
+            candidates: self.candidates + other.candidates,
+            deleted: self.deleted + other.deleted,
+            foreign: self.foreign + other.foreign,
+            refused,
+            cancelled: self.cancelled.or(other.cancelled),
+        }
     }
 }
 
 /// Judges and publishes the deletions of a run's candidates. Repeating it after a crash is harmless.
-pub async fn sweep(
+pub(crate) async fn sweep(
     pipeline: &Pipeline,
-    run: &str,
-    host_records: u64,
-    listing_complete: bool,
+    listing: &Listing<'_>,
+    allowance: Option<&Allowance<'_>>,
     progress: &Progress,
 ) -> Result<SweepReport, Fault> {
+    let run = listing.run;
     let candidates = spool::count(pipeline, run).await?;
     let mut report = SweepReport { candidates, ..SweepReport::default() };
-    if candidates == 0 || pipeline.delete == DeletePolicy::Never {
+    let wanted = if pipeline.delete == DeletePolicy::Never { 0 } else { candidates };
+    if let Some(why) = refused(pipeline, listing, wanted, allowance).await? {
+        tracing::error!(pipeline = %pipeline.id, run, candidates, why, "clean-up refused: nothing was deleted");
+        admin::refuse(pipeline, run, candidates, &why).await?;
+        report.refused = Some(why);
         return Ok(report);
     }
-    let verdict = judge(pipeline, candidates, host_records, listing_complete).await?;
-    if let Verdict::Refused(why) = verdict {
-        tracing::error!(pipeline = %pipeline.id, run, candidates, why, "clean-up refused: nothing was deleted");
-        report.refused = Some(why);
+    if wanted == 0 {
+        settled(pipeline, listing).await?;
         return Ok(report);
     }
     let mut after: Option<String> = None;
     while let Some((entry, keys)) = spool::next(pipeline, run, after.as_deref()).await? {
+        if let Some(allowance) = allowance {
+            allowance.spend(keys.len() as u64).await?;
+        }
         let deleted = delete_absent(pipeline, &keys).await?;
         pipeline.backplane.state.remove(&entry).await?;
         progress.count(&crate::Counts { published: deleted, deletions: deleted, ..crate::Counts::default() });
         report.deleted += deleted;
         after = Some(entry);
     }
+    settled(pipeline, listing).await?;
     Ok(report)
+}
+
+/// Why nothing may be deleted, and what can be done about it.
+async fn refused(
+    pipeline: &Pipeline,
+    listing: &Listing<'_>,
+    candidates: u64,
+    allowance: Option<&Allowance<'_>>,
+) -> Result<Option<String>, Fault> {
+    let (approved, expired) = match allowance {
+        None => (0, None),
+        Some(allowance) => match allowance.left().await? {
+            Ok(left) => (left, None),
+            Err(expired) => (0, Some(expired)),
+        },
+    };
+    let Verdict::Refused(why) = judge(pipeline, candidates, listing.host_records, listing.complete, approved).await?
+    else {
+        return Ok(None);
+    };
+    let why = match (expired, allowance) {
+        (Some(expired), _) => format!("{why}; {expired}"),
+        (None, Some(_)) if listing.complete => format!("{why}; the approval allows {approved}"),
+        _ => why,
+    };
+    if !listing.complete {
+        return Ok(Some(why));
+    }
+    let (id, run) = (&pipeline.id, listing.run);
+    Ok(Some(format!("{why} (to allow it once: `fides approve {id} --run {run} --deletions {candidates}`)")))
+}
+
+/// A listing that nothing speaks against is what the next one is compared with, and ends the alert of one before.
+async fn settled(pipeline: &Pipeline, listing: &Listing<'_>) -> Result<(), Fault> {
+    if listing.complete {
+        listing::keep(pipeline, listing.host_records).await?;
+        admin::lift(pipeline, listing.kind).await?;
+    }
+    Ok(())
 }
 
 /// Asks [`may_delete`] with everything that is known.
@@ -73,10 +142,23 @@ pub(crate) async fn judge(
     candidates: u64,
     host_records: u64,
     listing_complete: bool,
+    approved: u64,
 ) -> Result<Verdict, Fault> {
+    if candidates == 0 {
+        return Ok(Verdict::Allowed);
+    }
     let (held_records, _) = pipeline.backplane.hashes.size(&pipeline.id).await?;
     let deleted_lately = lately(pipeline).await?.values().sum();
-    let evidence = Evidence { listing_complete, host_records, held_records, candidates, deleted_lately, approved: 0 };
+    let expected_records = listing::expected(pipeline).await?;
+    let evidence = Evidence {
+        listing_complete,
+        host_records,
+        expected_records,
+        held_records,
+        candidates,
+        deleted_lately,
+        approved,
+    };
     Ok(may_delete(&evidence, &pipeline.limits))
 }
 

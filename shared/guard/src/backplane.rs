@@ -2,9 +2,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use fides_core::port::{
-    Backplane, BucketInfo, Consumer, DeadLetter, DeadLetters, Entry, Expect, HashStore, Lease, Queue, Relabel,
-    StateStore,
+    AdminQueue, Backplane, BucketInfo, Consumer, DeadLetter, DeadLetters, Desk, Entry, Expect, HashStore, Lease, Queue,
+    Relabel, StateStore,
 };
 use fides_core::{Envelope, Fault, Key, KeyRange, Lane, Limits, Mark, PipelineId};
 
@@ -17,24 +18,37 @@ mod tests;
 /// One call to a store of the backplane, or to the broker.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Puts the guard before a backplane that is reached over a network. `broker` and `store` are its parts' names in faults
+/// Puts the guard before a backplane that is reached over a network, and before its queue of commands. `broker` and `store` are its parts' names in faults
 /// and measurements; each has a breaker and a meter of its own. Every call may be made again: a put whose answer was lost and that
 /// is repeated says that its precondition did not hold, which callers treat as a race that they lost.
 pub fn guard_backplane(
     backplane: Backplane,
+    admin: Arc<dyn AdminQueue>,
     broker: &str,
     store: &str,
     limits: &Limits,
     meters: &(dyn Fn() -> Arc<dyn Meter> + Send + Sync),
-) -> Backplane {
+) -> (Backplane, Arc<dyn AdminQueue>) {
     let store = Arc::new(Stack::new(store, None, limits, meters()));
-    let broker = Stack::new(broker, None, limits, meters());
-    Backplane {
+    let broker = Arc::new(Stack::new(broker, None, limits, meters()));
+    let admin = Arc::new(Guarded { port: admin, stack: Arc::clone(&broker) });
+    let backplane = Backplane {
         queue: Arc::new(GuardedQueue { queue: backplane.queue, stack: broker }),
         hashes: Arc::new(Guarded { port: backplane.hashes, stack: Arc::clone(&store) }),
         state: Arc::new(Guarded { port: backplane.state, stack: Arc::clone(&store) }),
         dead: Arc::new(Guarded { port: backplane.dead, stack: store }),
-    }
+    };
+    (backplane, admin)
+}
+
+/// Puts the guard before a queue of commands alone, for those who only ask.
+pub fn guard_admin_queue(
+    admin: Arc<dyn AdminQueue>,
+    broker: &str,
+    limits: &Limits,
+    meter: Arc<dyn Meter>,
+) -> Arc<dyn AdminQueue> {
+    Arc::new(Guarded { port: admin, stack: Arc::new(Stack::new(broker, None, limits, meter)) })
 }
 
 fn call(operation: &'static str) -> Call {
@@ -43,7 +57,7 @@ fn call(operation: &'static str) -> Call {
 
 struct GuardedQueue {
     queue: Arc<dyn Queue>,
-    stack: Stack,
+    stack: Arc<Stack>,
 }
 
 #[async_trait]
@@ -67,7 +81,21 @@ impl Queue for GuardedQueue {
     }
 }
 
-/// A store behind the stack that it shares with the other stores of the same server.
+#[async_trait]
+impl AdminQueue for Guarded<dyn AdminQueue> {
+    /// Waits for an answer as long as the caller wishes: no timeout but that, and not as the breaker's probe. A command that
+    /// is sent again has the same id, and is done once.
+    async fn ask(&self, command: &[u8], timeout_ms: u64) -> Result<Option<Bytes>, Fault> {
+        self.stack.wait(call("admin.ask"), || self.port.ask(command, timeout_ms)).await
+    }
+
+    /// As a lane's consumer the desk is not guarded: its first fault ends it, and its owner starts anew.
+    async fn serve(&self) -> Result<Box<dyn Desk>, Fault> {
+        self.stack.call(call("admin.serve"), || self.port.serve()).await
+    }
+}
+
+/// A port behind the stack that it shares with the others of the same server.
 struct Guarded<T: ?Sized> {
     port: Arc<T>,
     stack: Arc<Stack>,

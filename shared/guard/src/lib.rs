@@ -19,7 +19,7 @@ mod timeout;
 #[cfg(test)]
 mod tests;
 
-pub use backplane::guard_backplane;
+pub use backplane::{guard_admin_queue, guard_backplane};
 pub use host::guard_host;
 pub use meter::{BreakerState, Called, Meter, NoMeter, TracingMeter};
 pub use reply::Tally;

@@ -1,11 +1,12 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use fides_core::port::{Backplane, Host};
+use fides_core::port::{AdminQueue, Backplane, Host};
 use fides_core::{Fault, PipelineId};
 use fides_engine::Pipeline;
 use fides_guard::{Meter, TracingMeter, guard_host, guard_target};
 
+use crate::backplane::Opened;
 use crate::config::{self, Config};
 use crate::finding::{Finding, StartError, located};
 use crate::schedule::Task;
@@ -27,6 +28,8 @@ pub type Meters<'a> = &'a (dyn Fn() -> Arc<dyn Meter> + Send + Sync);
 pub struct App {
     /// In the order of the configuration.
     pub pipelines: Vec<Pipeline>,
+    /// How commands come in.
+    pub(crate) admin: Arc<dyn AdminQueue>,
     /// When each pipeline is imported and cleaned up.
     pub(crate) schedules: HashMap<(PipelineId, Task), config::Schedule>,
     /// Pipelines whose host's log is followed.
@@ -60,11 +63,29 @@ impl App {
     }
 
     async fn wire(config: &Config, access: Access, only: &[String], meters: Meters<'_>) -> Result<App, StartError> {
-        let chosen = choose(config, only)?;
+        choose(config, only)?;
         let limits = convert::limits(&config.limits);
-        let backplane = backplane::open(&config.backplane, &limits, access, meters).await?;
-        let mut app =
-            App { pipelines: Vec::new(), schedules: HashMap::new(), followed: HashSet::new(), create: HashMap::new() };
+        let opened = backplane::open(&config.backplane, &limits, access, meters).await?;
+        Self::over(config, opened, access, only, meters).await
+    }
+
+    /// Wires pipelines to a backplane that is open already.
+    pub(crate) async fn over(
+        config: &Config,
+        opened: Opened,
+        access: Access,
+        only: &[String],
+        meters: Meters<'_>,
+    ) -> Result<App, StartError> {
+        let chosen = choose(config, only)?;
+        let Opened { backplane, admin } = opened;
+        let mut app = App {
+            pipelines: Vec::new(),
+            admin,
+            schedules: HashMap::new(),
+            followed: HashSet::new(),
+            create: HashMap::new(),
+        };
         let mut findings = Vec::new();
         let mut hosts: Hosts<'_> = HashMap::new();
         for &pipeline in &chosen {

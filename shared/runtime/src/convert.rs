@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use fides_core::{Kind, Limits, Namespace, Value};
+use fides_engine::SoftDelete;
 use fides_mapping as mapping;
 
 use crate::config;
@@ -59,6 +60,11 @@ pub(crate) fn kind(kind: config::Kind) -> Kind {
         config::Kind::TimestampTz => Kind::TimestampTz,
         config::Kind::Json => Kind::Json,
     }
+}
+
+/// How a deletion leaves a document behind.
+pub(crate) fn soft(field: &str, said: &config::Literal) -> SoftDelete {
+    SoftDelete { field: field.to_owned(), value: value(said) }
 }
 
 /// A value written in the configuration.

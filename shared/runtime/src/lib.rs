@@ -11,7 +11,9 @@ pub mod service;
 mod app;
 mod backplane;
 mod check;
+mod commands;
 mod convert;
+mod desk;
 mod finding;
 mod init;
 mod logging;
@@ -25,6 +27,7 @@ mod wire;
 
 pub use app::{Access, App, Meters};
 pub use check::check;
+pub use commands::{Commands, state};
 pub use finding::{Finding, Severity, StartError};
 pub use init::init;
 pub use logging::install as install_logging;

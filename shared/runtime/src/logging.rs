@@ -9,7 +9,8 @@ use crate::config::{Log, LogFormat};
 /// overrides the level. Called once.
 pub fn install(log: &Log) {
     // lapin logs the bodies of returned messages, which are records; its faults reach us as faults.
-    let default = EnvFilter::new(format!("{},lapin=off,tokio_cron_scheduler=warn", log.level));
+    // Who asked for what is told at every level.
+    let default = EnvFilter::new(format!("{},lapin=off,tokio_cron_scheduler=warn,fides::audit=info", log.level));
     let filter = EnvFilter::try_from_default_env().unwrap_or(default);
     let json = match log.format {
         LogFormat::Json => true,

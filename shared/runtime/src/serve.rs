@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fides_core::Fault;
+use fides_engine::admin::{self, Office};
 use fides_engine::import::{Lead, Mode, assist, demanded, last};
 use fides_engine::publishing::{Worker, consume_lanes};
 use fides_engine::{Pipeline, Progress, clean_up, establish, follow, last_cleanup_due_ms};
@@ -11,6 +12,7 @@ use futures::future::join_all;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
+use crate::desk::keep_desk;
 use crate::schedule::{Schedules, Task};
 use crate::sync::{Watched, worker};
 
@@ -20,11 +22,11 @@ const LOOKS_PER_LEASE: u64 = 8;
 /// What a process does for the pipelines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// Reads hosts by schedule and publishes what changed.
+    /// Reads hosts by schedule and publishes what changed, and answers commands.
     Importer,
     /// Consumes lanes and writes targets.
     PublishingConsumer,
-    /// Searches targets by schedule for what hosts no longer have.
+    /// Searches targets for what hosts no longer have, by schedule and when it is asked to.
     CleanupScheduler,
     /// Follows the logs of hosts and publishes what they tell.
     EventHandler,
@@ -50,7 +52,12 @@ pub async fn serve(
         let followed = app.followed.contains(&pipeline.id);
         keep_in_step(pipeline, roles, worker(progress), &schedules, followed, &stop)
     });
-    join_all(runs.collect::<Vec<_>>()).await;
+    let desk = async {
+        if roles.contains(&Role::Importer) {
+            stop.run_until_cancelled(keep_desk(&app.pipelines, &*app.admin)).await;
+        }
+    };
+    futures::join!(join_all(runs.collect::<Vec<_>>()), desk);
     schedules.shutdown().await;
     Ok(())
 }
@@ -89,7 +96,17 @@ async fn keep_in_step(
             keep_following(pipeline, &worker, stop).await;
         }
     };
-    futures::join!(consumers, imports, clean_ups, follows, stop.cancelled());
+    let sends = async {
+        if roles.contains(&Role::Importer) {
+            admin::carry_out(pipeline, &worker, Office::Sending, stop).await;
+        }
+    };
+    let compares = async {
+        if roles.contains(&Role::CleanupScheduler) {
+            admin::carry_out(pipeline, &worker, Office::Comparing, stop).await;
+        }
+    };
+    futures::join!(consumers, imports, clean_ups, follows, sends, compares, stop.cancelled());
 }
 
 /// Imports whenever an import is due: leads it, or helps the process that does.
@@ -105,7 +122,7 @@ async fn keep_importing(pipeline: &Pipeline, worker: &Worker, schedules: &Schedu
             begun = true;
             // Only now: an operator's own import must not wait for the schedule.
             if let Some(lead) = Lead::take(pipeline, worker).await? {
-                let led = stop.run_until_cancelled(lead.during(lead_import(pipeline, &lead, due))).await;
+                let led = stop.run_until_cancelled(lead.during(Box::pin(lead_import(pipeline, &lead, due)))).await;
                 lead.release().await;
                 return led.unwrap_or(Ok(()));
             }

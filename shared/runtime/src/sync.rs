@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use fides_core::{Fault, PipelineId};
+use fides_engine::admin::paused;
 use fides_engine::import::{Mode, Report};
 use fides_engine::publishing::{Worker, consume_lanes};
 use fides_engine::{Pipeline, Progress, establish, raise_fence, wait_for_fence};
@@ -11,6 +12,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
+use crate::desk::keep_desk;
 use crate::patience;
 
 /// A pipeline that is about to run, for whoever shows its progress.
@@ -37,20 +39,27 @@ pub struct Outcome {
     pub seconds: f64,
 }
 
-/// Runs every pipeline once, all at the same time: import, then publish until the run's fence has settled.
+/// Runs every pipeline once, all at the same time: import, then publish until the run's fence has settled. Commands are
+/// answered meanwhile.
 pub async fn sync_once(app: &App, mode: Mode, mut watch: impl FnMut(Watched), stop: CancellationToken) -> Vec<Outcome> {
     let runs = app.pipelines.iter().map(|pipeline| {
         let progress = Arc::new(Progress::default());
         watch(Watched { pipeline: pipeline.id.clone(), progress: progress.clone() });
         run_once(pipeline, mode, progress, &stop)
     });
-    join_all(runs.collect::<Vec<_>>()).await
+    tokio::select! {
+        outcomes = join_all(runs.collect::<Vec<_>>()) => outcomes,
+        never = keep_desk(&app.pipelines, &*app.admin) => match never {},
+    }
 }
 
 async fn run_once(pipeline: &Pipeline, mode: Mode, progress: Arc<Progress>, stop: &CancellationToken) -> Outcome {
     let started = Instant::now();
     let worker = worker(progress.clone());
     let work = async {
+        if let Some(paused) = paused(pipeline).await? {
+            return Err(Fault::unavailable(paused.told(pipeline)));
+        }
         let report = patience::import(pipeline, mode, &worker).await?;
         progress.enter("writing what is queued");
         let fence = raise_fence(pipeline).await?;
@@ -63,7 +72,7 @@ async fn run_once(pipeline: &Pipeline, mode: Mode, progress: Arc<Progress>, stop
         progress.enter("done");
         Ok(report)
     };
-    let report = beside_consumers(pipeline, &worker, stop, work).await;
+    let report = Box::pin(beside_consumers(pipeline, &worker, stop, work)).await;
     let (report, dead) = match (report, pipeline.backplane.dead.count(&pipeline.id).await) {
         (report, Ok(dead)) => (report, dead),
         (Ok(_), Err(fault)) => (Err(fault), 0),
@@ -86,7 +95,7 @@ pub async fn drain(app: &App, pipeline: &PipelineId, stop: CancellationToken) ->
 
 /// Does `work` while the pipeline's lanes are consumed. Ends early when `stop` is asked for, and when a lane cannot go on
 /// for too long: what is queued stays queued.
-async fn beside_consumers<T>(
+pub(crate) async fn beside_consumers<T>(
     pipeline: &Pipeline,
     worker: &Worker,
     stop: &CancellationToken,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use fides_core::port::{Backplane, Host, Sink, Target};
 use fides_core::{Arity, Column, Include, Namespace, PipelineId, Selection, Shape, Table};
-use fides_engine::{DeletePolicy, Pipeline};
+use fides_engine::{DeletePolicy, ForeignPolicy, Pipeline};
 use fides_mapping as mapping;
 
 use crate::config;
@@ -53,8 +53,14 @@ pub(crate) async fn map(pipeline: &config::Pipeline, host: &dyn Host) -> Result<
     let of_store = table.store_warnings.iter();
     let of_store = of_store.map(|warning| Finding::warning(format!("hosts.{}", pipeline.host), warning));
     let warnings = of_table.chain(of_store).collect();
-    let selection = compiled.selection(from, pipeline.limits.page_records_max);
-    Ok(Mapped { selection, mapper: compiled.mapper, warnings })
+    let mut selection = compiled.selection(from, pipeline.limits.page_records_max);
+    let mut mapper = compiled.mapper;
+    if let config::Delete::Soft { field, value } = &pipeline.delete {
+        let cleared = convert::soft(field, value).around(mapper);
+        mapper = cleared.map_err(|fault| vec![Finding::fault(place("delete.soft.field"), &fault)])?;
+        selection.seed = mapper.revision();
+    }
+    Ok(Mapped { selection, mapper, warnings })
 }
 
 /// Puts a pipeline together.
@@ -76,9 +82,14 @@ pub(crate) fn assemble(
         sink,
         target_selection,
         limits: convert::limits(&pipeline.limits),
-        delete: match pipeline.delete {
+        delete: match &pipeline.delete {
             config::Delete::Hard => DeletePolicy::Hard,
             config::Delete::Never => DeletePolicy::Never,
+            config::Delete::Soft { field, value } => DeletePolicy::Soft(convert::soft(field, value)),
+        },
+        foreign: match pipeline.foreign {
+            config::Foreign::Keep => ForeignPolicy::Keep,
+            config::Foreign::Delete => ForeignPolicy::Delete,
         },
         backplane,
     }

@@ -118,18 +118,30 @@ impl Stand {
         PgConnection::connect(&self.host_url()).await.unwrap()
     }
 
+    /// The queue of commands of this stand alone.
+    pub fn admin_queue(&self) -> String {
+        format!("fides.admin.{}", self.pipeline)
+    }
+
+    /// The broker, reached directly.
+    pub fn broker_url(&self) -> String {
+        variable("FIDES_TEST_AMQP_URL", "rabbitmq")
+    }
+
     /// Writes a configuration that reaches Redis at `redis`.
     pub fn configure(&self, path: &std::path::Path, redis: SocketAddr) {
         let broker = through(&variable("FIDES_TEST_AMQP_URL", "rabbitmq"), &self.before_broker);
         let (host, target) = (through(&self.host_url(), &self.before_host), through(&self.url(), &self.before_target));
         let text = format!(
-            "backplane:\n  amqp: {{ url: \"{broker}\" }}\n  redis: {{ url: \"redis://{redis}/0\" }}\n\
+            "backplane:\n  amqp: {{ url: \"{broker}\", admin_queue: \"{}\" }}\n  redis: {{ url: \"redis://{redis}/0\" }}\n\
              service: {{ listen: \"127.0.0.1:0\" }}\n\
              hosts:\n  host: {{ kind: postgres, url: \"{host}\" }}\n\
              targets:\n  target: {{ kind: postgres, url: \"{target}\" }}\n\
              pipelines:\n  {}:\n    host: host\n    from: items\n    target: target\n    into: public.copy\n    \
              create: true\n    columns: '*'\n    {}\n",
-            self.pipeline, self.options
+            self.admin_queue(),
+            self.pipeline,
+            self.options
         );
         std::fs::write(path, text).unwrap();
     }

@@ -1,11 +1,21 @@
 //! One file per command: its arguments, and what it does.
 
+pub mod approve;
+mod ask;
+pub mod asked;
+pub mod cancel;
 pub mod check;
+pub mod cleanup;
 pub mod dead;
 pub mod demo;
 pub mod explain;
 pub mod init;
+pub mod pause;
 pub mod plan;
+pub mod reimport;
+pub mod repair;
+pub mod repair;
+pub mod resume;
 pub mod schema;
 pub mod status;
 pub mod sync;
@@ -32,6 +42,15 @@ pub async fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Verify(args) => verify::run(&global, &args).await,
         Command::Explain(args) => explain::run(&global, &args).await,
         Command::Dead(args) => dead::run(&global, &args).await,
+        Command::Reimport(args) => reimport::run(&global, &args).await,
+        Command::Pause(args) => pause::run(&global, &args).await,
+        Command::Resume(args) => resume::run(&global, &args).await,
+        Command::Cleanup(args) => cleanup::run(&global, &args).await,
+        Command::Repair(args) => repair::run(&global, &args).await,
+        Command::Repair(args) => repair::run(&global, &args).await,
+        Command::Approve(args) => approve::run(&global, &args).await,
+        Command::Cancel(args) => cancel::run(&global, &args).await,
+        Command::Commands(args) => asked::run(&global, &args).await,
         Command::Schema(args) => schema::run(&args),
     }
 }

@@ -1,7 +1,10 @@
 use std::time::Duration;
 
+use fides_core::command::{self, Answer};
+use fides_engine::admin::{CommandStatus, Paused, commands};
 use fides_engine::inspect::{RunStatus, Status, status};
 use fides_runtime::{Access, App};
+use serde::Serialize;
 
 use crate::cli::Global;
 use crate::exit::Exit;
@@ -45,18 +48,75 @@ pub async fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
     }
 }
 
-async fn all(app: &App) -> Result<Vec<Status>, Failure> {
+/// Where a pipeline stands, and what is asked of it.
+#[derive(Serialize)]
+struct Standing {
+    #[serde(flatten)]
+    status: Status,
+    /// Commands that were accepted and are not carried out yet, the oldest first.
+    commands: Vec<CommandStatus>,
+}
+
+async fn all(app: &App) -> Result<Vec<Standing>, Failure> {
+    let waiting = match app.pipelines.first() {
+        Some(any) => commands(&*any.backplane.state, usize::MAX).await?,
+        None => Vec::new(),
+    };
+    let waiting: Vec<CommandStatus> = waiting.into_iter().rev().filter(|command| waits(&command.answer)).collect();
     let mut found = Vec::new();
     for pipeline in &app.pipelines {
-        found.push(status(pipeline).await?);
+        let concerns = |command: &&CommandStatus| waits_for(&command.answer, pipeline.id.as_str());
+        found.push(Standing {
+            status: status(pipeline).await?,
+            commands: waiting.iter().filter(concerns).cloned().collect(),
+        });
     }
     Ok(found)
 }
 
-fn told(found: &[Status]) -> Text {
+fn waits(answer: &Answer) -> bool {
+    answer.status == command::Status::Accepted
+}
+
+/// Whether an accepted command is not carried out yet in one of its pipelines.
+fn waits_for(answer: &Answer, pipeline: &str) -> bool {
+    let of = answer.detail.as_ref().and_then(|detail| detail.get(pipeline)?.get("status"));
+    of.is_some_and(|status| status == "accepted")
+}
+
+/// What wants attention or explains why nothing happens.
+fn remarks(text: &mut Text, standing: &Standing) {
+    let Standing { status: Status { pipeline, run, dead, paused, refused, .. }, commands } = standing;
+    let mut remark = |what: String| text.line(format_args!("{} {what}", present::bad("!")));
+    if let Some(Paused { since_ms, requester }) = paused {
+        let since = present::ago(*since_ms);
+        remark(format!("{pipeline}: paused {since} by {requester}; `fides resume {pipeline}` goes on"));
+    }
+    let swept = run.as_ref().and_then(|run| run.sweep.as_ref()?.refused.as_ref());
+    match (refused, swept) {
+        (Some(refusal), _) => {
+            remark(present::refusal(pipeline, &refusal.why));
+            remark(match &refusal.approved_by {
+                None => present::approval(pipeline, &refusal.run, refusal.candidates),
+                Some(by) => format!("{pipeline}: run {} was approved by command {by}", refusal.run),
+            });
+        }
+        (None, Some(why)) => remark(present::refusal(pipeline, why)),
+        (None, None) => {}
+    }
+    if *dead > 0 {
+        remark(present::buried(pipeline, *dead));
+    }
+    for CommandStatus { received_ms, requester, command, answer } in commands {
+        let (asked, id) = (present::ago(*received_ms), &answer.id);
+        text.line(format_args!("… {pipeline}: {command} asked {asked} by {requester}, command {id}"));
+    }
+}
+
+fn told(found: &[Standing]) -> Text {
     let header = ["pipeline", "last run", "records", "queued", "dead", "read", "published", "avoided"];
     let mut table = Table::new(&header, 2);
-    for status in found {
+    for Standing { status, .. } in found {
         let queued: u64 = status.lanes.iter().map(|lane| lane.depth).sum();
         let counts = status.run.as_ref().map(|run| run.counts).unwrap_or_default();
         table.row([
@@ -72,14 +132,8 @@ fn told(found: &[Status]) -> Text {
     }
     let mut text = Text::default();
     text.line(table);
-    for status in found {
-        let refused = status.run.as_ref().and_then(|run| run.sweep.as_ref()?.refused.as_ref());
-        if let Some(why) = refused {
-            text.line(format_args!("{} {}", present::bad("!"), present::refusal(&status.pipeline, why)));
-        }
-        if status.dead > 0 {
-            text.line(format_args!("{} {}", present::bad("!"), present::buried(&status.pipeline, status.dead)));
-        }
+    for standing in found {
+        remarks(&mut text, standing);
     }
     text
 }

@@ -173,6 +173,14 @@ pub fn not_overwritten(pipeline: &str, newer: u64) -> String {
     )
 }
 
+/// What lets a refused clean-up delete.
+pub fn approval(pipeline: &str, run: &str, candidates: u64) -> String {
+    format!(
+        "{pipeline}: if {} are to go: `fides approve {pipeline} {run} --deletions-max {candidates}`",
+        count(candidates, "record")
+    )
+}
+
 /// Dead letters, and where to look.
 pub fn buried(pipeline: &str, letters: u64) -> String {
     format!("{pipeline}: {}; see `fides dead list {pipeline}`", count(letters, "dead letter"))

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod agreement;
+mod asked;
 mod dead;
 mod demo;
 mod edit;

@@ -10,7 +10,9 @@ fn help_shows_examples_and_exit_statuses() {
     for expected in ["fides sync --once", "Exit status:", "64  ", "75  "] {
         assert!(help.stdout.contains(expected), "{expected}: {}", help.stdout);
     }
-    for command in ["demo", "init", "check", "plan", "sync", "status", "verify", "explain", "dead", "schema"] {
+    let commands = ["demo", "init", "check", "plan", "sync", "status", "verify", "explain", "dead", "schema"];
+    let asked = ["reimport", "pause", "resume", "cleanup", "repair", "approve", "cancel", "commands"];
+    for command in commands.into_iter().chain(asked) {
         let help = shop.run(&[command, "--help"]);
         assert_eq!(help.status, 0, "{command}");
         assert!(help.stdout.contains("Examples:") && help.stdout.contains(&format!("fides {command}")), "{command}");

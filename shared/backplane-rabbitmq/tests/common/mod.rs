@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fides_backplane_rabbitmq::Settings;
-use fides_core::port::{Consumer, Delivery, Queue};
+use fides_core::port::{AdminQueue, Consumer, Delivery, Queue};
 use fides_core::{Batch, Change, Envelope, Key, Lane, Limits, Message, Op, Origin, PipelineId, Shape, Value, Version};
 use lapin::types::ShortString;
 use secrecy::SecretString;
@@ -45,6 +45,12 @@ pub async fn process(lane_depth_batches_max: u32) -> Arc<dyn Queue> {
 
 pub async fn process_at(url: &str, lane_depth_batches_max: u32) -> Arc<dyn Queue> {
     fides_backplane_rabbitmq::connect(settings_for(url), &limits(lane_depth_batches_max)).await.unwrap().queue()
+}
+
+/// The queue of commands under a name of the test's own.
+pub async fn admin_at(url: &str, queue: &str) -> Arc<dyn AdminQueue> {
+    let settings = Settings { admin_queue: queue.to_owned(), ..settings_for(url) };
+    fides_backplane_rabbitmq::connect(settings, &Limits::default()).await.unwrap().admin()
 }
 
 pub fn lane(test: &str) -> Lane {

@@ -1,6 +1,7 @@
 //! The ports: what the use-cases ask of the world. Every call is a batch; every failure is a [`crate::Fault`] whose kind
 //! the adapter chose (L9). All ports are used as `Arc<dyn …>`.
 
+mod admin;
 mod backplane;
 mod dead_letters;
 mod hash_store;
@@ -11,6 +12,7 @@ mod queue;
 mod state_store;
 mod target;
 
+pub use admin::{AdminQueue, Desk, Request};
 pub use backplane::Backplane;
 pub use dead_letters::{DeadLetter, DeadLetters};
 pub use hash_store::{BucketInfo, HashStore, Relabel};

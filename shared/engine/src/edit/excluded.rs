@@ -39,7 +39,7 @@ pub(crate) async fn delete(
         return Ok(report);
     }
     progress.enter("deleting what the edited mapping leaves out");
-    if let Verdict::Refused(why) = sweep::judge(pipeline, report.candidates, host_records, listing_complete).await? {
+    if let Verdict::Refused(why) = sweep::judge(pipeline, report.candidates, host_records, listing_complete, 0).await? {
         let why = refusal(&why);
         tracing::error!(pipeline = %pipeline.id, run, candidates = report.candidates, why, "clean-up refused: nothing was deleted");
         report.refused = Some(why);

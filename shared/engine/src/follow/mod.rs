@@ -11,10 +11,11 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use debt::{debt, owe, pay};
 pub use reader::place as log_place;
+pub(crate) use reader::told_gone;
 
-use crate::Pipeline;
 use crate::lease::Held;
 use crate::publishing::Worker;
+use crate::{Pipeline, admin};
 
 /// A log that another process reads is asked for this often in the life of a lease.
 const ASKS_PER_LEASE: u64 = 8;
@@ -36,8 +37,9 @@ pub async fn follow(pipeline: &Pipeline, worker: &Worker, stop: &CancellationTok
     let mut failures = 0u32;
     while !stop.is_cancelled() {
         let mut worked = false;
-        let wait_ms = match own(pipeline, worker, stop, &mut worked).await {
-            Ok(Followed::Stopped) => break,
+        let wait_ms = match obey(pipeline, worker, stop, &mut worked).await {
+            // By a pause: the loop waits for its end.
+            Ok(Followed::Stopped) => 0,
             Ok(Followed::Elsewhere) => pipeline.limits.lease_ms / ASKS_PER_LEASE,
             Err(fault) if fault.kind == FaultKind::Permanent => return Err(fault),
             Err(fault) => {
@@ -55,6 +57,27 @@ pub async fn follow(pipeline: &Pipeline, worker: &Worker, stop: &CancellationTok
         }
     }
     Ok(())
+}
+
+/// Follows the log while the pipeline is not paused. A pause ends it like a stop does: the place is stored.
+async fn obey(
+    pipeline: &Pipeline,
+    worker: &Worker,
+    stop: &CancellationToken,
+    worked: &mut bool,
+) -> Result<Followed, Fault> {
+    match stop.run_until_cancelled(admin::until_resumed(pipeline, &worker.progress)).await {
+        None => return Ok(Followed::Stopped),
+        Some(resumed) => resumed?,
+    }
+    let held = stop.child_token();
+    let mut following = std::pin::pin!(own(pipeline, worker, &held, worked));
+    tokio::select! {
+        biased;
+        followed = &mut following => return followed,
+        _ = admin::until_paused(pipeline) => held.cancel(),
+    }
+    following.await
 }
 
 /// Follows the log as its only reader.

@@ -21,6 +21,15 @@ fn key(pipeline: &Pipeline) -> String {
 struct Stored {
     epoch: u32,
     place: u64,
+    /// Deletions that it has told, over all epochs.
+    #[serde(default)]
+    gone: u64,
+}
+
+/// How many deletions the log has told so far. What it tells twice is counted twice.
+pub(crate) async fn told_gone(pipeline: &Pipeline) -> Result<u64, Fault> {
+    let stored = persisted::load::<Stored>(&*pipeline.backplane.state, &key(pipeline)).await?;
+    Ok(stored.map_or(0, |(stored, _)| stored.gone))
 }
 
 /// How far the log is published for certain; `None` where it never was in this epoch.
@@ -39,6 +48,7 @@ struct Place<'a> {
     stored: Option<u64>,
     /// Everything up to here is published.
     published: Option<u64>,
+    gone: u64,
     due: Instant,
 }
 
@@ -46,8 +56,9 @@ impl<'a> Place<'a> {
     async fn load(pipeline: &'a Pipeline, epoch: u32) -> Result<Self, Fault> {
         let found = persisted::load::<Stored>(&*pipeline.backplane.state, &key(pipeline)).await?;
         let expect = found.as_ref().map_or(Expect::Absent, |(_, revision)| Expect::Revision(*revision));
+        let gone = found.as_ref().map_or(0, |(stored, _)| stored.gone);
         let stored = found.filter(|(stored, _)| stored.epoch == epoch).map(|(stored, _)| stored.place);
-        Ok(Self { pipeline, epoch, expect, stored, published: stored, due: Instant::now() })
+        Ok(Self { pipeline, epoch, expect, stored, published: stored, gone, due: Instant::now() })
     }
 
     fn is_behind(&self) -> bool {
@@ -65,7 +76,7 @@ impl<'a> Place<'a> {
     async fn store(&mut self) -> Result<(), Fault> {
         let Some(place) = self.published.filter(|_| self.is_behind()) else { return Ok(()) };
         let key = key(self.pipeline);
-        let stored = Stored { epoch: self.epoch, place };
+        let stored = Stored { epoch: self.epoch, place, gone: self.gone };
         let revision = persisted::store(&*self.pipeline.backplane.state, &key, &stored, self.expect).await?;
         self.expect = Expect::Revision(revision.ok_or_else(|| persisted::lost_race(&key))?);
         self.stored = Some(place);
@@ -113,6 +124,8 @@ pub(super) async fn read(
                     () = stop.cancelled() => return save(&mut place, &mut *log).await,
                     published = publish(pipeline, progress, epoch, &page) => published?,
                 }
+                let gone = page.changes.iter().filter(|logged| matches!(logged.what, What::Gone(_))).count();
+                place.gone += gone as u64;
                 if place.published != Some(page.place) {
                     place.reached(page.place);
                 }

@@ -17,10 +17,24 @@ const ABANDONED: u32 = 0;
 /// Ends an unfinished run for good, and waits until nothing that it published is in flight (L7): its readers may be other
 /// processes that are publishing a page. Waits for as long as such a reader does. Repeating it after a crash is harmless.
 /// Returns the revision of the run's entry.
-pub(super) async fn abandon(pipeline: &Pipeline, worker: &Worker, mut run: Run, revision: u64) -> Result<u64, Fault> {
+pub(super) async fn abandon(pipeline: &Pipeline, worker: &Worker, run: Run, revision: u64) -> Result<u64, Fault> {
+    tracing::info!(pipeline = %pipeline.id, run = run.id, "an unfinished import is given up, and a new one begins");
+    let (_, revision) = give_up(pipeline, worker, run, revision).await?;
+    let before = fence::raise(pipeline).await?;
+    fence::wait_settled(pipeline, before).await?;
+    Ok(revision)
+}
+
+/// Takes an unfinished run away from its readers, and waits until none of them publishes any more. What they have published
+/// may be in flight: the next import begins with a fence (L7). Returns the run as it is kept, which nobody resumes.
+pub(super) async fn give_up(
+    pipeline: &Pipeline,
+    worker: &Worker,
+    mut run: Run,
+    revision: u64,
+) -> Result<(Run, u64), Fault> {
     let state = &*pipeline.backplane.state;
     let key = run_key(&pipeline.id);
-    tracing::info!(pipeline = %pipeline.id, run = run.id, "an unfinished import is given up, and a new one begins");
     // Before its ranges are gone: no process may take what is left of them for the whole run.
     run.epoch = ABANDONED;
     let revision = persisted::store(state, &key, &run, Expect::Revision(revision)).await?;
@@ -39,7 +53,5 @@ pub(super) async fn abandon(pipeline: &Pipeline, worker: &Worker, mut run: Run, 
         };
         held.release().await;
     }
-    let before = fence::raise(pipeline).await?;
-    fence::wait_settled(pipeline, before).await?;
-    Ok(revision)
+    Ok((run, revision))
 }

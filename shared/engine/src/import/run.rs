@@ -7,13 +7,15 @@ use fides_core::{Fault, FaultKind, PipelineId};
 use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 
-use super::abandon::abandon;
+use super::abandon::{abandon, give_up};
 use super::range::{RangeReader, RangeState};
 use super::snapshots::Snapshots;
+use crate::admin::{self, Demanded, Orders, Stopped};
 use crate::edit::{self, Edit};
 use crate::epoch::Owed;
 use crate::lease::Held;
 use crate::publishing::Worker;
+use crate::sweep::Listing;
 use crate::{Counts, Pipeline, Progress, SweepReport, epoch, extras, fence, follow, persisted, rebuild, spool, sweep};
 
 /// Entries read from the state store at a time.
@@ -59,6 +61,15 @@ pub(crate) struct Run {
     pub(crate) counts: Counts,
     pub(crate) sweep: Option<SweepReport>,
     pub(crate) resumed: u32,
+    /// What orders it among cancellations.
+    #[serde(default)]
+    pub(crate) number: u64,
+    /// The commands that it carries out.
+    #[serde(default)]
+    pub(crate) commands: Vec<String>,
+    /// Who ended it early.
+    #[serde(default)]
+    pub(crate) cancelled: Option<String>,
 }
 
 impl Run {
@@ -79,6 +90,8 @@ pub struct Report {
     pub sweep: SweepReport,
     /// How often the run was resumed.
     pub resumed: u32,
+    /// Who ended it early.
+    pub cancelled: Option<String>,
 }
 
 pub(super) fn run_key(pipeline: &PipelineId) -> String {
@@ -124,11 +137,31 @@ impl<'a> Lead<'a> {
     /// with a fence of its own. To be called inside [`Lead::during`]. After a fault a later call resumes.
     ///
     /// `due_ms` is the instant that the schedule named, in milliseconds since 1970, if this is a scheduled import.
+    ///
+    /// What was asked for by command is done with it. While the pipeline is paused it waits; when it is cancelled its run
+    /// ends, and the report says so.
     pub async fn import(&self, mode: Mode, due_ms: Option<u64>) -> Result<Report, Fault> {
+        let Self { pipeline, worker, .. } = *self;
+        let orders = Orders::begin(pipeline, &worker.progress).await?;
+        // A run that was interrupted and then cancelled is not resumed by whoever begins later.
+        if let Some(run) = latest(pipeline).await?.filter(|run| run.ended_ms.is_none())
+            && let Some(stopped) = admin::cancelled(pipeline, run.number).await?
+        {
+            return cancel(pipeline, worker, &stopped).await;
+        }
+        match orders.obey(|| Box::pin(self.import_now(mode, due_ms, orders.number))).await? {
+            Ok(report) => Ok(report),
+            Err(stopped) => cancel(pipeline, worker, &stopped).await,
+        }
+    }
+
+    async fn import_now(&self, mode: Mode, due_ms: Option<u64>, number: u64) -> Result<Report, Fault> {
         let Self { pipeline, worker, .. } = *self;
         let progress = &*worker.progress;
         progress.enter("waiting for earlier changes to settle");
         epoch::establish(pipeline).await?;
+        let asked = admin::demanded(pipeline).await?;
+        let mode = if asked.full { Mode::Full } else { mode };
         let gaps = loop {
             // Before the fence: what a log told until a gap came to be is compared behind it, or the gap is not closed.
             let gaps = follow::debt(pipeline).await?.gaps;
@@ -147,7 +180,7 @@ impl<'a> Lead<'a> {
         if let Some(edit) = &edit {
             edit.tell(pipeline);
         }
-        let (run, revision) = open(pipeline, worker, mode, Due { due_ms, gaps }, &snapshots).await?;
+        let (run, revision) = open(pipeline, worker, mode, Due { due_ms, gaps, asked, number }, &snapshots).await?;
         if progress.follow(&run.id) {
             for (_, done) in ranges(pipeline, &run.id).await? {
                 progress.count_earlier(&done.counts);
@@ -204,11 +237,13 @@ pub async fn last(pipeline: &Pipeline) -> Result<Option<Last>, Fault> {
     Ok(run.map(|run| Last { due_ms: run.due_ms, ended: run.ended_ms.is_some() }))
 }
 
-/// Whether an import is needed whatever the schedule says: none has ended since the epoch rose (L11), or since the host's
-/// log forgot something. Notices a hash store that was lost, and raises the epoch.
+/// Whether an import is needed whatever the schedule says: somebody asked for one, or none has ended since the epoch rose
+/// (L11), or since the host's log forgot something. Notices a hash store that was lost, and raises the epoch.
 pub async fn demanded(pipeline: &Pipeline) -> Result<bool, Fault> {
     epoch::establish(pipeline).await?;
-    let owed = epoch::owed(pipeline).await?.rebuild_marks || follow::debt(pipeline).await?.is_owed();
+    let owed = epoch::owed(pipeline).await?.rebuild_marks
+        || follow::debt(pipeline).await?.is_owed()
+        || !admin::demanded(pipeline).await?.commands.is_empty();
     Ok(owed || last(pipeline).await?.is_none_or(|last| !last.ended))
 }
 
@@ -220,8 +255,42 @@ pub async fn assist(pipeline: &Pipeline, worker: &Worker) -> Result<(), Fault> {
     if run.ended_ms.is_some() || is_other {
         return Ok(());
     }
-    let edit = Box::pin(Edit::open(pipeline)).await?;
-    share(pipeline, worker, &run, &Snapshots::new(pipeline), edit.as_ref()).await.map(drop)
+    let orders = Orders::begin(pipeline, &worker.progress).await?;
+    // Who leads ends the run.
+    if admin::cancelled(pipeline, run.number).await?.is_some() {
+        return Ok(());
+    }
+    let (edit, snapshots) = (Box::pin(Edit::open(pipeline)).await?, Snapshots::new(pipeline));
+    orders.obey(|| Box::pin(share(pipeline, worker, &run, &snapshots, edit.as_ref()))).await.map(drop)
+}
+
+/// Ends the unfinished run for good, behind its readers. What it has published is not taken back.
+async fn cancel(pipeline: &Pipeline, worker: &Worker, stopped: &Stopped) -> Result<Report, Fault> {
+    let (state, key) = (&*pipeline.backplane.state, run_key(&pipeline.id));
+    let report = |run: &Run| Report {
+        run: run.id.clone(),
+        counts: run.counts,
+        sweep: SweepReport::default(),
+        resumed: run.resumed,
+        cancelled: Some(stopped.told()),
+    };
+    let Some((run, revision)) = persisted::load::<Run>(state, &key).await?.filter(|(run, _)| run.ended_ms.is_none())
+    else {
+        // It had not begun.
+        let (run, counts) = (String::new(), Counts::default());
+        return Ok(Report { run, counts, sweep: SweepReport::default(), resumed: 0, cancelled: Some(stopped.told()) });
+    };
+    let epoch = run.epoch;
+    let commands = run.commands.clone();
+    let (mut run, revision) = give_up(pipeline, worker, run, revision).await?;
+    // Ended in its epoch: nothing but what else is owed makes another import begin at once.
+    run.epoch = epoch;
+    run.ended_ms = Some(state.now_ms().await?);
+    run.cancelled = Some(stopped.told());
+    persisted::store(state, &key, &run, Expect::Revision(revision)).await?.ok_or_else(|| persisted::lost_race(&key))?;
+    admin::close_demands(pipeline, &commands, &admin::Outcome::refused(stopped.told())).await?;
+    tracing::warn!(pipeline = %pipeline.id, run = run.id, by = stopped.requester, "import cancelled");
+    Ok(report(&run))
 }
 
 /// Reads the ranges of a run that nobody else is reading, several at a time, until none of them is free. Returns whether
@@ -280,6 +349,9 @@ async fn finish(pipeline: &Pipeline, progress: &Progress, mut run: Run, revision
     let is_through = is_current && excluded.refused.is_none();
     let swept = swept.and(excluded);
     follow::pay(pipeline, run.log_gaps).await?;
+    let told = serde_json::json!({"run": run.id, "read": counts.read, "published": counts.published + swept.deleted,
+        "deleted": swept.deleted, "refused": swept.refused});
+    admin::close_demands(pipeline, &run.commands, &admin::Outcome::done(told)).await?;
     counts.published += swept.deleted;
     counts.deletions += swept.deleted;
     run.counts = counts;
@@ -293,7 +365,7 @@ async fn finish(pipeline: &Pipeline, progress: &Progress, mut run: Run, revision
     for (entry, _) in finished {
         state.remove(&entry).await?;
     }
-    Ok(Report { run: run.id, counts, sweep: swept, resumed: run.resumed })
+    Ok(Report { run: run.id, counts, sweep: swept, resumed: run.resumed, cancelled: None })
 }
 
 /// Compares the target where marks may be missing, and deletes what is gone.
@@ -310,7 +382,8 @@ async fn judge(
         extras::spool_extras(pipeline, run).await?;
     }
     progress.enter("deleting what is gone");
-    sweep::sweep(pipeline, run, host_records, listing_complete, progress).await
+    let listing = Listing { run, kind: RUN_KIND, host_records, complete: listing_complete };
+    sweep::sweep(pipeline, &listing, None, progress).await
 }
 
 /// Why an import begins.
@@ -319,6 +392,10 @@ struct Due {
     due_ms: Option<u64>,
     /// The gaps that it closes.
     gaps: u64,
+    /// What it carries out.
+    asked: Demanded,
+    /// What orders it among cancellations.
+    number: u64,
 }
 
 /// The unfinished run if it does what is asked for, or a new one.
@@ -371,6 +448,9 @@ async fn open(
         counts: Counts::default(),
         sweep: None,
         resumed: 0,
+        number: due.number,
+        commands: due.asked.commands,
+        cancelled: None,
     };
     let revision = persisted::store(state, &key, &run, expect).await?.ok_or_else(|| persisted::lost_race(&key))?;
     spool::clear_others(pipeline, RUN_KIND, &run.id).await?;

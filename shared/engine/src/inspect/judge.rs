@@ -5,6 +5,7 @@ use fides_core::{Fault, Page, Shape, Value};
 
 use super::walk::Found;
 use super::{DifferenceKind, FieldDifference};
+use crate::soft::Flag;
 use crate::{Mapping, Pipeline};
 
 /// A value in a difference is shown up to this many characters.
@@ -25,12 +26,13 @@ pub(crate) enum Judged {
 pub(crate) struct Judge<'a> {
     shape: &'a Shape,
     mapping: Mapping<'a>,
+    flag: Option<Flag<'a>>,
 }
 
 impl<'a> Judge<'a> {
     pub(crate) fn new(pipeline: &'a Pipeline) -> Self {
         let mapping = Mapping::new(&*pipeline.mapper, &pipeline.selection, &pipeline.limits);
-        Self { shape: pipeline.shape(), mapping }
+        Self { shape: pipeline.shape(), mapping, flag: Flag::of(pipeline) }
     }
 
     /// Judges one key; `excluded` is set where the mapping leaves the host's record out.
@@ -45,6 +47,8 @@ impl<'a> Judge<'a> {
         match (document, target) {
             (None, None) => Judged::Absent,
             (Some(_), None) => Judged::Differs(DifferenceKind::Missing),
+            // It says itself that its record is gone.
+            (None, Some((page, at))) if self.flag.as_ref().is_some_and(|flag| flag.is_set(page, at)) => Judged::Absent,
             (None, Some(_)) => Judged::Differs(DifferenceKind::Extra),
             (Some(document), Some((page, at))) if self.is_same(&document, page, at) => Judged::Equal,
             (Some(_), Some(_)) => Judged::Differs(DifferenceKind::Different),

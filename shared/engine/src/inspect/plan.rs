@@ -164,7 +164,7 @@ impl Planner<'_> {
     async fn judge_deletions(&mut self) -> Result<(), Fault> {
         let absent = if self.pipeline.delete == DeletePolicy::Never { 0 } else { self.absent };
         let left_out = self.plan.edit.as_ref().map_or(0, |edit| edit.exclude);
-        if let Verdict::Refused(why) = sweep::judge(self.pipeline, absent + left_out, self.plan.read, true).await? {
+        if let Verdict::Refused(why) = sweep::judge(self.pipeline, absent + left_out, self.plan.read, true, 0).await? {
             self.plan.refused = Some(if absent == 0 { edit::refusal(&why) } else { why });
         }
         Ok(())

@@ -1,6 +1,7 @@
 use fides_core::Fault;
 use serde::Serialize;
 
+use crate::admin::{self, Paused, Refusal};
 use crate::import::{Mode, latest};
 use crate::{Counts, Pipeline, SweepReport};
 
@@ -19,6 +20,10 @@ pub struct Status {
     pub mark_bytes: u64,
     /// Dead letters.
     pub dead: u64,
+    /// Who has paused it.
+    pub paused: Option<Paused>,
+    /// Deletions that were refused, until a clean-up is not. An alert.
+    pub refused: Option<Refusal>,
 }
 
 /// A run.
@@ -38,6 +43,8 @@ pub struct RunStatus {
     pub counts: Counts,
     /// What became of what it did not meet.
     pub sweep: Option<SweepReport>,
+    /// Who ended it early.
+    pub cancelled: Option<String>,
 }
 
 /// A lane.
@@ -59,6 +66,7 @@ pub async fn status(pipeline: &Pipeline) -> Result<Status, Fault> {
         resumed: run.resumed,
         counts: run.counts,
         sweep: run.sweep,
+        cancelled: run.cancelled,
     });
     let mut lanes = Vec::new();
     for lane in pipeline.lanes() {
@@ -66,5 +74,6 @@ pub async fn status(pipeline: &Pipeline) -> Result<Status, Fault> {
     }
     let (records, mark_bytes) = pipeline.backplane.hashes.size(&pipeline.id).await?;
     let dead = pipeline.backplane.dead.count(&pipeline.id).await?;
-    Ok(Status { pipeline: pipeline.id.to_string(), run, lanes, records, mark_bytes, dead })
+    let (paused, refused) = (admin::paused(pipeline).await?, admin::refusal(pipeline).await?);
+    Ok(Status { pipeline: pipeline.id.to_string(), run, lanes, records, mark_bytes, dead, paused, refused })
 }

@@ -1,6 +1,7 @@
 //! Publishing: consume lanes, admit, write the target, advance the marks, settle (L2).
 
 mod claim;
+mod deletions;
 mod gather;
 mod lane;
 mod orphans;

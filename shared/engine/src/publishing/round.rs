@@ -26,17 +26,27 @@ pub(super) struct Round<'a> {
     pub(super) portion: &'a Portion,
 }
 
-/// What is known of a change before applying, beside itself.
+/// What is known of a change before it is applied.
 #[derive(Clone, Copy)]
-struct Known<'a> {
-    mark: Option<Mark>,
+pub(super) struct Known<'a> {
+    /// Whether the version before it is a dead letter.
+    was_dead: bool,
+    /// What the target holds once it is applied. A soft deletion writes a document, of a record that is gone.
+    held: Held,
     /// Of the batch that it came in.
-    trace: Option<&'a str>,
+    pub(super) trace: Option<&'a str>,
+}
+
+impl<'a> Known<'a> {
+    fn of(change: &Change, mark: Option<&Mark>, trace: Option<&'a str>) -> Self {
+        let held = if matches!(change.op, Op::Upsert(_)) { Held::Present } else { Held::Absent };
+        Self { was_dead: dead::is_dead(mark), held, trace }
+    }
 }
 
 /// What is known of each change after applying.
 #[derive(Default)]
-struct Settlement {
+pub(super) struct Settlement {
     /// Of what the target holds now.
     marks: Vec<(Key, Mark)>,
     letters: Vec<DeadLetter>,
@@ -46,7 +56,7 @@ struct Settlement {
     /// Some of it may have been a letter in an attempt that ended before its mark said so.
     redelivered: bool,
     distrusted: Vec<Key>,
-    pause: Option<Fault>,
+    pub(super) pause: Option<Fault>,
 }
 
 impl Round<'_> {
@@ -65,11 +75,16 @@ impl Round<'_> {
         let refreshed = self.refreshed(&gathered.changes, &orphans).await?;
 
         let mut settlement = Settlement { redelivered: gathered.redelivered > 0, ..Settlement::default() };
-        let known = |at: usize| Known { mark: marks[at], trace: gathered.trace(at) };
-        let queued: Vec<_> = admitted.into_iter().map(|at| (gathered.changes[at].clone(), known(at))).collect();
-        // They come from the host, not from a message.
-        let unknown = Known { mark: None, trace: None };
-        let refreshed: Vec<_> = refreshed.into_iter().map(|change| (change, unknown)).collect();
+        let known = |at: usize| Known::of(&gathered.changes[at], marks[at].as_ref(), gathered.trace(at));
+        let mut queued: Vec<_> = admitted.into_iter().map(|at| (gathered.changes[at].clone(), known(at))).collect();
+        let refreshed = refreshed.into_iter().map(|change| {
+            // It comes from the host, not from a message.
+            let known = Known::of(&change, None, None);
+            (change, known)
+        });
+        let mut refreshed: Vec<_> = refreshed.collect();
+        let softened = self.soften(&mut queued, &mut settlement).await;
+        refreshed.extend(softened);
         let mapped = pipeline.shape();
         if **mapped == **shape {
             let all = queued.into_iter().chain(refreshed).collect();
@@ -118,17 +133,16 @@ impl Round<'_> {
             let outcomes = self.apply_portions(&write, &batch).await;
             let mut deferred = Vec::new();
             for ((change, it), outcome) in batch.drain(..).zip(known.drain(..)).zip(outcomes) {
-                let was_dead = dead::is_dead(it.mark.as_ref());
                 match outcome {
                     Outcome::Applied => {
                         Progress::add(&self.progress.written, 1);
-                        settlement.applied(&change, was_dead);
+                        settlement.applied(&change, it);
                     }
                     Outcome::Stale => {
                         Progress::add(&self.progress.newer, 1);
                         tracing::warn!(pipeline = %self.pipeline.id, key = %change.key, version = %change.version,
                             "not written: the target holds a newer version");
-                        settlement.stale(&change, was_dead);
+                        settlement.stale(&change, it);
                     }
                     Outcome::Unknown(fault) => {
                         settlement.distrusted.push(change.key);
@@ -228,8 +242,8 @@ impl Round<'_> {
 }
 
 impl Settlement {
-    fn applied(&mut self, change: &Change, was_dead: bool) {
-        let held = if matches!(change.op, Op::Upsert(_)) { Held::Present } else { Held::Absent };
+    pub(super) fn applied(&mut self, change: &Change, known: Known<'_>) {
+        let Known { was_dead, held, .. } = known;
         self.marks.push((change.key.clone(), Mark { version: change.version, fingerprint: change.fingerprint, held }));
         self.revive(change, was_dead);
     }
@@ -243,13 +257,13 @@ impl Settlement {
 
     /// The target holds something newer than our mark knew: the mark takes the version, and no fingerprint, so that the
     /// next import sends the record again.
-    fn stale(&mut self, change: &Change, was_dead: bool) {
+    fn stale(&mut self, change: &Change, known: Known<'_>) {
         let mark = Mark { version: change.version, fingerprint: None, held: Held::Present };
         self.marks.push((change.key.clone(), mark));
-        self.revive(change, was_dead);
+        self.revive(change, known.was_dead);
     }
 
-    fn bury(&mut self, change: &Change, fault: &Fault, record: String, attempts: u32, trace: Option<&str>) {
+    pub(super) fn bury(&mut self, change: &Change, fault: &Fault, record: String, attempts: u32, trace: Option<&str>) {
         debug_assert!(matches!(fault.kind, FaultKind::Permanent | FaultKind::Deferred));
         self.letters.push(DeadLetter {
             key: change.key.clone(),

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Worker;
 use super::lane::consume_lane;
-use crate::{Pipeline, persisted};
+use crate::{Pipeline, admin, persisted};
 
 /// A member is seen this often in the life of a lease.
 const BEATS_PER_LEASE: u64 = 3;
@@ -109,6 +109,12 @@ async fn share(pipeline: &Pipeline, worker: &Worker) -> Result<Vec<u16>, Fault> 
         } else if silent_ms > FORGET_LEASES * pipeline.limits.lease_ms {
             state.remove(&key).await?;
         }
+    }
+    // A paused pipeline has no lanes for anybody: what is in hand is finished, and what is queued stays queued.
+    let paused = admin::paused(pipeline).await?;
+    worker.progress.hold(paused.as_ref().map(|paused| paused.told(pipeline)));
+    if paused.is_some() {
+        return Ok(Vec::new());
     }
     Ok(lanes_of(&worker.holder, &members, pipeline.limits.lanes.max(1)))
 }

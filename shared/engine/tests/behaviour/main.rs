@@ -2,11 +2,13 @@
 
 #![allow(clippy::unwrap_used)] // a fault is the failure of a test
 
+mod admin;
 mod cleanup;
 mod compare;
 mod dead;
 mod edits;
 mod events;
+mod evidence;
 mod lanes;
 mod orphans;
 mod queue;
@@ -15,6 +17,7 @@ mod releases;
 mod repair;
 mod runs;
 mod slow;
+mod soft;
 mod stand;
 mod target;
 mod traces;

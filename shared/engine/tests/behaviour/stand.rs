@@ -2,11 +2,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use fides_core::command::{Action, Answer, Command, Status};
 use fides_core::port::{Host, Mapper, Sink, Target};
 use fides_core::{Change, Column, Limits, Namespace, Op, PipelineId, Selection, Shape, Version};
+use fides_engine::admin::{Office, accept, carry_out};
 use fides_engine::import::{Mode, Report, import};
 use fides_engine::publishing::{Worker, consume_lanes};
-use fides_engine::{DeletePolicy, Pipeline, Progress, raise_fence, wait_for_fence};
+use fides_engine::{DeletePolicy, ForeignPolicy, Pipeline, Progress, raise_fence, wait_for_fence};
 use fides_testkit::fake::{Disk, FakeHost, FakeMapper, FakeTarget, Faults, Faulty, Order};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -58,6 +60,7 @@ impl Stand {
             mapper: Arc::new(mapper),
             limits: limits(),
             delete: DeletePolicy::Hard,
+            foreign: ForeignPolicy::Keep,
             backplane: faults.around(&self.disk.open()),
             id,
         };
@@ -97,6 +100,38 @@ impl Process {
 
     pub async fn import(&self, mode: Mode) -> Report {
         within(import(&self.pipeline, mode, &self.worker)).await.unwrap()
+    }
+
+    /// Consumes, and carries out what is asked for, until the guard is dropped.
+    pub fn serve(&self) -> DropGuard {
+        let stop = CancellationToken::new();
+        for office in [Office::Sending, Office::Comparing] {
+            let (pipeline, worker, stopped) = (self.pipeline.clone(), self.worker.clone(), stop.clone());
+            tokio::spawn(async move { carry_out(&pipeline, &worker, office, &stopped).await });
+        }
+        let (pipeline, worker, stopped) = (self.pipeline.clone(), self.worker.clone(), stop.clone());
+        tokio::spawn(async move { consume_lanes(&pipeline, &worker, &stopped).await });
+        stop.drop_guard()
+    }
+
+    /// Asks as eve.
+    pub async fn ask(&self, id: &str, action: Action) -> Answer {
+        let command = Command { id: id.into(), requester: "eve".into(), action };
+        accept(std::slice::from_ref(&self.pipeline), &command).await.unwrap()
+    }
+
+    /// Asks, and asks again until it is carried out or refused.
+    pub async fn ask_and_wait(&self, id: &str, action: Action) -> Answer {
+        within(async {
+            loop {
+                let answer = self.ask(id, action.clone()).await;
+                if answer.status != Status::Accepted {
+                    return answer;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        })
+        .await
     }
 
     /// Waits until everything that is queued now is settled.

@@ -6,7 +6,7 @@ use super::collection::Names;
 use super::fields::{Fields, Section, section};
 use super::model::{Amqp, Backplane, Redis};
 use super::node::Content;
-use super::scalar::{FilePath, Number};
+use super::scalar::{FilePath, Number, Text};
 use super::store::{Url, UrlFile};
 
 impl Section for Backplane {
@@ -60,8 +60,10 @@ impl Section for Amqp {
         let file = fields.optional("url_file", "a file that holds the url", UrlFile(schemes));
         let one = fields.exactly_one(&["url", "url_file"]);
         let ca = fields.optional("ca_file", "certificate authorities beside those of the system, as PEM", FilePath);
+        let about = "the queue of commands; deployments that share a virtual host need one each";
+        let admin = fields.defaulted("admin_queue", about, Text("the name of a queue"), "fides.admin");
         one?;
-        Some(Self { url: url?.or(file?)?, ca_file: ca? })
+        Some(Self { url: url?.or(file?)?, ca_file: ca?, admin_queue: admin? })
     }
 }
 

@@ -12,6 +12,7 @@
 mod backplane;
 mod body;
 mod collection;
+mod delete;
 mod environment;
 mod errors;
 mod fields;
@@ -38,8 +39,8 @@ use std::path::Path;
 pub use environment::Environment;
 pub use errors::{ConfigError, ConfigErrors, EXIT_CODE, Place, Spot};
 pub use model::{
-    Amqp, Arity, Backplane, Columns, Config, Delete, Events, Fields, Kind, Limits, Literal, Log, LogFormat, Namespace,
-    Pipeline, Redis, Relation, Schedule, Service, Source, Store,
+    Amqp, Arity, Backplane, Columns, Config, Delete, Events, Fields, Foreign, Kind, Limits, Literal, Log, LogFormat,
+    Namespace, Pipeline, Redis, Relation, Schedule, Service, Source, Store,
 };
 pub use places::Places;
 pub use schema::json_schema;

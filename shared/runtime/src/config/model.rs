@@ -54,6 +54,8 @@ pub struct Amqp {
     pub url: SecretString,
     /// Certificate authorities beside those of the system.
     pub ca_file: Option<PathBuf>,
+    /// The queue of commands.
+    pub admin_queue: String,
 }
 
 /// A Redis.
@@ -122,6 +124,8 @@ pub struct Pipeline {
     pub cleanup: Option<Schedule>,
     /// What happens to a target record whose host record is gone.
     pub delete: Delete,
+    /// What a clean-up does with target records that this pipeline never wrote.
+    pub foreign: Foreign,
     /// The limits, those of the file with the pipeline's own over them.
     pub limits: Limits,
 }
@@ -250,12 +254,28 @@ pub enum Events {
 }
 
 /// What happens to a target record whose host record is gone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Delete {
     /// It is deleted.
     Hard,
     /// It stays.
     Never,
+    /// It stays, and one of its fields says so.
+    Soft {
+        /// The target field.
+        field: String,
+        /// What it holds then.
+        value: Literal,
+    },
+}
+
+/// What a clean-up does with target records that a pipeline never wrote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Foreign {
+    /// They stay, and are counted.
+    Keep,
+    /// They are deleted like those whose host record is gone.
+    Delete,
 }
 
 /// How a process that stays is watched and stopped.

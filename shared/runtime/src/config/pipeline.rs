@@ -7,11 +7,12 @@ use croner::parser::{CronParser, Seconds, Year};
 
 use super::body::Body;
 use super::collection::{DottedPath, Names, WithNode, complete};
+use super::delete::{DeleteChoice, leaves_version_alone};
 use super::fields::{Fields as Keys, Section, section};
 use super::form::Reading;
 use super::limits::LimitsPatch;
 use super::mapping::{Program, mapping};
-use super::model::{Delete, Events, Fields, Limits, Namespace, Pipeline, Schedule};
+use super::model::{Events, Fields, Foreign, Limits, Namespace, Pipeline, Schedule};
 use super::node::Node;
 use super::relation::{ColumnChoice, include};
 use super::scalar::{Flag, Text, Word};
@@ -53,9 +54,11 @@ impl Section for Draft {
         let about = "what tells of changes as they happen; imports find them all the same";
         let events = keys.optional("events", about, WithNode(Word(&[("log", Events::Log)])));
         let schedules = schedules(keys);
-        let deletes = Word(&[("hard", Delete::Hard), ("never", Delete::Never)]);
         let about = "what happens to a target record whose host record is gone";
-        let delete = keys.defaulted("delete", about, deletes, "hard");
+        let delete = keys.defaulted("delete", about, DeleteChoice, "hard");
+        let about = "what a clean-up does with target records that this pipeline never wrote";
+        let words = Word(&[("keep", Foreign::Keep), ("delete", Foreign::Delete)]);
+        let foreign = keys.defaulted("foreign", about, words, "keep");
         let about = "limits of this pipeline, over those of the file";
         let limits = keys.optional("limits", about, WithNode(section::<LimitsPatch>()));
 
@@ -66,7 +69,8 @@ impl Section for Draft {
             let pathed = include.as_ref().and_then(|include| body.paths_lead_somewhere(reading, node, include));
             let field = version_field.as_ref().and_then(|field| field.as_deref());
             let versioned = body.leaves_version_alone(reading, node, field);
-            keyed.and(pathed).and(versioned)
+            let flagged = leaves_version_alone(reading, node, delete.as_ref(), field);
+            keyed.and(pathed).and(versioned).and(flagged)
         });
         let pipeline = || {
             checked.and(one)?;
@@ -89,7 +93,8 @@ impl Section for Draft {
                 events: events.clone()?.map(|(events, _)| events),
                 schedule: schedules.import,
                 cleanup: schedules.cleanup,
-                delete: delete?,
+                delete: delete.clone()?,
+                foreign: foreign?,
                 limits: Limits::default(),
             })
         };

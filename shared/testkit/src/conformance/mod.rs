@@ -8,6 +8,7 @@
 #![allow(clippy::missing_panics_doc)] // a case panics where the part fails it: that is its result
 #![allow(clippy::unwrap_used)] // a suite is a test: a fault is its failure
 
+pub mod admin_queue;
 pub mod dead_letters;
 pub mod hash_store;
 pub mod host;

@@ -3,11 +3,12 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use fides_core::port::{Backplane, DeadLetter};
+use fides_core::port::{AdminQueue, Backplane, DeadLetter};
 use fides_core::{Fault, Key, Lane, Mark, PipelineId};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::admin::{Commands, FakeAdmin};
 use super::dead_letters::FakeDead;
 use super::hash_store::{FakeHashes, Marks};
 use super::lock;
@@ -38,6 +39,7 @@ pub(super) struct Durable {
     pub lanes: BTreeMap<Lane, LaneState>,
     pub consumers: u64,
     pub dead: BTreeMap<PipelineId, BTreeMap<Key, DeadLetter>>,
+    pub commands: Commands,
     pub store: Arc<Store>,
     pub past: VecDeque<Arc<Store>>,
 }
@@ -81,6 +83,7 @@ impl Disk {
                 lanes: BTreeMap::new(),
                 consumers: 0,
                 dead: BTreeMap::new(),
+                commands: Commands::default(),
                 store: Arc::default(),
                 past: VecDeque::new(),
             }),
@@ -97,6 +100,11 @@ impl Disk {
             state: Arc::new(FakeState(disk.clone())),
             dead: Arc::new(FakeDead(disk)),
         }
+    }
+
+    /// The queue of commands, for one process.
+    pub fn admin(&self) -> Arc<dyn AdminQueue> {
+        Arc::new(FakeAdmin(Process { disk: Arc::clone(&self.0), generation: lock(&self.0.state).generation }))
     }
 
     /// A copy of the hash and state store.
@@ -118,6 +126,7 @@ impl Disk {
         for lane in state.lanes.values_mut() {
             lane.give_back();
         }
+        state.commands.give_back();
         self.0.lanes_changed.notify_waiters();
     }
 

@@ -51,7 +51,8 @@ struct State {
     rows: BTreeMap<i64, i64>,
     log: Vec<Commit>,
     position: u64,
-    answers_empty: bool,
+    /// New snapshots do not show rows from this one on.
+    hides_from: Option<i64>,
     /// Readers for whom the log is kept.
     readers: BTreeSet<PipelineId>,
     /// Says to them that there is more.
@@ -68,7 +69,7 @@ impl FakeHost {
             rows: BTreeMap::new(),
             log: Vec::new(),
             position: 1_000,
-            answers_empty: false,
+            hides_from: None,
             readers: BTreeSet::new(),
             tick: watch::Sender::new(0),
         })))
@@ -174,7 +175,12 @@ impl FakeHost {
 
     /// Whether new snapshots show an empty table, whatever it holds: a bad listing (L8).
     pub fn answer_empty(&self, empty: bool) {
-        lock(&self.0).answers_empty = empty;
+        self.hide_from(empty.then_some(i64::MIN));
+    }
+
+    /// Whether new snapshots leave out the rows from that one on, and take what is left for everything: a bad listing (L8).
+    pub fn hide_from(&self, first: Option<i64>) {
+        lock(&self.0).hides_from = first;
     }
 }
 
@@ -250,7 +256,7 @@ impl Host for FakeHost {
             Order::Host => Version::scan(drawn.epoch, state.position),
             Order::Fides => drawn,
         };
-        let rows = state.rows.iter().filter(|_| !state.answers_empty);
+        let rows = state.rows.iter().filter(|&(&id, _)| state.hides_from.is_none_or(|first| id < first));
         let rows =
             rows.map(|(&id, &v)| Ok((Self::key(id), raw_row(selection, id, v)?))).collect::<Result<_, Fault>>()?;
         Ok(Arc::new(Frozen::new(version, selection, rows)))

@@ -3,6 +3,7 @@
 //! What survives a crash lives in [`Disk`], [`FakeHost`] and [`FakeTarget`]; a process gets handles and is crashed by
 //! dropping its task. [`Faulty`] puts the failures of the world before a port.
 
+mod admin;
 mod backplane;
 mod dead_letters;
 mod faults;

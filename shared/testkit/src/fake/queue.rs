@@ -16,9 +16,12 @@ pub(super) struct Stored {
 pub(super) struct FakeQueue(pub Process);
 
 impl Process {
-    /// Waits until `attempt` gives something; it is asked again after every change of a lane. Cancel-safe: a change is
+    /// Waits until `attempt` gives something; it is asked again after every change of a lane or of the commands. Cancel-safe: a change is
     /// made in the poll that returns.
-    async fn wait<T>(&self, mut attempt: impl FnMut(&mut Durable) -> Result<Option<T>, Fault>) -> Result<T, Fault> {
+    pub(super) async fn wait<T>(
+        &self,
+        mut attempt: impl FnMut(&mut Durable) -> Result<Option<T>, Fault>,
+    ) -> Result<T, Fault> {
         loop {
             let mut changed = std::pin::pin!(self.disk.lanes_changed.notified());
             changed.as_mut().enable();

@@ -10,7 +10,7 @@ use fides_core::port::{Host, Mapper, Sink, Target};
 use fides_core::{Column, Key, Lane, Limits, Namespace, PipelineId, Selection};
 use fides_engine::import::{Mode, assist, demanded, import};
 use fides_engine::publishing::{Worker, consume_lanes};
-use fides_engine::{DeletePolicy, Pipeline, Progress, establish, follow, log_place};
+use fides_engine::{DeletePolicy, ForeignPolicy, Pipeline, Progress, establish, follow, log_place};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -474,8 +474,20 @@ fn pipeline(world: &World, faults: &Faults) -> Pipeline {
         page_records_max: 4,
     };
     let sink = Sink { pipeline: id.clone(), namespace: namespace(), version_field: None };
-    let delete = DeletePolicy::Hard;
-    Pipeline { id, host, target, mapper, selection, sink, target_selection, limits: limits(), delete, backplane }
+    let (delete, foreign) = (DeletePolicy::Hard, ForeignPolicy::Keep);
+    Pipeline {
+        id,
+        host,
+        target,
+        mapper,
+        selection,
+        sink,
+        target_selection,
+        limits: limits(),
+        delete,
+        foreign,
+        backplane,
+    }
 }
 
 fn limits() -> Limits {

@@ -157,6 +157,7 @@ fn a_distributed_backplane() {
     let config = read(&format!("{backplane}{STORES}pipelines:\n{ORDERS}"), &[("PW", "s3cret")]).unwrap();
     let Backplane::Distributed { amqp, redis } = &config.backplane else { panic!("{:?}", config.backplane) };
     assert_eq!(amqp.url.expose_secret(), "amqps://fides:s3cret@mq/prod");
+    assert_eq!(amqp.admin_queue, "fides.admin");
     assert_eq!((redis.accept.as_slice(), redis.dead_letters_max), (&["appendfsync".to_owned()][..], 100_000));
     assert!(!format!("{config:?}").contains("s3cret"));
 }

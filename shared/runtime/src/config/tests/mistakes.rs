@@ -20,7 +20,7 @@ said_of_pipeline! {
     an_unknown_key: "schedul: '0 0 * * * *'" =>
         "fides.yaml:9:5  pipelines.p.schedul\n    \
          found the unknown key \"schedul\", expected one of the keys host, from, key, include, target, into, create, when, \
-         columns, mapping, version_field, events, schedule, cleanup, timezone, delete, limits; did you mean \"schedule\"?";
+         columns, mapping, version_field, events, schedule, cleanup, timezone, delete, foreign, limits; did you mean \"schedule\"?";
     an_unknown_key_of_a_field: "mapping:\n  x: { form: a }" =>
         "fides.yaml:10:12  pipelines.p.mapping.x.form\n    \
          found the unknown key \"form\", expected one of the keys from, object, const, jq; did you mean \"from\"?";
@@ -96,6 +96,27 @@ said_of_pipeline! {
     a_key_that_is_left_out: "key: [id]\ncolumns: [name]" =>
         "fides.yaml:10:14  pipelines.p.columns\n    \
          found no plain field for the key column \"id\", expected every key column in the list (L12)";
+    a_way_to_delete: "delete: softly" =>
+        "fides.yaml:9:13  pipelines.p.delete\n    found \"softly\", expected one of hard, never";
+    a_soft_deletion_without_a_field: "delete: soft" =>
+        "fides.yaml:9:13  pipelines.p.delete\n    \
+         found \"soft\" without a field, expected `soft: { field: …, value: … }`";
+    a_list_of_ways_to_delete: "delete: [hard]" =>
+        "fides.yaml:9:13  pipelines.p.delete\n    \
+         found a list, expected one of hard, never, or `soft: { field: …, value: … }`";
+    a_soft_deletion_with_a_misspelt_key: "delete: { soft: { feild: gone, value: true } }" =>
+        "fides.yaml:9:21  pipelines.p.delete.soft\n    \
+         found no key `field`, expected `field`: the target field; of a record that is there it holds nothing, or the other truth value\n\
+         fides.yaml:9:23  pipelines.p.delete.soft.feild\n    \
+         found the unknown key \"feild\", expected one of the keys field, value; did you mean \"field\"?";
+    a_soft_deletion_that_says_a_fraction: "delete: { soft: { field: gone, value: 0.5 } }" =>
+        "fides.yaml:9:43  pipelines.p.delete.soft.value\n    \
+         found 0.5, expected text, a whole number, true or false";
+    a_soft_deletion_in_the_version: "version_field: v\ndelete: { soft: { field: v, value: true } }" =>
+        "fides.yaml:10:30  pipelines.p.delete.soft.field\n    \
+         found \"v\", which is the version field too, expected a field of its own";
+    a_way_with_what_others_wrote: "foreign: remove" =>
+        "fides.yaml:9:14  pipelines.p.foreign\n    found \"remove\", expected one of keep, delete";
     a_version_that_is_mapped: "version_field: v\nmapping: { v: v }" =>
         "fides.yaml:9:20  pipelines.p.version_field\n    \
          found \"v\", which is a mapped field too, expected a column of its own";

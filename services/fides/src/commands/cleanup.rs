@@ -1,0 +1,26 @@
+use fides_core::command::Action;
+
+use super::ask::{self, Asking};
+use crate::cli::Global;
+use crate::exit::Exit;
+use crate::failure::Failure;
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  fides cleanup cities --wait                  delete from the target what the host no longer has
+  fides cleanup --all --json")]
+pub struct Args {
+    /// The pipelines.
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    pipelines: Vec<String>,
+    /// All pipelines.
+    #[arg(long)]
+    all: bool,
+    #[command(flatten)]
+    asking: Asking,
+}
+
+pub async fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
+    ask::run(global, &args.asking, Action::Cleanup { pipelines: args.pipelines.clone() }).await
+}

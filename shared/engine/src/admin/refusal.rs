@@ -1,0 +1,78 @@
+//! A pipeline's latest refused clean-up: an alert until one is not refused, and what an approval names.
+
+use fides_core::Fault;
+use fides_core::port::Expect;
+use serde::{Deserialize, Serialize};
+
+use crate::{Pipeline, persisted};
+
+/// Deletions that were refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// The run that wanted them.
+    pub run: String,
+    /// How many.
+    pub candidates: u64,
+    /// Why they were refused.
+    pub why: String,
+    /// When, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// The command that approved them: each refusal is approved once.
+    #[serde(default)]
+    pub approved_by: Option<String>,
+}
+
+fn key(pipeline: &Pipeline) -> String {
+    format!("refused/{}", pipeline.id)
+}
+
+/// The latest refusal that still stands.
+pub async fn refusal(pipeline: &Pipeline) -> Result<Option<Refusal>, Fault> {
+    let stored = persisted::load::<Refusal>(&*pipeline.backplane.state, &key(pipeline)).await?;
+    Ok(stored.map(|(refusal, _)| refusal))
+}
+
+/// Keeps a refusal. A run that is judged again keeps what was said of it.
+pub(crate) async fn refuse(pipeline: &Pipeline, run: &str, candidates: u64, why: &str) -> Result<(), Fault> {
+    let state = &*pipeline.backplane.state;
+    if refusal(pipeline).await?.is_some_and(|known| known.run == run) {
+        return Ok(());
+    }
+    let refusal = Refusal {
+        run: run.to_owned(),
+        candidates,
+        why: why.to_owned(),
+        at_ms: state.now_ms().await?,
+        approved_by: None,
+    };
+    persisted::store(state, &key(pipeline), &refusal, Expect::Any).await.map(drop)
+}
+
+/// Ends the alert: a run of the same kind was not refused. `kind` begins the names of such runs.
+pub(crate) async fn lift(pipeline: &Pipeline, kind: &str) -> Result<(), Fault> {
+    if refusal(pipeline).await?.is_some_and(|known| known.run.starts_with(kind)) {
+        pipeline.backplane.state.remove(&key(pipeline)).await?;
+    }
+    Ok(())
+}
+
+/// Marks the refusal of `run` as approved by a command; why not, if it cannot be.
+pub(super) async fn approve(pipeline: &Pipeline, run: &str, command: &str) -> Result<Result<(), String>, Fault> {
+    let (state, key, id) = (&*pipeline.backplane.state, key(pipeline), &pipeline.id);
+    let Some((mut known, revision)) = persisted::load::<Refusal>(state, &key).await? else {
+        return Ok(Err(format!("no clean-up of {id} is refused")));
+    };
+    if known.run != run {
+        return Ok(Err(format!("`run`: found {run:?}; the refused run of {id} is {}", known.run)));
+    }
+    match &known.approved_by {
+        Some(by) if by == command => return Ok(Ok(())),
+        Some(by) => {
+            return Ok(Err(format!("run {run} was approved before, by command {by}: an approval is used once")));
+        }
+        None => {}
+    }
+    known.approved_by = Some(command.to_owned());
+    let stored = persisted::store(state, &key, &known, Expect::Revision(revision)).await?;
+    stored.map(|_| Ok(())).ok_or_else(|| persisted::lost_race(&key))
+}
