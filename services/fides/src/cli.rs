@@ -84,8 +84,6 @@ pub enum Command {
     Cleanup(cleanup::Args),
     /// Compare both sides, and send what differs again.
     Repair(repair::Args),
-    /// Compare both sides, and send what differs again.
-    Repair(repair::Args),
     /// Let a refused clean-up delete, once and up to a ceiling.
     Approve(approve::Args),
     /// End what is under way for pipelines, and what waits. Deletes nothing.

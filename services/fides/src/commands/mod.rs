@@ -14,7 +14,6 @@ pub mod pause;
 pub mod plan;
 pub mod reimport;
 pub mod repair;
-pub mod repair;
 pub mod resume;
 pub mod schema;
 pub mod status;
@@ -46,7 +45,6 @@ pub async fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Pause(args) => pause::run(&global, &args).await,
         Command::Resume(args) => resume::run(&global, &args).await,
         Command::Cleanup(args) => cleanup::run(&global, &args).await,
-        Command::Repair(args) => repair::run(&global, &args).await,
         Command::Repair(args) => repair::run(&global, &args).await,
         Command::Approve(args) => approve::run(&global, &args).await,
         Command::Cancel(args) => cancel::run(&global, &args).await,
