@@ -23,7 +23,7 @@ async fn send(stand: &Stand, body: Vec<u8>) -> Value {
     let python =
         std::env::var("FIDES_TEST_PIKA").expect("FIDES_TEST_PIKA is not set: run this through tests/parts/pika");
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/distributed/ask.py");
-    let (url, queue) = (stand.broker_url(), stand.admin_queue());
+    let (url, queue) = (Stand::broker_url(), stand.admin_queue());
     let asked = tokio::task::spawn_blocking(move || {
         let mut child = Command::new(python)
             .args([script, &url, &queue, DEADLINE_S])
@@ -215,7 +215,7 @@ async fn a_full_reimport_survives_its_importer() {
     });
     assert_eq!(ask(&stand, &reimport).await["status"], "accepted");
     until("the run is under way", async || {
-        services[0].metric("fides_records_read_total", &[]).await > (rows() + 500) as f64
+        services[0].metric("fides_records_read_total", &[]).await > f64::from(u32::try_from(rows() + 500).unwrap())
     })
     .await;
     assert!(services[0].kill(), "it was alive");

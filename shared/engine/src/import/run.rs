@@ -197,7 +197,7 @@ impl<'a> Lead<'a> {
 /// Learns anew from both sides what the target holds, for the price of reading both, instead of writing every record
 /// again. Where the target cannot be walked it is `false`: the import trusts no mark and sends everything.
 async fn rebuild_marks(pipeline: &Pipeline, worker: &Worker) -> Result<bool, Fault> {
-    match rebuild::rebuild_owed(pipeline, worker).await {
+    match Box::pin(rebuild::rebuild_owed(pipeline, worker)).await {
         Err(fault) if fault.kind == FaultKind::Permanent => {
             tracing::warn!(pipeline = %pipeline.id, %fault, "marks cannot be rebuilt: every record is sent");
             Ok(false)
@@ -213,10 +213,11 @@ pub async fn import(pipeline: &Pipeline, mode: Mode, worker: &Worker) -> Result<
             break lead;
         }
         worker.progress.enter("helping the import of another process");
-        assist(pipeline, worker).await?;
+        Box::pin(assist(pipeline, worker)).await?;
         tokio::time::sleep(Duration::from_millis(pipeline.limits.lease_ms / ASKS_PER_LEASE)).await;
     };
-    let report = lead.during(lead.import(mode, None)).await;
+    // Large; whoever calls this does not have to carry it.
+    let report = Box::pin(lead.during(lead.import(mode, None))).await;
     lead.release().await;
     report
 }

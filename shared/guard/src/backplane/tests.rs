@@ -14,7 +14,7 @@ use crate::NoMeter;
 fn guarded(disk: &Disk, limits: &Limits) -> (Backplane, Faults) {
     let faults = Faults::none();
     let inner = faults.around(&disk.open());
-    (guard_backplane(inner, "broker", "store", limits, &|| Arc::new(NoMeter)), faults)
+    (guard_backplane(inner, disk.admin(), "broker", "store", limits, &|| Arc::new(NoMeter)).0, faults)
 }
 
 fn lane() -> Lane {

@@ -368,7 +368,7 @@ impl Target for SkipsEqual {
         if self.only_after.is_some() && fastrand::u8(..4) == 0 {
             // Answers get lost more often than the weather has it: this bug wants one of them, at one moment.
             let lost = || Outcome::Unknown(Fault::transient("the answer was lost"));
-            outcomes.iter_mut().for_each(|outcome| *outcome = lost());
+            outcomes.fill_with(lost);
         }
         rest.iter().zip(&outcomes).for_each(|(change, outcome)| self.remember(&change.key, outcome));
         let mut outcomes = outcomes.into_iter();

@@ -30,7 +30,7 @@ fn the_documented_example_is_read() {
     assert_eq!((orders.id.as_str(), orders.host.as_str(), orders.target.as_str()), ("orders", "shop", "search"));
     assert_eq!(orders.from, ["public", "orders"]);
     assert_eq!(orders.key.as_deref(), Some(&["id".to_owned()][..]));
-    assert_eq!((orders.create, orders.delete), (true, Delete::Hard));
+    assert_eq!((orders.create, &orders.delete), (true, &Delete::Hard));
     assert_eq!(orders.when.as_deref(), Some(".total > 0"));
     assert_eq!(orders.version_field.as_deref(), Some("fides_version"));
     assert_eq!(orders.events, Some(Events::Log));
