@@ -58,7 +58,8 @@ impl Lead<'_> {
             let current = epoch::current(pipeline).await?;
             epoch::raise(pipeline, current).await?;
         }
-        rebuild_owed(pipeline, worker).await
+        // Large; whoever calls this does not have to carry it.
+        Box::pin(rebuild_owed(pipeline, worker)).await
     }
 }
 
