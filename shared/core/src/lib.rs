@@ -26,7 +26,7 @@ pub use codec::{Reader, put_bytes, put_varint};
 pub use fault::{Fault, FaultKind};
 pub use fingerprint::{Fingerprint, fingerprint};
 pub use key::{Key, KeyRange};
-pub use limits::Limits;
+pub use limits::{LagAction, Limits};
 pub use mark::{Held, Mark};
 pub use message::{Batch, Envelope, FenceId, Lane, Message, Origin, PipelineId};
 pub use page::{Decode, Page, PageBuilder, RowCodec, Slices};

@@ -36,6 +36,8 @@ pub struct Progress {
     pub redelivered: AtomicU64,
     /// Lanes that this process works on.
     pub lanes: AtomicU64,
+    /// Bytes of its log that the host keeps because this process, which follows it, has not released them.
+    pub log_lag: AtomicU64,
     troubled: Mutex<BTreeMap<u16, Trouble>>,
     /// Dead letters and written records that were judged, and do not count any more.
     forgiven: Mutex<(u64, u64)>,

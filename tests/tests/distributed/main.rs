@@ -12,6 +12,7 @@ mod proxy;
 mod redis;
 mod services;
 mod stand;
+mod told;
 mod writer;
 
 mod survives;

@@ -37,8 +37,8 @@ use std::path::Path;
 pub use environment::Environment;
 pub use errors::{ConfigError, ConfigErrors, EXIT_CODE, Place, Spot};
 pub use model::{
-    Amqp, Arity, Backplane, Columns, Config, Delete, Events, Fields, Kind, Limits, Literal, Log, LogFormat, Namespace,
-    Pipeline, Redis, Relation, Schedule, Service, Source, Store,
+    Amqp, Arity, Backplane, Columns, Config, Delete, Events, Fields, Kind, LagAction, Limits, Literal, Log, LogFormat,
+    Namespace, Pipeline, Redis, Relation, Schedule, Service, Source, Store,
 };
 pub use schema::json_schema;
 
