@@ -29,7 +29,7 @@ pub use fault::{Fault, FaultKind};
 pub use fingerprint::{Fingerprint, fingerprint};
 pub use format::Formats;
 pub use key::{Key, KeyRange};
-pub use limits::Limits;
+pub use limits::{LagAction, Limits};
 pub use mark::{Held, Mark};
 pub use message::{Batch, Envelope, FenceId, Lane, Message, Origin, PipelineId};
 pub use page::{Decode, Page, PageBuilder, RowCodec, Slices};

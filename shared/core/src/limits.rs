@@ -49,6 +49,20 @@ pub struct Limits {
     pub lease_ms: u64,
     /// Bytes of one record; a larger one is a dead letter.
     pub record_bytes_max: usize,
+    /// Bytes of its log that a host may keep because they are not read.
+    pub slot_lag_bytes_max: u64,
+    /// What happens when it keeps more.
+    pub slot_lag_action: LagAction,
+}
+
+/// What happens when a host keeps more of its log than it should.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LagAction {
+    /// It is told.
+    #[default]
+    Alert,
+    /// The host may forget its log, and an import is owed.
+    Drop,
 }
 
 impl Default for Limits {
@@ -78,6 +92,8 @@ impl Default for Limits {
             dead_count_min: 100,
             lease_ms: 10_000,
             record_bytes_max: 16 << 20,
+            slot_lag_bytes_max: 10 << 30,
+            slot_lag_action: LagAction::Alert,
         }
     }
 }

@@ -43,6 +43,8 @@ pub struct Progress {
     pub redelivered: AtomicU64,
     /// Lanes that this process holds and consumes now.
     pub lanes: AtomicU64,
+    /// Bytes of its log that the host keeps because this process, which follows it, has not released them.
+    pub log_lag: AtomicU64,
     troubled: Mutex<BTreeMap<u16, Trouble>>,
     /// What came to an end lately, and whether well.
     recent: Mutex<Recent>,

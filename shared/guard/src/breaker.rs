@@ -33,6 +33,8 @@ struct Gate {
     probing: bool,
     /// What failed last.
     last: String,
+    /// What mends it, where that is known.
+    advice: Option<String>,
 }
 
 impl Breaker {
@@ -74,8 +76,10 @@ impl Breaker {
 
     fn refusal(&self, gate: &Gate, when: &str) -> Fault {
         let (name, last) = (&self.name, &gate.last);
+        let patience = "nothing is lost: what waits is sent when it answers again";
+        let advice = gate.advice.as_ref().map_or(patience.to_owned(), |advice| format!("{advice}; {patience}"));
         Fault::unavailable(format!("{name}: circuit breaker is open; {when}; the last failure was: {last}"))
-            .advise("nothing is lost: what waits is sent when it answers again")
+            .advise(advice)
     }
 
     fn gate(&self) -> MutexGuard<'_, Gate> {
@@ -107,6 +111,7 @@ impl Permit<'_> {
             Health::Well | Health::Throttled(_) => machine.on_success(),
             Health::Sick => {
                 gate.last = reply.fault().map(|fault| fault.what.clone()).unwrap_or_default();
+                gate.advice = reply.fault().and_then(|fault| fault.advice.clone());
                 machine.on_error();
             }
         }

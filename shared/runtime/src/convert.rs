@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use fides_core::{Kind, Limits, Namespace, Value};
+use fides_core::{Kind, LagAction, Limits, Namespace, Value};
 use fides_engine::SoftDelete;
 use fides_mapping as mapping;
 
@@ -35,6 +35,11 @@ pub(crate) fn limits(limits: &config::Limits) -> Limits {
         dead_count_min: limits.dead_count_min,
         lease_ms: limits.lease_ms,
         record_bytes_max: limits.record_bytes_max,
+        slot_lag_bytes_max: limits.slot_lag_bytes_max,
+        slot_lag_action: match limits.slot_lag_action {
+            config::LagAction::Alert => LagAction::Alert,
+            config::LagAction::Drop => LagAction::Drop,
+        },
     }
 }
 

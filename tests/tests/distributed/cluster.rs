@@ -1,5 +1,6 @@
 //! A PostgreSQL cluster of a test's own: with other settings than the shared one, and to be killed, copied and restored.
 
+use std::io::Write;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -16,13 +17,13 @@ pub struct Cluster {
     port: u16,
     password: String,
     process: Child,
-    settings: Vec<String>,
     data: PathBuf,
     folder: tempfile::TempDir,
 }
 
 impl Cluster {
-    /// Makes a cluster, and starts it with `settings` (`name=value`) over those that following a log needs.
+    /// Makes a cluster, and starts it with `settings` (`name = value`) in its configuration, over those that following a log
+    /// needs.
     pub async fn start(settings: &[&str]) -> Self {
         let folder = tempfile::Builder::new().prefix("fides-cluster.").tempdir_in("/tmp").unwrap();
         let folder_path = folder.path();
@@ -37,9 +38,11 @@ impl Cluster {
         initdb.arg("--pgdata").arg(&data).arg("--pwfile").arg(&file);
         initdb.args(["--username", USER, "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"]);
         succeed(&mut initdb);
-        let settings: Vec<String> = settings.iter().map(|&setting| setting.to_owned()).collect();
-        let (port, process) = launch_anywhere(folder_path, &data, &settings).await;
-        let cluster = Self { port, password, process, settings, data, folder };
+        let usual =
+            ["listen_addresses = '127.0.0.1'", "wal_level = logical", "max_connections = 100", "timezone = UTC"];
+        configure(&data, &[&usual, settings].concat());
+        let (port, process) = launch_anywhere(folder_path, &data).await;
+        let cluster = Self { port, password, process, data, folder };
         cluster.answers().await;
         cluster
     }
@@ -83,12 +86,20 @@ impl Cluster {
         assert!(promoted);
     }
 
+    /// Stops the server, and starts it again: what ALTER SYSTEM has set counts from then on.
+    pub async fn stop_and_start(&mut self) {
+        // A fast shutdown: everything is written.
+        succeed(Command::new("kill").args(["-INT", &self.process.id().to_string()]));
+        self.process.wait().unwrap();
+        self.restart().await;
+    }
+
     /// Starts the server again, on its port, with its present data.
     pub async fn restart(&mut self) {
         // A server that was killed may leave children that end a moment later, and hold its port and its memory till then.
         let started = Instant::now();
         loop {
-            self.process = launch(self.folder.path(), &self.data, self.port, &self.settings);
+            self.process = launch(self.folder.path(), &self.data, self.port);
             if ready(&mut self.process, self.folder.path(), self.port).await {
                 return self.answers().await;
             }
@@ -157,6 +168,12 @@ fn succeed(command: &mut Command) {
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
+/// Adds to a cluster's configuration; the last of a name counts.
+fn configure(data: &Path, settings: &[&str]) {
+    let mut file = std::fs::File::options().append(true).open(data.join("postgresql.conf")).unwrap();
+    writeln!(file, "{}", settings.join("\n")).unwrap();
+}
+
 fn log(folder: &Path) -> PathBuf {
     folder.join("server.log")
 }
@@ -165,22 +182,18 @@ fn said(folder: &Path) -> String {
     std::fs::read_to_string(log(folder)).unwrap_or_default()
 }
 
-fn launch(folder: &Path, data: &Path, port: u16, settings: &[String]) -> Child {
+fn launch(folder: &Path, data: &Path, port: u16) -> Child {
     let log = std::fs::File::options().create(true).append(true).open(log(folder)).unwrap();
     let mut server = as_server(folder, &bin().join("postgres"));
     server.arg("-D").arg(data).args(["-p", &port.to_string(), "-k"]).arg(folder);
-    let usual = ["listen_addresses=127.0.0.1", "wal_level=logical", "max_connections=100", "timezone=UTC"];
-    for setting in usual.into_iter().chain(settings.iter().map(String::as_str)) {
-        server.args(["-c", setting]);
-    }
     server.stdout(Stdio::null()).stderr(log).spawn().unwrap()
 }
 
 /// A port that somebody else takes first is not an error: the next one is tried.
-async fn launch_anywhere(folder: &Path, data: &Path, settings: &[String]) -> (u16, Child) {
+async fn launch_anywhere(folder: &Path, data: &Path) -> (u16, Child) {
     for _ in 0..20 {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut process = launch(folder, data, port, settings);
+        let mut process = launch(folder, data, port);
         if ready(&mut process, folder, port).await {
             return (port, process);
         }

@@ -13,6 +13,7 @@ mod proxy;
 mod redis;
 mod services;
 mod stand;
+mod told;
 mod writer;
 
 mod survives;

@@ -1,8 +1,10 @@
 //! Events: the host's log, followed. Publish, then store the place (L3); imports beside it share its order (DESIGN §5).
 
 mod debt;
+mod lag;
 mod reader;
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use fides_core::decide::backoff_ms_max;
@@ -10,6 +12,7 @@ use fides_core::{Fault, FaultKind};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use debt::{debt, owe, pay};
+use lag::Lag;
 pub use reader::place as log_place;
 pub(crate) use reader::told_gone;
 
@@ -92,7 +95,20 @@ async fn own(
     let Some(lease) = Held::take(state, lease, &worker.holder, pipeline.limits.lease_ms).await? else {
         return Ok(Followed::Elsewhere);
     };
-    lease.during(reader::read(pipeline, &worker.progress, stop, worked)).await?;
+    let mut lag = Lag::new(pipeline, &worker.progress);
+    let reading = async {
+        // Also of a log that cannot be opened.
+        lag.look().await?;
+        tokio::select! {
+            biased;
+            read = reader::read(pipeline, &worker.progress, stop, worked) => read,
+            fault = lag.watch() => Err(fault),
+        }
+    };
+    let read = lease.during(reading).await;
+    // Somebody else may follow it from now on.
+    worker.progress.log_lag.store(0, Ordering::Relaxed);
+    read?;
     lease.release().await;
     Ok(Followed::Stopped)
 }

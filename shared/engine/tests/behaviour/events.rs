@@ -4,7 +4,7 @@ use std::ops::Not;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fides_core::FaultKind;
+use fides_core::{FaultKind, LagAction};
 use fides_engine::import::{Mode, demanded};
 use fides_engine::{Progress, follow, log_place};
 use fides_testkit::fake::{Act, FakeHost, Gate, Order};
@@ -89,6 +89,41 @@ async fn what_the_log_forgot_is_owed_by_an_import() {
     assert_eq!(stand.differing(1), [0; 0]);
     assert_eq!(stand.document(1), None);
     assert!(!demanded(&process.pipeline).await.unwrap());
+}
+
+/// A log that waits for too long is told, and given up only where that is wanted: then an import is owed.
+#[tokio::test(start_paused = true)]
+async fn a_log_that_waits_for_too_long() {
+    for action in [LagAction::Alert, LagAction::Drop] {
+        let stand = Stand::of(FakeHost::new(Order::Host), ROWS);
+        let mut process = stand.process("a").await;
+        process.pipeline.limits.slot_lag_bytes_max = 1_000;
+        process.pipeline.limits.slot_lag_action = action;
+        let (_consumers, _follower) = (process.consume(), following(&process));
+        process.import(Mode::Delta).await;
+        caught_up(&stand, &process).await;
+        process.import(Mode::Delta).await;
+        assert!(!demanded(&process.pipeline).await.unwrap());
+        let lag = || Progress::get(&process.worker.progress.log_lag);
+
+        for bytes in [1_000, 1_001] {
+            stand.host.set_log_lag(bytes);
+            let given_up = bytes > 1_000 && action == LagAction::Drop;
+            let seen = async {
+                while if given_up { !demanded(&process.pipeline).await.unwrap() } else { lag() != bytes } {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            };
+            tokio::time::timeout(PATIENCE, seen).await.expect("the lag is seen");
+            assert_eq!(demanded(&process.pipeline).await.unwrap(), given_up, "{action:?} {bytes}");
+        }
+        stand.host.commit(&[(0, Some(9)), (1, None)]);
+        process.import(Mode::Delta).await;
+        stand.host.commit(&[(2, Some(9))]);
+        caught_up(&stand, &process).await;
+        assert_eq!(stand.differing(1), [0; 0]);
+        assert_eq!(lag(), if action == LagAction::Alert { 1_001 } else { 0 });
+    }
 }
 
 /// An import that was under way when the gap came to be may have passed over what is in it.

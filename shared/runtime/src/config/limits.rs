@@ -3,7 +3,7 @@
 use super::fields::{Fields, Section};
 use super::form::{Definitions, Form, Reading};
 use super::node::Node;
-use super::scalar::{Number, Ratio};
+use super::scalar::{Number, Ratio, Word};
 
 /// Declares the limits: the struct, its default, the part that a file may set, and the keys of that part.
 macro_rules! limits {
@@ -95,6 +95,29 @@ limits! {
     lease_ms: u64 = 10_000, Number(1000..=3_600_000);
     /// Bytes of one record; a larger one is a dead letter.
     record_bytes_max: usize = 16_777_216, Number(1024..=1_073_741_824);
+    /// Bytes of its log that a host may keep because they are not read.
+    slot_lag_bytes_max: u64 = 10_737_418_240, Number(1_048_576..=u64::MAX);
+    /// What happens when it keeps more: `alert` tells it, `drop` also drops the slot, so that an import is owed.
+    slot_lag_action: LagAction = LagAction::Alert, Word(&[("alert", LagAction::Alert), ("drop", LagAction::Drop)]);
+}
+
+/// What happens when a host keeps more of its log than it should.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LagAction {
+    /// It is told.
+    Alert,
+    /// The slot is dropped, and an import is owed.
+    Drop,
+}
+
+/// As it is written in the file.
+impl From<LagAction> for serde_json::Value {
+    fn from(action: LagAction) -> Self {
+        match action {
+            LagAction::Alert => "alert".into(),
+            LagAction::Drop => "drop".into(),
+        }
+    }
 }
 
 /// A bound where the default is none.

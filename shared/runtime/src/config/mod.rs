@@ -39,8 +39,8 @@ use std::path::Path;
 pub use environment::Environment;
 pub use errors::{ConfigError, ConfigErrors, EXIT_CODE, Place, Spot};
 pub use model::{
-    Amqp, Arity, Backplane, Columns, Config, Delete, Events, Fields, Foreign, Kind, Limits, Literal, Log, LogFormat,
-    Namespace, Pipeline, Redis, Relation, Schedule, Service, Source, Store,
+    Amqp, Arity, Backplane, Columns, Config, Delete, Events, Fields, Foreign, Kind, LagAction, Limits, Literal, Log,
+    LogFormat, Namespace, Pipeline, Redis, Relation, Schedule, Service, Source, Store,
 };
 pub use places::Places;
 pub use schema::json_schema;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use secrecy::SecretString;
 
-pub use super::limits::Limits;
+pub use super::limits::{LagAction, Limits};
 use super::places::Places;
 
 /// A configuration without mistakes: every name that is referred to exists, every value is in its range.

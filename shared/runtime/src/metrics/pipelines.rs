@@ -47,6 +47,8 @@ const GAUGES: &[Number] = numbers! {
     "fides.lanes.owned" "{lane}" "Lanes that this process holds and consumes now; a paused one is not among them." = |it| Progress::get(&it.lanes);
     "fides.lanes.paused" "{lane}" "Lanes that are paused, because something cannot be used."
         = |it| it.paused_lanes() as u64;
+    "fides.log.lag" "By" "Log that the host keeps because it is not read yet, as the process that follows it sees it."
+        = |it| Progress::get(&it.log_lag);
 };
 
 /// The pipelines that are shown, each with the counters of its present run.

@@ -188,6 +188,17 @@ fn pipelines_show_their_progress() {
 }
 
 #[test]
+fn the_lag_of_a_log_is_shown_in_bytes() {
+    let metrics = metrics();
+    let progress = progress(0);
+    metrics.pipeline(&PipelineId::new("orders"), Arc::clone(&progress));
+    let lag = || value(&metrics, "fides_log_lag_bytes{pipeline=\"orders\"}");
+    assert_eq!(lag(), Some(0.0));
+    Progress::add(&progress.log_lag, 16_777_216);
+    assert_eq!(lag(), Some(16_777_216.0));
+}
+
+#[test]
 fn paused_lanes_are_counted() {
     let metrics = metrics();
     let progress = progress(0);

@@ -47,6 +47,14 @@ impl<T: Host + ?Sized> Host for Faulty<T> {
         let Opened { log, from, gap } = self.faults.call("host.log", self.inner.log(selection, reader, after)).await?;
         Ok(Opened { log: Box::new(FaultyLog { inner: log, faults: self.faults.clone() }), from, gap })
     }
+
+    async fn log_lag(&self, reader: &PipelineId) -> Result<Option<u64>, Fault> {
+        self.inner.log_lag(reader).await
+    }
+
+    async fn forget_log(&self, reader: &PipelineId) -> Result<(), Fault> {
+        self.inner.forget_log(reader).await
+    }
 }
 
 struct FaultyLog {

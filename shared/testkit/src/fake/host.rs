@@ -55,6 +55,8 @@ struct State {
     hides_from: Option<i64>,
     /// Readers for whom the log is kept.
     readers: BTreeSet<PipelineId>,
+    /// Bytes that it keeps for them.
+    lag: u64,
     /// Says to them that there is more.
     tick: watch::Sender<u64>,
 }
@@ -71,6 +73,7 @@ impl FakeHost {
             position: 1_000,
             hides_from: None,
             readers: BTreeSet::new(),
+            lag: 0,
             tick: watch::Sender::new(0),
         })))
     }
@@ -118,6 +121,11 @@ impl FakeHost {
         state.log.push(commit);
         state.tick.send_replace(state.position);
         state.position
+    }
+
+    /// Says how many bytes the log keeps for its readers.
+    pub fn set_log_lag(&self, bytes: u64) {
+        lock(&self.0).lag = bytes;
     }
 
     /// Forgets what the log keeps for its readers, as whoever drops their slots does.
@@ -271,6 +279,18 @@ impl Host for FakeHost {
             (!state.readers.insert(reader.clone()), state.tick.subscribe())
         };
         Ok(log::open(self, selection, after, kept, ticks))
+    }
+
+    async fn log_lag(&self, reader: &PipelineId) -> Result<Option<u64>, Fault> {
+        let state = lock(&self.0);
+        Ok(state.readers.contains(reader).then_some(state.lag))
+    }
+
+    async fn forget_log(&self, reader: &PipelineId) -> Result<(), Fault> {
+        let mut state = lock(&self.0);
+        state.readers.remove(reader);
+        state.lag = 0;
+        Ok(())
     }
 }
 
