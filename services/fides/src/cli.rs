@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use fides_runtime::config::{self, Config};
 use tracing::Level;
 
-use crate::commands::{check, dead, demo, explain, init, plan, schema, status, sync, verify};
+use crate::commands::{check, dead, demo, explain, init, plan, rebuild, schema, status, sync, verify};
 use crate::exit::{self, Exit};
 use crate::failure::Failure;
 
@@ -64,8 +64,10 @@ pub enum Command {
     Sync(sync::Args),
     /// Say where every pipeline stands; also beside a running sync.
     Status(status::Args),
-    /// Compare host and target record by record.
+    /// Compare host and target record by record, and with --repair mend what differs.
     Verify(verify::Args),
+    /// Learn anew from both sides what the target holds, without sending it.
+    RebuildHashes(rebuild::Args),
     /// Tell one record's story: host, mapping, target, mark, queue, dead letter.
     Explain(explain::Args),
     /// Records that could not be delivered: list, show, replay, drop.

@@ -27,7 +27,7 @@ pub type Meters<'a> = &'a (dyn Fn() -> Arc<dyn Meter> + Send + Sync);
 pub struct App {
     /// In the order of the configuration.
     pub pipelines: Vec<Pipeline>,
-    /// When each pipeline is imported and cleaned up.
+    /// When each pipeline is imported, cleaned up and verified.
     pub(crate) schedules: HashMap<(PipelineId, Task), config::Schedule>,
     /// Pipelines whose host's log is followed.
     pub(crate) followed: HashSet<PipelineId>,
@@ -80,7 +80,12 @@ impl App {
     }
 
     fn add(&mut self, configured: &config::Pipeline, built: Pipeline) {
-        for (task, schedule) in [(Task::Import, &configured.schedule), (Task::CleanUp, &configured.cleanup)] {
+        let schedules = [
+            (Task::Import, &configured.schedule),
+            (Task::CleanUp, &configured.cleanup),
+            (Task::Verify, &configured.verify),
+        ];
+        for (task, schedule) in schedules {
             if let Some(schedule) = schedule {
                 self.schedules.insert((built.id.clone(), task), schedule.clone());
             }

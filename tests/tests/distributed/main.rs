@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used)] // allow-unwrap-in-tests does not reach the functions that tests share
 
 mod follows;
+mod mends;
 mod proxy;
 mod redis;
 mod services;

@@ -6,6 +6,7 @@ pub mod demo;
 pub mod explain;
 pub mod init;
 pub mod plan;
+pub mod rebuild;
 pub mod schema;
 pub mod status;
 pub mod sync;
@@ -30,6 +31,7 @@ pub async fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Sync(args) => sync::run(&global, &args).await,
         Command::Status(args) => status::run(&global, &args).await,
         Command::Verify(args) => verify::run(&global, &args).await,
+        Command::RebuildHashes(args) => rebuild::run(&global, &args).await,
         Command::Explain(args) => explain::run(&global, &args).await,
         Command::Dead(args) => dead::run(&global, &args).await,
         Command::Schema(args) => schema::run(&args),

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use fides_engine::inspect::{RunStatus, Status, status};
+use fides_engine::inspect::{RunStatus, Status, Verified, status};
 use fides_runtime::{Access, App};
 
 use crate::cli::Global;
@@ -77,11 +77,31 @@ fn told(found: &[Status]) -> Text {
         if let Some(why) = refused {
             text.line(format_args!("{} {}", present::bad("!"), present::refusal(&status.pipeline, why)));
         }
+        if let Some(verified) = &status.verified {
+            text.line(told_verified(&status.pipeline, verified));
+        }
         if status.dead > 0 {
             text.line(format_args!("{} {}", present::bad("!"), present::buried(&status.pipeline, status.dead)));
         }
     }
     text
+}
+
+fn told_verified(pipeline: &str, verified: &Verified) -> String {
+    let when = present::ago(verified.ended_ms);
+    if verified.drifted == 0 {
+        let known = match verified.differing {
+            0 => String::new(),
+            differing => format!("; {} yet to be imported", present::count(differing, "record")),
+        };
+        return format!("{} {pipeline} was verified {when}: nothing drifted{known}", present::good("✓"));
+    }
+    format!(
+        "{} {pipeline} was verified {when}: {} drifted ({}); mend with `fides verify {pipeline} --repair`",
+        present::bad("!"),
+        present::count(verified.drifted, "record"),
+        verified.keys.join(", ")
+    )
 }
 
 fn told_run(run: &RunStatus) -> String {

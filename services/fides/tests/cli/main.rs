@@ -6,6 +6,7 @@ mod dead;
 mod demo;
 mod flow;
 mod full;
+mod mend;
 mod shop;
 mod together;
 mod usage;

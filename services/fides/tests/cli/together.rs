@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use crate::shop::Shop;
 
 /// A sync that stays; killed with the test.
-struct Staying(Child);
+pub struct Staying(Child);
 
 impl Staying {
     /// Starts it and waits until it says that it is ready. What it says later is read and dropped.
-    fn start(shop: &Shop) -> Self {
+    pub fn start(shop: &Shop) -> Self {
         let mut child = shop.command(&["sync"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let mut said = Vec::new();
@@ -34,7 +34,7 @@ impl Drop for Staying {
     }
 }
 
-fn until(what: &str, mut condition: impl FnMut() -> bool) {
+pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_mins(1);
     while !condition() {
         assert!(Instant::now() < deadline, "waited too long: {what}");

@@ -1,6 +1,7 @@
 use fides_core::Fault;
 use serde::Serialize;
 
+use super::{Verified, last_verified};
 use crate::import::{Mode, latest};
 use crate::{Counts, Pipeline, SweepReport};
 
@@ -19,6 +20,8 @@ pub struct Status {
     pub mark_bytes: u64,
     /// Dead letters.
     pub dead: u64,
+    /// What its latest scheduled verification found.
+    pub verified: Option<Verified>,
 }
 
 /// A run.
@@ -66,5 +69,6 @@ pub async fn status(pipeline: &Pipeline) -> Result<Status, Fault> {
     }
     let (records, mark_bytes) = pipeline.backplane.hashes.size(&pipeline.id).await?;
     let dead = pipeline.backplane.dead.count(&pipeline.id).await?;
-    Ok(Status { pipeline: pipeline.id.to_string(), run, lanes, records, mark_bytes, dead })
+    let verified = last_verified(pipeline).await?;
+    Ok(Status { pipeline: pipeline.id.to_string(), run, lanes, records, mark_bytes, dead, verified })
 }

@@ -117,6 +117,8 @@ pub struct Pipeline {
     pub schedule: Option<Schedule>,
     /// When clean-ups start; only on demand when absent.
     pub cleanup: Option<Schedule>,
+    /// When both sides are compared; only on demand when absent.
+    pub verify: Option<Schedule>,
     /// What happens to a target record whose host record is gone.
     pub delete: Delete,
     /// The limits, those of the file with the pipeline's own over them.

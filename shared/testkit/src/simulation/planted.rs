@@ -32,6 +32,8 @@ pub enum Planted {
     SummaryStoredTooEarly,
     /// L6: a displaced consumer's late write lands.
     LateWriteNotFenced,
+    /// L1, L11: rebuilt marks are as new as the host's present state, after everything was lost.
+    RebuiltTooNew,
     /// L11: the store lost its last writes, and nobody knows.
     LostLastUnnoticed,
     /// Not a bug: the store lost its last writes, and its sentinel says so.
@@ -61,6 +63,10 @@ impl Planted {
             Planted::MarksGoBackward => {
                 backplane.hashes =
                     Arc::new(BadHashes { hashes: backplane.hashes, bug: HashBug::Overwrites(world.disk.clone()) });
+            }
+            Planted::RebuiltTooNew => {
+                let bug = HashBug::RebuildsTooNew(world.host.clone());
+                backplane.hashes = Arc::new(BadHashes { hashes: backplane.hashes, bug });
             }
             Planted::SummaryStoredTooEarly => {
                 let bug = HashBug::SummarisesEarly {
@@ -154,6 +160,7 @@ impl StateStore for LyingFences {
 
 enum HashBug {
     Overwrites(crate::fake::Disk),
+    RebuildsTooNew(FakeHost),
     SummarisesEarly { host: FakeHost, selection: Selection, seen: Mutex<Vec<BucketInfo>> },
 }
 
@@ -222,6 +229,15 @@ impl HashStore for BadHashes {
                 });
                 Ok(())
             }
+            HashBug::RebuildsTooNew(host) => {
+                // What is rebuilt has the lowest position of its epoch.
+                let newer = |mark: &Mark| match mark.version.position {
+                    0 => Mark { version: Version { position: host.position(), ..mark.version }, ..*mark },
+                    _ => *mark,
+                };
+                let marks: Vec<_> = marks.iter().map(|(key, mark)| (key.clone(), newer(mark))).collect();
+                self.hashes.advance(pipeline, &marks).await
+            }
             HashBug::SummarisesEarly { .. } => self.hashes.advance(pipeline, marks).await,
         }
     }
@@ -237,7 +253,7 @@ impl HashStore for BadHashes {
                 let early = self.early(host, selection, seen).await;
                 self.hashes.summarise(pipeline, &early).await
             }
-            HashBug::Overwrites(_) => self.hashes.summarise(pipeline, summaries).await,
+            HashBug::Overwrites(_) | HashBug::RebuildsTooNew(_) => self.hashes.summarise(pipeline, summaries).await,
         }
     }
 

@@ -175,7 +175,8 @@ impl World {
             if at == COMMITS / 2 {
                 self.lose().await;
                 // Not where changes are to flow until the end, so that a record comes back to what its old mark says.
-                self.stalled.store(self.plan.planted != Some(Planted::MarksGoBackward), Ordering::Relaxed);
+                let flows = matches!(self.plan.planted, Some(Planted::MarksGoBackward | Planted::RebuiltTooNew));
+                self.stalled.store(!flows, Ordering::Relaxed);
             }
         }
         let state = self.disk.open().state;
@@ -237,7 +238,7 @@ impl World {
             Some(Planted::LostLastNoticed) => {
                 self.disk.lose_last(8, true);
             }
-            Some(Planted::LostEverything) => {
+            Some(Planted::LostEverything | Planted::RebuiltTooNew) => {
                 // An epoch is a second long at least.
                 sleep(Duration::from_secs(1)).await;
                 self.disk.lose_everything();
@@ -338,7 +339,9 @@ async fn work(world: &World, faults: &Faults, holder: &str, imports: bool, stop:
             }
             // An import that nobody needs could hide what the log alone has to do.
             let owed = match world.plan.planted {
-                Some(Planted::LogForgotten | Planted::Failover) => demanded(&pipeline).await,
+                Some(
+                    Planted::LogForgotten | Planted::Failover | Planted::LostEverything | Planted::RebuiltTooNew,
+                ) if world.plan.order == Order::Host => demanded(&pipeline).await,
                 _ => Ok(false),
             };
             world.content.set(world.imported.get() && owed.as_ref().is_ok_and(|owed| !owed));
