@@ -1,5 +1,7 @@
 //! Verification by schedule: drift that nobody looks for is an alert.
 
+use std::sync::Arc;
+
 use fides_core::Fault;
 use fides_core::port::Expect;
 use serde::{Deserialize, Serialize};
@@ -50,7 +52,7 @@ pub async fn verify_due(pipeline: &Pipeline, worker: &Worker, due_ms: u64) -> Re
     let compare = async {
         worker.progress.enter("comparing both sides");
         // Counted apart: what a comparison reads is no import.
-        let report = verify(pipeline, &Progress::default()).await?;
+        let report = verify(pipeline, &Arc::default()).await?;
         let verified = told(pipeline, &report, due_ms, state.now_ms().await?);
         Progress::add(&worker.progress.verified, usize::try_from(report.host_records).unwrap_or(usize::MAX));
         Progress::add(&worker.progress.drifted, usize::try_from(verified.drifted).unwrap_or(usize::MAX));
