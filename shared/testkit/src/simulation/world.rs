@@ -175,7 +175,11 @@ impl World {
             if at == COMMITS / 2 {
                 self.lose().await;
                 // Not where changes are to flow until the end, so that a record comes back to what its old mark says.
-                let flows = matches!(self.plan.planted, Some(Planted::MarksGoBackward | Planted::RebuiltTooNew));
+                // Nor where marks are to be rebuilt beside a log that goes on.
+                let flows = match self.plan.planted {
+                    Some(Planted::LostEverything) => self.plan.order == Order::Host,
+                    planted => matches!(planted, Some(Planted::MarksGoBackward | Planted::RebuiltTooNew)),
+                };
                 self.stalled.store(!flows, Ordering::Relaxed);
             }
         }
