@@ -111,6 +111,12 @@ fn converges_after_everything_was_lost() {
     converges(Order::Fides, Some(Planted::LostEverything));
 }
 
+/// Marks are rebuilt while the log tells of changes.
+#[test]
+fn converges_after_everything_was_lost_beside_a_log() {
+    converges(Order::Host, Some(Planted::LostEverything));
+}
+
 #[test]
 fn converges_after_the_target_was_restored() {
     converges(Order::Fides, Some(Planted::TargetRestored));
@@ -177,6 +183,11 @@ fn finds_a_summary_that_is_stored_too_early() {
 #[test]
 fn finds_a_late_write() {
     finds(Order::Host, Planted::LateWriteNotFenced);
+}
+
+#[test]
+fn finds_rebuilt_marks_that_are_too_new() {
+    finds(Order::Host, Planted::RebuiltTooNew);
 }
 
 #[test]

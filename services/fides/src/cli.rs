@@ -7,8 +7,8 @@ use fides_runtime::config::{self, Config};
 use tracing::Level;
 
 use crate::commands::{
-    approve, asked, cancel, check, cleanup, dead, demo, explain, init, pause, plan, reimport, repair, resume, schema,
-    status, sync, verify,
+    approve, asked, cancel, check, cleanup, dead, demo, explain, init, pause, plan, rebuild, reimport, repair, resume,
+    schema, status, sync, verify,
 };
 use crate::exit::{self, Exit};
 use crate::failure::Failure;
@@ -68,8 +68,10 @@ pub enum Command {
     Sync(sync::Args),
     /// Say where every pipeline stands; also beside a running sync.
     Status(status::Args),
-    /// Compare host and target record by record.
+    /// Compare host and target record by record, and with --repair mend what differs.
     Verify(verify::Args),
+    /// Learn anew from both sides what the target holds, without sending it.
+    RebuildHashes(rebuild::Args),
     /// Tell one record's story: host, mapping, target, mark, queue, dead letter.
     Explain(explain::Args),
     /// Records that could not be delivered: list, show, replay, drop.

@@ -9,7 +9,7 @@ use fides_core::FaultKind;
 pub enum Exit {
     /// Everything was done.
     Ok = 0,
-    /// `verify` found differences, or the demo's numbers are not the expected ones.
+    /// `verify` found differences (with `--repair`: and could not mend all of them), or the demo's numbers are not the expected ones.
     Different = 1,
     /// Everything was done, and some records are dead letters.
     DeadLetters = 2,
@@ -35,7 +35,7 @@ pub enum Exit {
 pub const TABLE: &str = "\
 Exit status:
     0  done
-    1  verify found differences
+    1  verify found differences; with --repair: could not mend all of them
     2  done, and some records are dead letters
     3  a command was refused
    64  the command line or the configuration is wrong

@@ -39,6 +39,10 @@ pub struct Progress {
     pub resumed: AtomicU64,
     /// Changes that the host's log told.
     pub followed: AtomicU64,
+    /// Records of the host that were compared with the target by schedule.
+    pub verified: AtomicU64,
+    /// Of those and of the target's, keys on which the sides disagreed without Fides knowing.
+    pub drifted: AtomicU64,
     /// Messages that were delivered before.
     pub redelivered: AtomicU64,
     /// Lanes that this process holds and consumes now.

@@ -143,7 +143,7 @@ struct Rebuilding<'a> {
     pipeline: &'a Pipeline,
     epoch: u32,
     run: &'a str,
-    sources: &'a Sources<'a>,
+    sources: &'a Sources,
     range: KeyRange,
 }
 

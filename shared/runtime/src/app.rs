@@ -30,7 +30,7 @@ pub struct App {
     pub pipelines: Vec<Pipeline>,
     /// How commands come in.
     pub(crate) admin: Arc<dyn AdminQueue>,
-    /// When each pipeline is imported and cleaned up.
+    /// When each pipeline is imported, cleaned up and verified.
     pub(crate) schedules: HashMap<(PipelineId, Task), config::Schedule>,
     /// Pipelines whose host's log is followed.
     pub(crate) followed: HashSet<PipelineId>,
@@ -106,7 +106,12 @@ impl App {
     }
 
     fn add(&mut self, configured: &config::Pipeline, built: Pipeline) {
-        for (task, schedule) in [(Task::Import, &configured.schedule), (Task::CleanUp, &configured.cleanup)] {
+        let schedules = [
+            (Task::Import, &configured.schedule),
+            (Task::CleanUp, &configured.cleanup),
+            (Task::Verify, &configured.verify),
+        ];
+        for (task, schedule) in schedules {
             if let Some(schedule) = schedule {
                 self.schedules.insert((built.id.clone(), task), schedule.clone());
             }

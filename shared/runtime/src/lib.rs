@@ -32,4 +32,4 @@ pub use finding::{Finding, Severity, StartError};
 pub use init::init;
 pub use logging::install as install_logging;
 pub use serve::{Role, serve};
-pub use sync::{Outcome, Watched, drain, sync_once};
+pub use sync::{Outcome, Watched, drain, rebuild, repair, sync_once};

@@ -26,6 +26,8 @@ pub(crate) enum Task {
     Import,
     /// Searching the target for what the host no longer has.
     CleanUp,
+    /// Comparing both sides.
+    Verify,
 }
 
 /// An instant that a schedule names.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use fides_core::Fault;
 use fides_engine::admin::{self, Office};
 use fides_engine::import::{Lead, Mode, assist, demanded, last};
+use fides_engine::inspect::{last_verified, verify_due};
 use fides_engine::publishing::{Worker, consume_lanes};
 use fides_engine::{Pipeline, Progress, clean_up, establish, follow, last_cleanup_due_ms};
 use futures::future::join_all;
@@ -26,7 +27,7 @@ pub enum Role {
     Importer,
     /// Consumes lanes and writes targets.
     PublishingConsumer,
-    /// Searches targets for what hosts no longer have, by schedule and when it is asked to.
+    /// Searches targets for what hosts no longer have, and compares both sides, by schedule and when it is asked to.
     CleanupScheduler,
     /// Follows the logs of hosts and publishes what they tell.
     EventHandler,
@@ -91,6 +92,11 @@ async fn keep_in_step(
             keep_clean(pipeline, &worker, schedules, stop).await;
         }
     };
+    let verifications = async {
+        if roles.contains(&Role::CleanupScheduler) && schedules.has(&pipeline.id, Task::Verify) {
+            keep_verified(pipeline, &worker, schedules, stop).await;
+        }
+    };
     let follows = async {
         if followed && roles.contains(&Role::EventHandler) {
             keep_following(pipeline, &worker, stop).await;
@@ -106,7 +112,7 @@ async fn keep_in_step(
             admin::carry_out(pipeline, &worker, Office::Comparing, stop).await;
         }
     };
-    futures::join!(consumers, imports, clean_ups, follows, sends, compares, stop.cancelled());
+    futures::join!(consumers, imports, clean_ups, verifications, follows, sends, compares, stop.cancelled());
 }
 
 /// Imports whenever an import is due: leads it, or helps the process that does.
@@ -224,17 +230,8 @@ async fn keep_clean(pipeline: &Pipeline, worker: &Worker, schedules: &Schedules,
     let look = Duration::from_millis(pipeline.limits.lease_ms);
     while !stop.is_cancelled() {
         let turn = async {
-            let state = &*pipeline.backplane.state;
-            // A pipeline that was never cleaned up begins with the next instant, not with one of the past.
-            let last_ms = match last_cleanup_due_ms(pipeline).await? {
-                Some(last_ms) => last_ms,
-                None => state.now_ms().await?,
-            };
-            let scheduled = schedules.after(&pipeline.id, Task::CleanUp, last_ms)?;
-            let due_ms = match scheduled.filter(|scheduled| scheduled.is_past()) {
-                Some(missed) => schedules.missed_ms(&pipeline.id, Task::CleanUp, missed)?,
-                None => schedules.wait(scheduled).await?,
-            };
+            let last_ms = last_cleanup_due_ms(pipeline).await?;
+            let due_ms = next_due(pipeline, schedules, Task::CleanUp, last_ms).await?;
             match clean_up(pipeline, worker, due_ms).await? {
                 Some(report) => tracing::info!(pipeline = %pipeline.id, candidates = report.candidates,
                     deleted = report.deleted, refused = report.refused, "clean-up finished"),
@@ -250,6 +247,43 @@ async fn keep_clean(pipeline: &Pipeline, worker: &Worker, schedules: &Schedules,
         if let Err(fault) = turned {
             wait_after(pipeline, worker, &fault, stop).await;
         }
+    }
+}
+
+/// Compares both sides whenever the schedule says so. One process does it; a missed comparison is made up for once.
+async fn keep_verified(pipeline: &Pipeline, worker: &Worker, schedules: &Schedules, stop: &CancellationToken) {
+    let look = Duration::from_millis(pipeline.limits.lease_ms);
+    let last_due_ms = async || Ok::<_, Fault>(last_verified(pipeline).await?.map(|last| last.due_ms));
+    while !stop.is_cancelled() {
+        let turn = async {
+            let due_ms = next_due(pipeline, schedules, Task::Verify, last_due_ms().await?).await?;
+            // Another replica may have been faster.
+            if last_due_ms().await?.is_some_and(|last_ms| last_ms >= due_ms) {
+                return Ok(());
+            }
+            if verify_due(pipeline, worker, due_ms).await?.is_none() {
+                tokio::time::sleep(look).await;
+            }
+            Ok(())
+        };
+        if let Err(fault) = stop.run_until_cancelled(turn).await.unwrap_or(Ok(())) {
+            wait_after(pipeline, worker, &fault, stop).await;
+        }
+    }
+}
+
+/// Waits until a task is due that was last due at `last_ms`. One that was never done begins with the next instant, not
+/// with one of the past; of several that were missed, one is made up for.
+async fn next_due(pipeline: &Pipeline, schedules: &Schedules, task: Task, last_ms: Option<u64>) -> Result<u64, Fault> {
+    let state = &*pipeline.backplane.state;
+    let last_ms = match last_ms {
+        Some(last_ms) => last_ms,
+        None => state.now_ms().await?,
+    };
+    let scheduled = schedules.after(&pipeline.id, task, last_ms)?;
+    match scheduled.filter(|scheduled| scheduled.is_past()) {
+        Some(missed) => schedules.missed_ms(&pipeline.id, task, missed),
+        None => schedules.wait(scheduled).await,
     }
 }
 

@@ -1,12 +1,14 @@
 //! Running pipelines once.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use fides_core::{Fault, PipelineId};
 use fides_engine::admin::paused;
-use fides_engine::import::{Mode, Report};
+use fides_engine::import::{Lead, Mode, Report};
+use fides_engine::inspect::{self, RepairReport};
 use fides_engine::publishing::{Worker, consume_lanes};
-use fides_engine::{Pipeline, Progress, establish, raise_fence, wait_for_fence};
+use fides_engine::{Pipeline, Progress, RebuildReport, establish, raise_fence, wait_for_fence};
 use futures::future::join_all;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -14,6 +16,9 @@ use tokio_util::sync::CancellationToken;
 use crate::app::App;
 use crate::desk::keep_desk;
 use crate::patience;
+
+/// Whoever waits for another process asks this often in the life of its lease.
+const ASKS_PER_LEASE: u64 = 8;
 
 /// A pipeline that is about to run, for whoever shows its progress.
 #[derive(Clone, Debug)]
@@ -83,14 +88,51 @@ async fn run_once(pipeline: &Pipeline, mode: Mode, progress: Arc<Progress>, stop
 
 /// Runs consumers until everything that is queued for a pipeline has settled.
 pub async fn drain(app: &App, pipeline: &PipelineId, stop: CancellationToken) -> Result<(), Fault> {
-    let pipeline =
-        app.pipeline(pipeline.as_str()).ok_or_else(|| Fault::permanent(format!("there is no pipeline {pipeline}")))?;
+    let pipeline = of(app, pipeline)?;
     let worker = worker(Arc::default());
     let work = async {
         let fence = raise_fence(pipeline).await?;
         wait_for_fence(pipeline, fence).await.map(drop)
     };
     beside_consumers(pipeline, &worker, &stop, work).await
+}
+
+/// Mends what differs, with consumers of its own beside those of other processes. See [`inspect::repair`].
+pub async fn repair(
+    app: &App,
+    pipeline: &PipelineId,
+    progress: Arc<Progress>,
+    stop: CancellationToken,
+) -> Result<RepairReport, Fault> {
+    let (pipeline, worker) = (of(app, pipeline)?, worker(progress));
+    beside_consumers(pipeline, &worker, &stop, inspect::repair(pipeline, &worker)).await
+}
+
+/// Rebuilds the marks of a pipeline from what both sides hold, waiting for whoever imports it. See [`Lead::rebuild`].
+pub async fn rebuild(
+    app: &App,
+    pipeline: &PipelineId,
+    progress: Arc<Progress>,
+    stop: CancellationToken,
+) -> Result<RebuildReport, Fault> {
+    let (pipeline, worker) = (of(app, pipeline)?, worker(progress));
+    let work = async {
+        let lead = loop {
+            if let Some(lead) = Lead::take(pipeline, &worker).await? {
+                break lead;
+            }
+            worker.progress.enter("waiting for the import of another process");
+            tokio::time::sleep(Duration::from_millis(pipeline.limits.lease_ms / ASKS_PER_LEASE)).await;
+        };
+        let report = lead.during(lead.rebuild()).await;
+        lead.release().await;
+        report
+    };
+    beside_consumers(pipeline, &worker, &stop, work).await
+}
+
+fn of<'a>(app: &'a App, pipeline: &PipelineId) -> Result<&'a Pipeline, Fault> {
+    app.pipeline(pipeline.as_str()).ok_or_else(|| Fault::permanent(format!("there is no pipeline {pipeline}")))
 }
 
 /// Does `work` while the pipeline's lanes are consumed. Ends early when `stop` is asked for, and when a lane cannot go on

@@ -7,13 +7,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use fides_backplane_rabbitmq::Settings;
 use fides_core::decide::lane_of;
-use fides_core::port::{Backplane, Fencing, Mapper, Outcome, Queue, Sink, Snapshot, Target, Write};
+use fides_core::port::{Backplane, Fencing, Mapper, Obstacle, Outcome, Queue, Sink, Snapshot, Target, Write};
 use fides_core::{
     Batch, Change, Fault, Fingerprint, Key, Lane, Limits, Message, Namespace, Op, Origin, PipelineId, Selection, Shape,
     Table, Value, Version, encode_row,
 };
 use fides_engine::publishing::{Worker, consume_lanes};
-use fides_engine::{DeletePolicy, Pipeline, Progress, current_epoch, establish, publish};
+use fides_engine::{DeletePolicy, ForeignPolicy, Pipeline, Progress, current_epoch, establish, publish};
 use fides_testkit::fake::{FakeHost, FakeMapper, Order};
 use futures::future::join_all;
 use secrecy::SecretString;
@@ -112,6 +112,7 @@ async fn pipeline(backplane: &Backplane) -> Pipeline {
         mapper: Arc::new(mapper),
         limits: limits(),
         delete: DeletePolicy::Hard,
+        foreign: ForeignPolicy::Keep,
         backplane: backplane.clone(),
         id,
     };
@@ -173,6 +174,10 @@ impl Target for Nothing {
 
     async fn describe(&self, _: &Namespace) -> Result<Option<Table>, Fault> {
         Ok(None)
+    }
+
+    async fn inspect(&self, _: &Sink, _: &Shape, _: bool) -> Result<Vec<Obstacle>, Fault> {
+        Ok(Vec::new())
     }
 
     async fn prepare(&self, _: &Sink, _: &Shape, _: bool) -> Result<(), Fault> {

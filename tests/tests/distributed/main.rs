@@ -9,6 +9,7 @@ mod asks;
 mod cluster;
 mod failover;
 mod follows;
+mod mends;
 mod proxy;
 mod redis;
 mod services;

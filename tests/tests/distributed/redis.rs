@@ -37,8 +37,17 @@ impl Redis {
 
     /// Changes a setting while it runs.
     pub async fn set(&self, setting: &str, value: &str) {
+        self.does(&format!("CONFIG SET {setting} {value}")).await;
+    }
+
+    /// Forgets everything while it runs.
+    pub async fn flush(&self) {
+        self.does("FLUSHALL").await;
+    }
+
+    async fn does(&self, command: &str) {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
-        stream.write_all(format!("CONFIG SET {setting} {value}\r\n").as_bytes()).await.unwrap();
+        stream.write_all(format!("{command}\r\n").as_bytes()).await.unwrap();
         let mut answer = [0; 5];
         stream.read_exact(&mut answer).await.unwrap();
         assert_eq!(&answer, b"+OK\r\n");

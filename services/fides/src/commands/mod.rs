@@ -12,6 +12,7 @@ pub mod explain;
 pub mod init;
 pub mod pause;
 pub mod plan;
+pub mod rebuild;
 pub mod reimport;
 pub mod repair;
 pub mod resume;
@@ -39,6 +40,7 @@ pub async fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Sync(args) => sync::run(&global, &args).await,
         Command::Status(args) => status::run(&global, &args).await,
         Command::Verify(args) => verify::run(&global, &args).await,
+        Command::RebuildHashes(args) => rebuild::run(&global, &args).await,
         Command::Explain(args) => explain::run(&global, &args).await,
         Command::Dead(args) => dead::run(&global, &args).await,
         Command::Reimport(args) => reimport::run(&global, &args).await,

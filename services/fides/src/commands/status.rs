@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use fides_core::command::{self, Answer};
 use fides_engine::admin::{CommandStatus, Paused, commands};
-use fides_engine::inspect::{RunStatus, Status, status};
+use fides_engine::inspect::{RunStatus, Status, Verified, status};
 use fides_runtime::{Access, App};
 use serde::Serialize;
 
@@ -86,7 +86,10 @@ fn waits_for(answer: &Answer, pipeline: &str) -> bool {
 
 /// What wants attention or explains why nothing happens.
 fn remarks(text: &mut Text, standing: &Standing) {
-    let Standing { status: Status { pipeline, run, dead, paused, refused, .. }, commands } = standing;
+    let Standing { status: Status { pipeline, run, dead, paused, refused, verified, .. }, commands } = standing;
+    if let Some(verified) = verified {
+        text.line(told_verified(pipeline, verified));
+    }
     let mut remark = |what: String| text.line(format_args!("{} {what}", present::bad("!")));
     if let Some(Paused { since_ms, requester }) = paused {
         let since = present::ago(*since_ms);
@@ -136,6 +139,23 @@ fn told(found: &[Standing]) -> Text {
         remarks(&mut text, standing);
     }
     text
+}
+
+fn told_verified(pipeline: &str, verified: &Verified) -> String {
+    let when = present::ago(verified.ended_ms);
+    if verified.drifted == 0 {
+        let known = match verified.differing {
+            0 => String::new(),
+            differing => format!("; {} yet to be imported", present::count(differing, "record")),
+        };
+        return format!("{} {pipeline} was verified {when}: nothing drifted{known}", present::good("✓"));
+    }
+    format!(
+        "{} {pipeline} was verified {when}: {} drifted ({}); mend with `fides verify {pipeline} --repair`",
+        present::bad("!"),
+        present::count(verified.drifted, "record"),
+        verified.keys.join(", ")
+    )
 }
 
 fn told_run(run: &RunStatus) -> String {

@@ -9,6 +9,7 @@ mod demo;
 mod edit;
 mod flow;
 mod full;
+mod mend;
 mod places;
 mod shop;
 mod together;

@@ -13,7 +13,7 @@ use super::job::{self, Allowance, Job, Office, Work};
 use super::ledger::Outcome;
 use super::orders::Orders;
 use crate::import::Snapshots;
-use crate::inspect::{VerifyReport, parse_key, verify};
+use crate::inspect::{VerifyReport, parse_key, repair as mend, verify};
 use crate::lease::Held;
 use crate::publishing::Worker;
 use crate::{Mapping, Pipeline, SweepReport, cleanup, persisted, publisher, refresh};
@@ -190,20 +190,20 @@ impl Step<'_> {
     /// Compares; what differs is sent again if that was asked for.
     async fn verify(&mut self, worker: &Worker, repair: bool) -> Result<Outcome, Fault> {
         let pipeline = self.pipeline;
-        let report = verify(pipeline, &worker.progress).await?;
-        let mut repaired = 0;
-        if repair {
-            let keys: Vec<Key> = report.differences.iter().map(|difference| difference.key().clone()).collect();
-            for keys in keys.chunks(pipeline.limits.batch_records_max.max(1)) {
-                repaired += self.refresh(keys).await?;
-            }
-        }
+        let done = if repair { Some(Box::pin(mend(pipeline, worker)).await?) } else { None };
+        let report = match &done {
+            Some(done) => done.found.clone(),
+            None => verify(pipeline, &worker.progress).await?,
+        };
         let state = &*pipeline.backplane.state;
         let mut counts = counts_of(&report);
-        counts["repaired"] = repaired.into();
+        if let Some(done) = &done {
+            counts["sent"] = done.sent.into();
+            counts["deleted"] = done.deleted.into();
+            counts["mended"] = done.mended.into();
+        }
         counts["at_ms"] = state.now_ms().await?.into();
-        persisted::store(state, &format!("verified/{}", pipeline.id), &counts, Expect::Any).await?;
-        let refused = self.job.refused.take();
+        let refused = done.and_then(|done| done.refused);
         let status = if refused.is_some() { Status::Refused } else { Status::Done };
         Ok(Outcome { status, reason: refused, detail: Some(counts) })
     }

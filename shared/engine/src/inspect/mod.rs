@@ -9,6 +9,7 @@ mod report;
 mod status;
 mod verify;
 pub(crate) mod walk;
+mod watch;
 
 pub use explain::{Explanation, explain};
 pub use key_text::parse_key;
@@ -18,3 +19,4 @@ pub(crate) use repair::{await_lease, exclusively};
 pub use report::{Difference, DifferenceKind, FieldDifference, VerifyReport};
 pub use status::{LaneStatus, RunStatus, Status, status};
 pub use verify::verify;
+pub use watch::{Verified, last_verified, verify_due};

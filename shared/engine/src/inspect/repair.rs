@@ -66,7 +66,7 @@ pub async fn repair(pipeline: &Pipeline, worker: &Worker) -> Result<RepairReport
 }
 
 async fn mend(pipeline: &Pipeline, worker: &Worker) -> Result<RepairReport, Fault> {
-    let progress = &*worker.progress;
+    let progress = &worker.progress;
     progress.enter("waiting for earlier changes to settle");
     epoch::establish(pipeline).await?;
     // L7: what is queued may be all that is missing.

@@ -1,6 +1,7 @@
 use fides_core::Fault;
 use serde::Serialize;
 
+use super::{Verified, last_verified};
 use crate::admin::{self, Paused, Refusal};
 use crate::import::{Mode, latest};
 use crate::{Counts, Pipeline, SweepReport};
@@ -24,6 +25,8 @@ pub struct Status {
     pub paused: Option<Paused>,
     /// Deletions that were refused, until a clean-up is not. An alert.
     pub refused: Option<Refusal>,
+    /// What its latest scheduled verification found.
+    pub verified: Option<Verified>,
 }
 
 /// A run.
@@ -75,5 +78,6 @@ pub async fn status(pipeline: &Pipeline) -> Result<Status, Fault> {
     let (records, mark_bytes) = pipeline.backplane.hashes.size(&pipeline.id).await?;
     let dead = pipeline.backplane.dead.count(&pipeline.id).await?;
     let (paused, refused) = (admin::paused(pipeline).await?, admin::refusal(pipeline).await?);
-    Ok(Status { pipeline: pipeline.id.to_string(), run, lanes, records, mark_bytes, dead, paused, refused })
+    let verified = last_verified(pipeline).await?;
+    Ok(Status { pipeline: pipeline.id.to_string(), run, lanes, records, mark_bytes, dead, paused, refused, verified })
 }

@@ -1,11 +1,12 @@
 //! The proof: both sides compared record by record, field by field.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use fides_core::{Fault, Held, Key, KeyRange, Mark, Page};
-use futures::{StreamExt, TryStreamExt};
+use tokio::task::JoinSet;
 
 use super::judge::{Judge, Judged};
 use super::walk::{Found, Sources};
@@ -22,36 +23,42 @@ const WAITED_MS_MAX: u64 = 15_000;
 
 /// Compares the whole host with the whole target. What differs is looked at again in newer snapshots, portion by portion
 /// and however much there is, so that changes in flight are not taken for differences: while lanes are at work a few
-/// times, with growing waits. Writes nothing. Memory: a page of each side and the keys of one portion per range.
-pub async fn verify(pipeline: &Pipeline, progress: &Progress) -> Result<VerifyReport, Fault> {
+/// times, with growing waits. Writes nothing. Memory: a page of each side and the keys of one portion per range. Ranges are
+/// compared side by side, as tasks of the runtime: it is the comparison that takes the time, more than the two scans.
+pub async fn verify(pipeline: &Pipeline, progress: &Arc<Progress>) -> Result<VerifyReport, Fault> {
     progress.enter("comparing both sides");
     Comparison::new(pipeline, progress, None).run().await
 }
 
-/// One comparison of host and target.
-pub(super) struct Comparison<'a> {
-    pipeline: &'a Pipeline,
-    progress: &'a Progress,
+/// One comparison of host and target; its clones are parts of the same.
+#[derive(Clone)]
+pub(super) struct Comparison {
+    pipeline: Pipeline,
+    progress: Arc<Progress>,
     /// The run under which the keys that differ are spooled.
-    spool: Option<&'a str>,
-    waited_ms: AtomicU64,
+    spool: Option<String>,
+    waited_ms: Arc<AtomicU64>,
 }
 
-impl<'a> Comparison<'a> {
-    pub(super) fn new(pipeline: &'a Pipeline, progress: &'a Progress, spool: Option<&'a str>) -> Self {
-        Self { pipeline, progress, spool, waited_ms: AtomicU64::new(0) }
+impl Comparison {
+    pub(super) fn new(pipeline: &Pipeline, progress: &Arc<Progress>, spool: Option<&str>) -> Self {
+        let spool = spool.map(ToOwned::to_owned);
+        Self { pipeline: pipeline.clone(), progress: progress.clone(), spool, waited_ms: Arc::default() }
     }
 
     pub(super) async fn run(&self) -> Result<VerifyReport, Fault> {
-        let sources = Sources::new(self.pipeline);
-        let ranges = sources.plan().await?;
-        let compared = ranges.into_iter().enumerate().map(|(at, range)| {
-            let sources = &sources;
-            async move { Ok::<_, Fault>((at, self.range(sources, &range).await?)) }
-        });
-        let at_a_time = self.pipeline.limits.host_partitions.max(1);
-        let reports: BTreeMap<usize, VerifyReport> =
-            futures::stream::iter(compared).buffer_unordered(at_a_time).try_collect().await?;
+        let sources = Arc::new(Sources::new(&self.pipeline));
+        let mut running = JoinSet::new();
+        // As many as are planned: a range for each of `host_partitions`. What is left is given up with the set.
+        for (at, range) in sources.plan().await?.into_iter().enumerate() {
+            let (part, sources) = (self.clone(), sources.clone());
+            running.spawn(async move { part.range(&sources, &range).await.map(|report| (at, report)) });
+        }
+        let mut reports: BTreeMap<usize, VerifyReport> = BTreeMap::new();
+        while let Some(compared) = running.join_next().await {
+            let failed = |error| Fault::permanent("a comparison failed unexpectedly").because(error);
+            reports.extend([compared.map_err(failed)??]);
+        }
         let mut report = VerifyReport::default();
         for part in reports.into_values() {
             report.add(part);
@@ -59,9 +66,9 @@ impl<'a> Comparison<'a> {
         Ok(report)
     }
 
-    async fn range(&self, sources: &Sources<'_>, range: &KeyRange) -> Result<VerifyReport, Fault> {
+    async fn range(&self, sources: &Sources, range: &KeyRange) -> Result<VerifyReport, Fault> {
         let mut report = VerifyReport::default();
-        let mut judge = Judge::new(self.pipeline);
+        let mut judge = Judge::new(&self.pipeline);
         let mut walk = sources.walk(range);
         let mut pending: Vec<Key> = Vec::new();
         loop {
@@ -121,7 +128,7 @@ impl<'a> Comparison<'a> {
 
     /// Fetches keys from both sides. Returns those that differ; at the `last` look they are counted, explained and spooled.
     async fn look_again(&self, keys: Vec<Key>, last: bool, settled: &mut VerifyReport) -> Result<Vec<Key>, Fault> {
-        let pipeline = self.pipeline;
+        let pipeline = &self.pipeline;
         let mut judge = Judge::new(pipeline);
         let mut differing = Vec::new();
         let sources = Sources::new(pipeline);
@@ -155,7 +162,7 @@ impl<'a> Comparison<'a> {
                 }
             }
         }
-        if let Some(run) = self.spool.filter(|_| last) {
+        if let Some(run) = self.spool.as_ref().filter(|_| last) {
             spool::put(pipeline, run, Source::Walk, &differing).await?;
         }
         Ok(differing)

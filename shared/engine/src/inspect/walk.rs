@@ -20,15 +20,15 @@ pub(crate) enum Store {
 
 /// The snapshot that all ranges of a walk read, renewed after `snapshot_age_ms_max`: a walk over a large store must not
 /// keep its vacuum and its log waiting (L10). Nothing is drawn: its version labels nothing.
-pub(crate) struct Source<'a> {
-    pipeline: &'a Pipeline,
+pub(crate) struct Source {
+    pipeline: Pipeline,
     store: Store,
     open: Mutex<Option<(Arc<dyn Snapshot>, Instant)>>,
 }
 
-impl<'a> Source<'a> {
-    pub(crate) fn new(pipeline: &'a Pipeline, store: Store) -> Self {
-        Self { pipeline, store, open: Mutex::new(None) }
+impl Source {
+    fn new(pipeline: &Pipeline, store: Store) -> Self {
+        Self { pipeline: pipeline.clone(), store, open: Mutex::new(None) }
     }
 
     /// A snapshot that is young enough.
@@ -52,14 +52,14 @@ impl<'a> Source<'a> {
 }
 
 /// Both sides of a walk.
-pub(crate) struct Sources<'a> {
-    pub(crate) host: Source<'a>,
-    pub(crate) target: Source<'a>,
+pub(crate) struct Sources {
+    pub(crate) host: Source,
+    pub(crate) target: Source,
 }
 
-impl<'a> Sources<'a> {
+impl Sources {
     /// Opens nothing yet.
-    pub(crate) fn new(pipeline: &'a Pipeline) -> Self {
+    pub(crate) fn new(pipeline: &Pipeline) -> Self {
         Self { host: Source::new(pipeline, Store::Host), target: Source::new(pipeline, Store::Target) }
     }
 
@@ -70,7 +70,7 @@ impl<'a> Sources<'a> {
     }
 
     /// The walk over one range.
-    pub(crate) fn walk<'s>(&'s self, range: &KeyRange) -> Walk<'s, 'a> {
+    pub(crate) fn walk(&self, range: &KeyRange) -> Walk<'_> {
         Walk { left: Side::new(&self.host, range), right: Side::new(&self.target, range) }
     }
 }
@@ -79,21 +79,21 @@ impl<'a> Sources<'a> {
 pub(crate) type Found<'a> = (&'a Page, usize);
 
 /// A walk over one range of both sides. Holds one page of each.
-pub(crate) struct Walk<'s, 'a> {
-    left: Side<'s, 'a>,
-    right: Side<'s, 'a>,
+pub(crate) struct Walk<'s> {
+    left: Side<'s>,
+    right: Side<'s>,
 }
 
 /// One side of the walk.
-struct Side<'s, 'a> {
-    source: &'s Source<'a>,
+struct Side<'s> {
+    source: &'s Source,
     range: KeyRange,
     page: Option<Page>,
     at: usize,
 }
 
-impl<'s, 'a> Side<'s, 'a> {
-    fn new(source: &'s Source<'a>, range: &KeyRange) -> Self {
+impl<'s> Side<'s> {
+    fn new(source: &'s Source, range: &KeyRange) -> Self {
         Self { source, range: range.clone(), page: None, at: 0 }
     }
 
@@ -124,7 +124,7 @@ impl<'s, 'a> Side<'s, 'a> {
     }
 }
 
-impl Walk<'_, '_> {
+impl Walk<'_> {
     /// Goes on until one of the pages at hand is through, and shows every key with what host and target have under it.
     /// Whether there is more.
     pub(crate) async fn step(

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
+use fides_engine::Progress;
 use fides_engine::import::Mode;
-use fides_engine::inspect::{DifferenceKind, VerifyReport, verify};
+use fides_engine::inspect::{DifferenceKind, VerifyReport, last_verified, verify, verify_due};
 use fides_testkit::fake::{Act, FakeHost, FakeMapper, Gate};
 
 use crate::stand::{Process, Stand, namespace, within};
@@ -108,4 +109,24 @@ async fn more_than_are_remembered_are_counted() {
     let report = compared(&process).await;
     assert_eq!((report.missing, report.known, report.in_flight), (ROWS as u64, ROWS as u64, 0));
     assert_eq!(report.differences.len(), 10_000);
+}
+
+/// By schedule: remembered for whoever asks, counted for whoever watches, and no drift is told where an import is due.
+#[tokio::test(start_paused = true)]
+async fn drift_is_remembered_and_counted() {
+    let stand = Stand::new(12);
+    let process = stand.process("a").await;
+    process.copy().await;
+    assert_eq!(last_verified(&process.pipeline).await.unwrap(), None);
+    stand.host.commit(&[(0, Some(5))]);
+    let quiet = verify_due(&process.pipeline, &process.worker, 1).await.unwrap().unwrap();
+    assert_eq!((quiet.differing, quiet.drifted, Progress::get(&process.worker.progress.drifted)), (1, 0, 0));
+
+    stand.target.tamper(&namespace(), &FakeHost::key(7), None);
+    let drifted = verify_due(&process.pipeline, &process.worker, 2).await.unwrap().unwrap();
+    assert_eq!((drifted.differing, drifted.drifted, drifted.keys.as_slice()), (2, 1, &["7".to_owned()][..]));
+    assert_eq!(last_verified(&process.pipeline).await.unwrap(), Some(drifted));
+    let progress = &process.worker.progress;
+    assert_eq!((Progress::get(&progress.drifted), Progress::get(&progress.verified)), (1, 24));
+    assert_eq!(Progress::get(&progress.read), 12, "a comparison is no import");
 }

@@ -122,6 +122,8 @@ pub struct Pipeline {
     pub schedule: Option<Schedule>,
     /// When clean-ups start; only on demand when absent.
     pub cleanup: Option<Schedule>,
+    /// When both sides are compared; only on demand when absent.
+    pub verify: Option<Schedule>,
     /// What happens to a target record whose host record is gone.
     pub delete: Delete,
     /// What a clean-up does with target records that this pipeline never wrote.

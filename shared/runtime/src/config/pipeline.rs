@@ -93,6 +93,7 @@ impl Section for Draft {
                 events: events.clone()?.map(|(events, _)| events),
                 schedule: schedules.import,
                 cleanup: schedules.cleanup,
+                verify: schedules.verify,
                 delete: delete.clone()?,
                 foreign: foreign?,
                 limits: Limits::default(),
@@ -103,10 +104,11 @@ impl Section for Draft {
     }
 }
 
-/// When imports and clean-ups start.
+/// When imports, clean-ups and comparisons start.
 struct Schedules {
     import: Option<Schedule>,
     cleanup: Option<Schedule>,
+    verify: Option<Schedule>,
 }
 
 fn schedules(keys: &mut Keys<'_, '_>) -> Option<Schedules> {
@@ -114,6 +116,8 @@ fn schedules(keys: &mut Keys<'_, '_>) -> Option<Schedules> {
     let import = keys.optional("schedule", about, WithNode(Text("six cron fields")));
     let about = "when the target is searched for what the host no longer has: six cron fields, seconds first";
     let cleanup = keys.optional("cleanup", about, WithNode(Text("six cron fields")));
+    let about = "when both sides are compared, and drift is told: six cron fields, seconds first";
+    let verify = keys.optional("verify", about, WithNode(Text("six cron fields")));
     let about = "the time zone of the schedules, as Europe/Berlin";
     let timezone = keys.optional("timezone", about, WithNode(Text("a time zone")));
     keys.check(|reading, node| {
@@ -124,17 +128,19 @@ fn schedules(keys: &mut Keys<'_, '_>) -> Option<Schedules> {
                 reading.refuse_word(written, name, "a time zone of the IANA database", known)
             }),
         });
-        let (import, cleanup) = (import?, cleanup?);
-        if let (None, None, Some(zone)) = (&import, &cleanup, node.get("timezone").filter(|zone| !zone.is_null())) {
+        let (import, cleanup, verify) = (import?, cleanup?, verify?);
+        let unscheduled = import.is_none() && cleanup.is_none() && verify.is_none();
+        if let Some(zone) = node.get("timezone").filter(|zone| unscheduled && !zone.is_null()) {
             return reading.refuse_at(
                 &zone.spot,
                 "a time zone without a schedule",
-                "`schedule` or `cleanup` beside it",
+                "`schedule`, `cleanup` or `verify` beside it",
             );
         }
         let import = import.map_or(Some(None), |written| schedule(reading, written, zone));
         let cleanup = cleanup.map_or(Some(None), |written| schedule(reading, written, zone));
-        Some(Schedules { import: import?, cleanup: cleanup? })
+        let verify = verify.map_or(Some(None), |written| schedule(reading, written, zone));
+        Some(Schedules { import: import?, cleanup: cleanup?, verify: verify? })
     })
 }
 

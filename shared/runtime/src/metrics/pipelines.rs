@@ -38,6 +38,10 @@ const COUNTERS: &[Number] = numbers! {
         = |it| Progress::get(&it.stale);
     "fides.records.dead" "{record}" "Records that became dead letters." = |it| Progress::get(&it.dead);
     "fides.records.followed" "{record}" "Changes that the host's log told." = |it| Progress::get(&it.followed);
+    "fides.records.verified" "{record}" "Records of the host compared with the target by schedule."
+        = |it| Progress::get(&it.verified);
+    "fides.records.drifted" "{record}" "Records that a scheduled comparison found different, and that no import mends."
+        = |it| Progress::get(&it.drifted);
     "fides.messages.redelivered" "{message}" "Messages of the queue that were delivered before."
         = |it| Progress::get(&it.redelivered);
 };

@@ -45,6 +45,8 @@ fn progress(base: u64) -> Arc<Progress> {
         &progress.stale,
         &progress.dead,
         &progress.followed,
+        &progress.verified,
+        &progress.drifted,
         &progress.redelivered,
         &progress.lanes,
     ];

@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -49,13 +50,16 @@ impl Snapshot for Frozen {
     }
 
     async fn scan(&self, range: &KeyRange, after: Option<&Key>) -> Result<Page, Fault> {
-        let belongs = |key: &Key| range.contains(key.as_bytes()) && after.is_none_or(|after| key > after);
-        let mut rows = self.rows.iter().filter(|(key, _)| belongs(key)).peekable();
+        let passed = |key: &Key| range.lower.as_ref() > Some(key) || after.is_some_and(|after| key <= after);
+        let rest = &self.rows[self.rows.partition_point(|(key, _)| passed(key))..];
+        let mut rows = rest.iter().take_while(|(key, _)| range.contains(key.as_bytes())).peekable();
         let page: Vec<_> = rows.by_ref().take(self.page_records_max).collect();
         self.page(page.into_iter(), rows.peek().is_some())
     }
 
     async fn fetch(&self, keys: &[Key]) -> Result<Page, Fault> {
-        self.page(self.rows.iter().filter(|(key, _)| keys.contains(key)), false)
+        let keys: BTreeSet<&Key> = keys.iter().collect();
+        let find = |key| self.rows.binary_search_by_key(&key, |(key, _)| key).ok();
+        self.page(keys.into_iter().filter_map(find).map(|at| &self.rows[at]), false)
     }
 }

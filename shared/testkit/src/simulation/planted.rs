@@ -37,6 +37,8 @@ pub enum Planted {
     RelabelledAhead,
     /// L6: a displaced consumer's late write lands.
     LateWriteNotFenced,
+    /// L1, L11: rebuilt marks are as new as the host's present state, after everything was lost.
+    RebuiltTooNew,
     /// L11: the store lost its last writes, and nobody knows.
     LostLastUnnoticed,
     /// Not a bug: the store lost its last writes, and its sentinel says so.
@@ -79,6 +81,10 @@ impl Planted {
                     hashes: backplane.hashes,
                     bug: HashBug::RelabelsAhead { host: world.host.clone() },
                 });
+            }
+            Planted::RebuiltTooNew => {
+                let bug = HashBug::RebuildsTooNew(world.host.clone());
+                backplane.hashes = Arc::new(BadHashes { hashes: backplane.hashes, bug });
             }
             Planted::SummaryStoredTooEarly => {
                 let bug = HashBug::SummarisesEarly {
@@ -187,6 +193,7 @@ enum HashBug {
     RelabelsAhead {
         host: FakeHost,
     },
+    RebuildsTooNew(FakeHost),
 }
 
 struct BadHashes {
@@ -254,6 +261,15 @@ impl HashStore for BadHashes {
                 });
                 Ok(())
             }
+            HashBug::RebuildsTooNew(host) => {
+                // What is rebuilt has the lowest position of its epoch.
+                let newer = |mark: &Mark| match mark.version.position {
+                    0 => Mark { version: Version { position: host.position(), ..mark.version }, ..*mark },
+                    _ => *mark,
+                };
+                let marks: Vec<_> = marks.iter().map(|(key, mark)| (key.clone(), newer(mark))).collect();
+                self.hashes.advance(pipeline, &marks).await
+            }
             HashBug::Trusts | HashBug::SummarisesEarly { .. } | HashBug::RelabelsAhead { .. } => {
                 self.hashes.advance(pipeline, marks).await
             }
@@ -285,7 +301,7 @@ impl HashStore for BadHashes {
                 let early = self.early(host, selection, seen).await;
                 self.hashes.summarise(pipeline, &early).await
             }
-            HashBug::Overwrites(_) | HashBug::Trusts | HashBug::RelabelsAhead { .. } => {
+            HashBug::Overwrites(_) | HashBug::Trusts | HashBug::RelabelsAhead { .. } | HashBug::RebuildsTooNew(_) => {
                 self.hashes.summarise(pipeline, summaries).await
             }
         }

@@ -191,7 +191,12 @@ impl World {
             if at == COMMITS / 2 {
                 self.lose().await;
                 // Not where changes are to flow until the end, so that a record comes back to what its old mark says.
-                self.stalled.store(self.plan.planted != Some(Planted::MarksGoBackward), Ordering::Relaxed);
+                // Nor where marks are to be rebuilt beside a log that goes on.
+                let flows = match self.plan.planted {
+                    Some(Planted::LostEverything) => self.plan.order == Order::Host,
+                    planted => matches!(planted, Some(Planted::MarksGoBackward | Planted::RebuiltTooNew)),
+                };
+                self.stalled.store(!flows, Ordering::Relaxed);
             }
         }
         if self.plan.planted.is_some_and(Planted::edits) {
@@ -270,7 +275,7 @@ impl World {
             Some(Planted::LostLastNoticed) => {
                 self.disk.lose_last(8, true);
             }
-            Some(Planted::LostEverything) => {
+            Some(Planted::LostEverything | Planted::RebuiltTooNew) => {
                 // An epoch is a second long at least.
                 sleep(Duration::from_secs(1)).await;
                 self.disk.lose_everything();
@@ -383,10 +388,13 @@ async fn work(world: &World, faults: &Faults, holder: &str, imports: bool, stop:
                 world.begun.set(true);
             }
             // An import that nobody needs could hide what the log alone has to do.
-            let owed = match world.plan.planted {
-                Some(Planted::LogForgotten | Planted::Failover) => demanded(&pipeline).await,
-                _ => Ok(false),
-            };
+            let owed =
+                match world.plan.planted {
+                    Some(
+                        Planted::LogForgotten | Planted::Failover | Planted::LostEverything | Planted::RebuiltTooNew,
+                    ) if world.plan.order == Order::Host => demanded(&pipeline).await,
+                    _ => Ok(false),
+                };
             world.content.set(world.imported.get() && owed.as_ref().is_ok_and(|owed| !owed));
             if world.imported.get() && !owed.unwrap_or(false) {
                 sleep(LOOK).await;

@@ -5,11 +5,12 @@ mod edits;
 mod host;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
+use fides_engine::Pipeline;
 use fides_engine::import::Mode;
 use fides_engine::inspect::{explain, parse_key, verify};
-use fides_engine::{Pipeline, Progress};
 use fides_runtime::{Access, App};
 use tempfile::TempDir;
 
@@ -105,7 +106,7 @@ async fn show(folder: &Path, stop: &Stop) -> Result<Exit, Failure> {
     let third = step(&app, stop).await?;
 
     present::out(format!("\n{} Host and target are read again and compared.\n\n", strong("6. Verify.")))?;
-    let report = verify(pipeline, &Progress::default()).await?;
+    let report = verify(pipeline, &Arc::default()).await?;
     let steps = [("first import", &first), ("second: the delta", &second), ("third: nothing", &third)];
     present::out(format!("{}\n\n{}\n", table(&steps), verdict(&report)))?;
     let wrong = mistakes(cities, &expected, &first, &second, &third);

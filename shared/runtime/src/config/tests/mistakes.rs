@@ -20,7 +20,7 @@ said_of_pipeline! {
     an_unknown_key: "schedul: '0 0 * * * *'" =>
         "fides.yaml:9:5  pipelines.p.schedul\n    \
          found the unknown key \"schedul\", expected one of the keys host, from, key, include, target, into, create, when, \
-         columns, mapping, version_field, events, schedule, cleanup, timezone, delete, foreign, limits; did you mean \"schedule\"?";
+         columns, mapping, version_field, events, schedule, cleanup, verify, timezone, delete, foreign, limits; did you mean \"schedule\"?";
     an_unknown_key_of_a_field: "mapping:\n  x: { form: a }" =>
         "fides.yaml:10:12  pipelines.p.mapping.x.form\n    \
          found the unknown key \"form\", expected one of the keys from, object, const, jq; did you mean \"from\"?";
@@ -77,7 +77,7 @@ said_of_pipeline! {
          found \"Europe/Berlim\", expected a time zone of the IANA database; did you mean \"Europe/Berlin\"?";
     a_time_zone_alone: "timezone: Europe/Berlin" =>
         "fides.yaml:9:15  pipelines.p.timezone\n    \
-         found a time zone without a schedule, expected `schedule` or `cleanup` beside it";
+         found a time zone without a schedule, expected `schedule`, `cleanup` or `verify` beside it";
     a_relation_without_an_arity: "include: { c: { from: c, on: { id: c_id } } }" =>
         "fides.yaml:9:19  pipelines.p.include.c\n    \
          found no key `as`, expected `as`: how many of its rows belong to one parent";
