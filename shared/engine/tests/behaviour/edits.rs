@@ -271,6 +271,19 @@ async fn what_both_mappings_leave_out_is_not_sent() {
     assert_eq!(mark_of(&process, RARE_ROWS[0]).await.held, Held::Absent);
 }
 
+/// A full import trusts no mark, after an edit either.
+#[tokio::test(start_paused = true)]
+async fn a_full_import_after_an_edit_sends_everything() {
+    let before = excluding(&FakeMapper::new(1), 1, RARE);
+    let stand = copied(&before).await;
+    let process = process(&stand, "edited", &before.edited(2, |_| ())).await;
+    let _consumers = process.consume();
+    let report = process.import(Mode::Full).await;
+    process.settle().await;
+    assert_eq!((report.counts.published, report.counts.relabelled), (ROWS as u64, 0));
+    assert_eq!(report.sweep.candidates, 0, "the mapping before has left them out, too");
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_an_edit_leaves_out_is_deleted() {
     let before = FakeMapper::new(1);
