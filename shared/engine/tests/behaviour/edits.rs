@@ -363,6 +363,20 @@ async fn what_an_edit_leaves_out_counts_with_what_is_gone() {
     assert!(stand.document(RARE_ROWS[1]).is_some());
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_an_edit_has_left_out_counts_for_later_deletions() {
+    let before = FakeMapper::new(1);
+    let stand = copied(&before).await;
+    let mut process = process(&stand, "edited", &excluding(&before, 2, RARE)).await;
+    process.pipeline.limits.delete_count_min = 1;
+    process.pipeline.limits.delete_ratio_max = 0.12;
+    assert_eq!(imported(&process).await, (3, 37));
+    stand.host.commit(&[(1, None), (2, None)]);
+    let _consumers = process.consume();
+    let report = process.import(Mode::Delta).await;
+    assert!(report.sweep.refused.is_some_and(|why| why.contains("3 in the last 24 hours")));
+}
+
 /// A record that is fetched again and is not left out any more is the target's.
 #[tokio::test(start_paused = true)]
 async fn a_record_that_comes_back_before_its_deletion_is_sent() {
