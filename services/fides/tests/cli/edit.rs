@@ -32,6 +32,8 @@ fn an_edit_of_the_mapping_sends_the_documents_that_it_changes() {
     for expected in ["n3", "cheap n3", "was edited", "17 documents stay as they are"] {
         assert!(told.contains(expected), "{expected}: {told}");
     }
+    let story = shop.json(&["explain", "items", "1", "--json"]);
+    assert!(story["verdict"].as_str().unwrap().contains("mapping was edited"), "{story}");
     let synced = shop.json(&["sync", "--once", "--json"]);
     assert_eq!((&synced[0]["published"], &synced[0]["unchanged"]), (&3.into(), &17.into()), "{synced}");
     assert_eq!(shop.target_names()[2], "cheap n3");

@@ -60,9 +60,11 @@ impl<'a> Edit<'a> {
     /// Sorts `changes`, which the present mapping makes of the page's `records`. `known` are their marks, aligned.
     ///
     /// A mark is only ever given another fingerprint: what it says of the target stays as true, or as late, as it was
-    /// (L5, L7). It keeps its version, so that a change that is on its way is still admitted.
+    /// (L5, L7). It keeps its version, so that a change that is on its way is still admitted. Where `skips` is false no mark
+    /// is trusted so far: what stays the same is sent, too.
     pub(crate) async fn sort(
         &self,
+        skips: bool,
         page: &Page,
         records: &[usize],
         known: &[Option<Mark>],
@@ -78,7 +80,7 @@ impl<'a> Edit<'a> {
         for ((change, mark), &at) in changes.into_iter().zip(known).zip(records) {
             let row = rows.as_ref().filter(|_| asks(&change, mark.as_ref())).and_then(|rows| rows.row(at));
             match (mark, &change.op) {
-                (Some(mark), _) if row.as_ref().is_some_and(|row| row.says(mark, &change.op)) => {
+                (Some(mark), _) if skips && row.as_ref().is_some_and(|row| row.says(mark, &change.op)) => {
                     // It asks, therefore it has a fingerprint: a change of a page always has.
                     let Some(fingerprint) = change.fingerprint else { continue };
                     sorted.same.push(Relabel { key: change.key, before: *mark, fingerprint });

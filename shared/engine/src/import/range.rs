@@ -204,7 +204,7 @@ impl RangeReader<'_> {
     ) -> Result<Vec<Change>, Fault> {
         let (pipeline, hashes) = (self.pipeline, &*self.pipeline.backplane.hashes);
         let sorted = if let Some(known) = known {
-            edit.sort(page, records, known, changes).await?
+            edit.sort(true, page, records, known, changes).await?
         } else {
             // Everything is sent, but what the edit leaves out.
             let (left_out, mut send): (Vec<_>, Vec<_>) =
@@ -212,7 +212,7 @@ impl RangeReader<'_> {
             let (records, left_out): (Vec<usize>, Vec<Change>) = left_out.into_iter().unzip();
             let keys: Vec<Key> = left_out.iter().map(|change| change.key.clone()).collect();
             let known = hashes.get(&pipeline.id, &keys).await?;
-            let mut sorted = edit.sort(page, &records, &known, left_out).await?;
+            let mut sorted = edit.sort(false, page, &records, &known, left_out).await?;
             sorted.send.extend(send.drain(..).map(|(_, change)| change));
             sorted
         };

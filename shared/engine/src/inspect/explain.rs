@@ -5,6 +5,7 @@ use fides_core::port::DeadLetter;
 use fides_core::{Fault, Held, Key, Lane, Mark};
 use serde::Serialize;
 
+use crate::edit::Edit;
 use crate::record::shown;
 use crate::{Mapping, Pipeline};
 
@@ -75,11 +76,11 @@ pub async fn explain(pipeline: &Pipeline, key: &Key) -> Result<Explanation, Faul
         dead: pipeline.backplane.dead.get(&pipeline.id, key).await?,
         verdict: String::new(),
     };
-    explanation.verdict = verdict(&explanation);
+    explanation.verdict = verdict(&explanation, Edit::open(pipeline).await?.is_some());
     Ok(explanation)
 }
 
-fn verdict(story: &Explanation) -> String {
+fn verdict(story: &Explanation, is_edited: bool) -> String {
     let held = story.mark.map(|mark| mark.held);
     let text = match (&story.host, held) {
         _ if story.dead.is_some() => "a dead letter: mend the cause, then `fides dead replay`",
@@ -95,6 +96,9 @@ fn verdict(story: &Explanation) -> String {
         }
         (Some(_), None) => "not imported yet",
         (Some(_), Some(_)) if story.mark_is_current => "in step",
+        (Some(_), Some(_)) if is_edited => {
+            "the mapping was edited since it was written; the next import sends it if its document changes"
+        }
         (Some(_), Some(_)) => "changed on the host since it was written; the next import sends it",
     };
     text.to_owned()

@@ -118,7 +118,7 @@ impl Planner<'_> {
         for (records, known) in work.changed.chunks(portion).zip(work.known.chunks(portion)) {
             let changes: Vec<Change> = records.iter().map(|&at| mapping.change(page, at, false)).collect();
             let sorted = match &self.edit {
-                Some(edit) => edit.sort(page, records, known, changes).await?,
+                Some(edit) => edit.sort(true, page, records, known, changes).await?,
                 None => Sorted { send: changes, ..Sorted::default() },
             };
             self.plan.unchanged += sorted.same.len() as u64;

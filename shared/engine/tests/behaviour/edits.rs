@@ -233,6 +233,38 @@ async fn a_dead_letter_of_the_mapping_before_is_tried_again() {
     assert_eq!(stand.differing_from(&mended), [0; 0]);
 }
 
+/// The same document may be taken now: the edit came with a mended target.
+#[tokio::test(start_paused = true)]
+async fn a_document_that_the_target_refused_is_tried_again() {
+    let before = FakeMapper::new(1);
+    let stand = Stand::new(ROWS);
+    let first = process(&stand, "first", &before).await;
+    first.faults.poison([FakeHost::key(7)]);
+    first.copy().await;
+    assert_eq!(mark_of(&first, 7).await.held, Held::Dead);
+    let edited = before.edited(2, |_| ());
+    let process = process(&stand, "edited", &edited).await;
+    assert_eq!(imported(&process).await, (1, 39));
+    assert_eq!(stand.differing_from(&edited), [0; 0]);
+}
+
+/// Nobody knows what the target holds of a record without a mark: nothing, where the mapping before left it out, too.
+#[tokio::test(start_paused = true)]
+async fn what_is_left_out_and_was_never_marked_is_judged_if_it_was_not_left_out_before() {
+    for (left_out, candidates) in [(vec![RARE], 0), (vec![], 1)] {
+        let before = FakeMapper::new(1).edited(1, |before| before.excludes = left_out);
+        let stand = Stand::new(ROWS);
+        process(&stand, "first", &before).await.copy().await;
+        stand.host.commit(&[(50, Some(RARE))]);
+        let process = process(&stand, "edited", &excluding(&before, 2, RARE)).await;
+        let _consumers = process.consume();
+        let report = process.import(Mode::Delta).await;
+        process.settle().await;
+        assert_eq!((report.sweep.candidates, report.counts.published), (candidates, 1));
+        assert_eq!(mark_of(&process, 50).await.held, Held::Absent);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_mapping_that_cannot_be_made_again_sends_everything_and_says_so() {
     let before = FakeMapper::new(1).edited(1, |before| before.is_forgotten = true);
@@ -269,6 +301,19 @@ async fn what_both_mappings_leave_out_is_not_sent() {
     let process = process(&stand, "edited", &before.edited(2, |_| ())).await;
     assert_eq!(imported(&process).await, (0, ROWS as u64));
     assert_eq!(mark_of(&process, RARE_ROWS[0]).await.held, Held::Absent);
+}
+
+/// A full import trusts no mark, after an edit either.
+#[tokio::test(start_paused = true)]
+async fn a_full_import_after_an_edit_sends_everything() {
+    let before = excluding(&FakeMapper::new(1), 1, RARE);
+    let stand = copied(&before).await;
+    let process = process(&stand, "edited", &before.edited(2, |_| ())).await;
+    let _consumers = process.consume();
+    let report = process.import(Mode::Full).await;
+    process.settle().await;
+    assert_eq!((report.counts.published, report.counts.relabelled), (ROWS as u64, 0));
+    assert_eq!(report.sweep.candidates, 0, "the mapping before has left them out, too");
 }
 
 #[tokio::test(start_paused = true)]
@@ -348,6 +393,20 @@ async fn what_an_edit_leaves_out_counts_with_what_is_gone() {
     assert_eq!((report.sweep.candidates, report.sweep.deleted), (5, 2));
     assert!(report.sweep.refused.is_some_and(|why| why.contains("2 in the last 24 hours")));
     assert!(stand.document(RARE_ROWS[1]).is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_edit_has_left_out_counts_for_later_deletions() {
+    let before = FakeMapper::new(1);
+    let stand = copied(&before).await;
+    let mut process = process(&stand, "edited", &excluding(&before, 2, RARE)).await;
+    process.pipeline.limits.delete_count_min = 1;
+    process.pipeline.limits.delete_ratio_max = 0.12;
+    assert_eq!(imported(&process).await, (3, 37));
+    stand.host.commit(&[(1, None), (2, None)]);
+    let _consumers = process.consume();
+    let report = process.import(Mode::Delta).await;
+    assert!(report.sweep.refused.is_some_and(|why| why.contains("3 in the last 24 hours")));
 }
 
 /// A record that is fetched again and is not left out any more is the target's.
