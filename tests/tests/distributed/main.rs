@@ -5,12 +5,17 @@
 
 #![allow(clippy::unwrap_used)] // allow-unwrap-in-tests does not reach the functions that tests share
 
-mod follows;
+mod lanes;
 mod proxy;
 mod redis;
 mod services;
 mod stand;
+mod until;
 mod writer;
 
+mod follows;
+mod holds;
+mod shares;
 mod survives;
+mod turns;
 mod waits;
