@@ -34,7 +34,7 @@ async fn an_emptied_redis_resurrects_nothing() {
     until("both are queued", MINUTE, async || stand.depth() >= 2).await;
     let held = stand.hold_writes().await;
     consumer.restart();
-    until("they are in hand", MINUTE, async || Held::waits(&stand).await).await;
+    until("they are in hand", MINUTE, async || Held::waiting(&stand).await > 0).await;
 
     // The broker is gone before they can be settled: what Fides has applied stays queued, the old upserts too.
     stand.before_broker.set(Weather::Silence);
@@ -96,7 +96,7 @@ async fn six_cuts_on_one_batch() {
     let held = stand.hold_writes().await;
     run(&mut host, "UPDATE items SET stock = -7").await;
     for cut in 1..=6 {
-        until("the batch is in hand", MINUTE, async || Held::waits(&stand).await).await;
+        until("the batch is in hand", MINUTE, async || Held::waiting(&stand).await > 0).await;
         let (struck, known) = (stand.before_broker.struck(), redelivered().await);
         stand.before_broker.cut();
         until("connections are cut", MINUTE, async || stand.before_broker.struck() > struck).await;

@@ -21,10 +21,10 @@ pub struct Held {
 }
 
 impl Held {
-    /// Whether a batch is in hand: its write waits for the lock.
-    pub async fn waits(stand: &Stand) -> bool {
-        let waiting = "SELECT EXISTS (SELECT FROM pg_locks WHERE relation = to_regclass('copy') AND NOT granted \
-                       AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))";
+    /// How many batches are in hand: their writes wait for the lock.
+    pub async fn waiting(stand: &Stand) -> i64 {
+        let waiting = "SELECT count(*) FROM pg_locks WHERE relation = to_regclass('copy') AND NOT granted \
+                       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
         sqlx::query_scalar(waiting).fetch_one(&mut stand.connect().await).await.unwrap()
     }
 
