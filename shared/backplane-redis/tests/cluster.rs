@@ -61,7 +61,7 @@ async fn no_step_touches_keys_of_two_slots() {
             last_ms: 1,
             trace: None,
         };
-        dead.put(pipeline, &[letter.clone()]).await.expect("one slot");
+        dead.put(pipeline, std::slice::from_ref(&letter)).await.expect("one slot");
         dead.put(pipeline, &[letter]).await.expect("one slot");
         assert_eq!(dead.list(pipeline, None, 9).await.expect("one slot").len(), 1);
         dead.remove(pipeline, &[key(1)]).await.expect("one slot");
