@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, SubsecRound, Utc};
 use croner::Cron;
@@ -67,7 +68,7 @@ impl Schedules {
         latest(schedule, Utc::now()).map(|latest| milliseconds(latest.max(first.0)))
     }
 
-    /// Waits for an instant, and returns it in milliseconds since 1970; for ever when there is none.
+    /// Waits for an instant, and returns it in milliseconds since 1970, never before; for ever when there is none.
     pub(crate) async fn wait(&self, instant: Option<Instant>) -> Result<u64, Fault> {
         let Some(Instant(instant)) = instant else { return std::future::pending().await };
         let fault = |error| Fault::permanent("nothing can be scheduled").because(error);
@@ -77,6 +78,10 @@ impl Schedules {
         let job = Job::new_one_shot(wait, move |_, _| notify.notify_one()).map_err(fault)?;
         self.scheduler.add(job).await.map_err(fault)?;
         due.notified().await;
+        // The scheduler counts in whole seconds, and is early by a part of one.
+        while let Ok(early) = (instant - Utc::now()).to_std() {
+            tokio::time::sleep(early.max(Duration::from_millis(1))).await;
+        }
         Ok(milliseconds(instant))
     }
 

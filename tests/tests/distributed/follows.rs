@@ -6,6 +6,7 @@ use sqlx::{AssertSqlSafe, PgConnection};
 
 use crate::services::Process;
 use crate::stand::{Stand, rows};
+use crate::until::{MINUTE, until};
 
 const OPTIONS: &str = "events: log\n    limits: { lanes: 4, lease_ms: 3000 }";
 
@@ -40,7 +41,18 @@ pub async fn is_followed(stand: &Stand) {
 /// A workload of everything that a log can tell, while the services that read it are killed.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_under_every_kind_of_change_and_kills() {
-    let stand = Stand::unscheduled("log", OPTIONS).await;
+    every_kind_of_change("log", &["event-handler", "importer"]).await;
+}
+
+/// The same while only the readers of the log are killed: no import, which begins when an importer starts, heals what the
+/// log would have missed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_whose_readers_alone_are_killed() {
+    every_kind_of_change("readers", &["event-handler"]).await;
+}
+
+async fn every_kind_of_change(name: &str, victims: &[&str]) {
+    let stand = Stand::unscheduled(name, OPTIONS).await;
     let mut host = stand.fill(rows()).await;
     run(&mut host, "ALTER TABLE items ADD COLUMN body text; ALTER TABLE items ALTER COLUMN body SET STORAGE EXTERNAL")
         .await;
@@ -49,6 +61,14 @@ async fn a_log_under_every_kind_of_change_and_kills() {
     stand.becomes_equal().await;
     is_followed(&stand).await;
 
+    // The first opening of the log owes an import: that is over when no more of them come.
+    let mut begun = 0;
+    until("the first imports are over", MINUTE, async || {
+        let earlier = std::mem::replace(&mut begun, imports(&services));
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        begun > 0 && begun == earlier
+    })
+    .await;
     let count = rows();
     let mut kills = 0;
     for round in 0..12i64 {
@@ -74,22 +94,29 @@ async fn a_log_under_every_kind_of_change_and_kills() {
         if round == 5 {
             run(&mut host, &format!("UPDATE items SET ratio = -id WHERE id <= {}", count / 5 * 2)).await;
         }
-        for service in
-            services.iter_mut().filter(|it| round % 3 == 1 && ["event-handler", "importer"].contains(&it.name))
-        {
+        for service in services.iter_mut().filter(|it| round % 3 == 1 && victims.contains(&it.name)) {
             kills += usize::from(service.kill());
             service.restart();
         }
     }
-    assert!(kills >= 12, "{kills} kills");
+    // Two of each, in four rounds.
+    assert!(kills >= 6 * victims.len(), "{kills} kills");
     stand.becomes_equal().await;
     let told: Vec<f64> =
         futures::future::join_all(services.iter().filter(|service| service.name == "event-handler").map(followed))
             .await;
     assert!(told.iter().sum::<f64>() > 0.0, "the log told something: {told:?}");
     assert_eq!(planned(&stand), 0, "an import would send nothing");
+    if !victims.contains(&"importer") {
+        assert_eq!(imports(&services), begun, "no import has healed anything");
+    }
     stop(&stand, services).await;
     stand.close().await;
+}
+
+/// How many imports have come to their end.
+fn imports(services: &[Process]) -> usize {
+    services.iter().map(|service| service.log().matches("\"import finished\"").count()).sum()
 }
 
 /// Ends the services, and forgets the slot: a database with one cannot be dropped.

@@ -5,17 +5,22 @@
 
 #![allow(clippy::unwrap_used)] // allow-unwrap-in-tests does not reach the functions that tests share
 
-mod asks;
 mod cluster;
-mod failover;
-mod follows;
-mod mends;
+mod lanes;
 mod proxy;
 mod redis;
 mod services;
 mod stand;
-mod told;
+mod until;
 mod writer;
 
+mod asks;
+mod failover;
+mod follows;
+mod holds;
+mod mends;
+mod shares;
 mod survives;
+mod told;
+mod turns;
 mod waits;

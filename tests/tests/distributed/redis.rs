@@ -3,7 +3,7 @@
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -59,7 +59,9 @@ impl Redis {
     }
 
     async fn wait(&self) {
+        let deadline = Instant::now() + Duration::from_secs(30);
         while TcpStream::connect(self.address).await.is_err() {
+            assert!(Instant::now() < deadline, "redis-server does not listen at {}", self.address);
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }

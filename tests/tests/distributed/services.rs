@@ -1,9 +1,10 @@
 //! The services as processes.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -16,11 +17,16 @@ pub fn program(name: &str) -> PathBuf {
     path
 }
 
+/// How long a process may take to answer a probe, or to stop: more than its grace period.
+const PATIENCE: Duration = Duration::from_mins(1);
+
 /// One process of a service; killed when it is dropped.
 pub struct Process {
     pub name: &'static str,
     config: PathBuf,
     log: PathBuf,
+    /// Bytes of the log that are of earlier lives.
+    before: usize,
     child: Child,
 }
 
@@ -29,7 +35,7 @@ impl Process {
     pub fn start(name: &'static str, config: &Path, index: usize) -> Self {
         let log = config.with_file_name(format!("{name}-{index}.log"));
         let child = launch(name, config, &log);
-        Self { name, config: config.to_owned(), log, child }
+        Self { name, config: config.to_owned(), log, before: 0, child }
     }
 
     /// Ends it as kill -9 does. Whether it was still alive.
@@ -42,6 +48,7 @@ impl Process {
 
     /// Starts it again, with a log that goes on.
     pub fn restart(&mut self) {
+        self.before = self.log().len();
         self.child = launch(self.name, &self.config, &self.log);
     }
 
@@ -49,14 +56,27 @@ impl Process {
         self.child.try_wait().unwrap().is_none()
     }
 
+    /// Starts it again with another configuration.
+    pub fn restart_with(&mut self, config: &Path) {
+        config.clone_into(&mut self.config);
+        self.restart();
+    }
+
+    /// Sends it a signal, by its name without SIG.
+    pub fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());
+    }
+
     /// Asks it to stop, and waits until it has.
     pub async fn terminate(&mut self) -> ExitStatus {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        self.signal("TERM");
+        let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
             }
+            assert!(Instant::now() < deadline, "{} did not stop within {PATIENCE:?}", self.name);
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -64,6 +84,12 @@ impl Process {
     /// What it has logged in all its lives.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// What it has logged since it was started last.
+    pub fn log_of_this_life(&self) -> String {
+        let log = self.log();
+        log.get(self.before..).unwrap_or_default().to_owned()
     }
 
     /// Resident memory, in KiB.
@@ -75,13 +101,14 @@ impl Process {
 
     /// Where its present life answers probes, once it does.
     fn probes(&self) -> Option<String> {
-        let log = self.log();
+        let log = self.log_of_this_life();
         let line = log.lines().rev().find(|line| line.contains("\"answering probes\""))?;
         Some(serde_json::from_str::<serde_json::Value>(line).ok()?["address"].as_str()?.to_owned())
     }
 
     /// The body and the status line of a probe; waits until the process answers at all.
     pub async fn probe(&self, path: &str) -> (String, String) {
+        let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(address) = self.probes()
                 && let Ok(answer) = get(&address, path).await
@@ -89,8 +116,19 @@ impl Process {
             {
                 return (head.lines().next().unwrap_or_default().to_owned(), body.to_owned());
             }
+            assert!(Instant::now() < deadline, "{} did not answer {path} within {PATIENCE:?}", self.name);
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    /// What `/readyz` names as missing, by part: why. Empty when it is ready.
+    pub async fn waits_for(&self) -> BTreeMap<String, String> {
+        let (status, body) = self.probe("/readyz").await;
+        let answer: serde_json::Value = serde_json::from_str(&body).unwrap_or_else(|error| panic!("{error}: {body}"));
+        let waiting = answer["waiting"].as_array().cloned().unwrap_or_default();
+        assert_eq!(status.contains("200"), waiting.is_empty(), "{status} {body}");
+        let text = |it: &serde_json::Value| it.as_str().unwrap_or_default().to_owned();
+        waiting.iter().map(|it| (text(&it["part"]), text(&it["for"]))).collect()
     }
 
     /// The sum of all samples of a metric whose line has every one of `labels`.

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use fides_core::command::{KeySpan, KeyText, Status};
 use fides_core::decide::backoff_ms_max;
-use fides_core::port::Expect;
 use fides_core::{Fault, FaultKind, Key, KeyRange, Origin};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;

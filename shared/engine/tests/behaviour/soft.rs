@@ -61,13 +61,13 @@ async fn the_document_of_a_deleted_record_stays_and_says_so_until_the_record_ret
         let again = within(clean_up(&process.pipeline, &process.worker, 1)).await.unwrap().unwrap();
         assert_eq!((again.candidates, again.foreign), (0, 0));
         assert_eq!(process.import(Mode::Delta).await.sweep.candidates, 0);
-        assert!(verify(&process.pipeline, &Progress::default()).await.unwrap().is_equal());
+        assert!(verify(&process.pipeline, &Arc::default()).await.unwrap().is_equal());
 
         stand.host.commit(&[(3, Some(1))]);
         process.import(Mode::Delta).await;
         process.settle().await;
         assert_eq!(stand.document(3).unwrap(), before, "it is whole again, and the field is cleared");
-        assert!(verify(&process.pipeline, &Progress::default()).await.unwrap().is_equal());
+        assert!(verify(&process.pipeline, &Arc::default()).await.unwrap().is_equal());
     }
 }
 
@@ -79,7 +79,7 @@ async fn the_document_of_a_living_record_that_says_gone_is_a_difference() {
     let mut document = FakeMapper::new(1).document(2, 1).unwrap();
     fides_core::encode_value(&mut document, &Value::Bool(true));
     stand.target.tamper(&crate::stand::namespace(), &FakeHost::key(2), Some(document.into()));
-    assert_eq!(verify(&process.pipeline, &Progress::default()).await.unwrap().different, 1);
+    assert_eq!(verify(&process.pipeline, &Arc::default()).await.unwrap().different, 1);
 }
 
 /// A target that cannot be read, and one that no longer has the document.
