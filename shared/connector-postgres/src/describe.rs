@@ -51,6 +51,7 @@ pub(crate) async fn describe(connection: &mut PgConnection, namespace: &Namespac
         unique: relation.unique(),
         records_estimate: relation.records_estimate,
         warnings: warnings(&relation),
+        store_warnings: Vec::new(),
     }))
 }
 

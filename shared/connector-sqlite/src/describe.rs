@@ -118,10 +118,11 @@ pub(crate) async fn table_of(database: &Database, namespace: &Namespace) -> Resu
             primary_key.join(", ")
         ));
     }
+    let store_warnings = context.store_warnings(&mut connection).await?;
     let references = context.references(&mut connection).await?;
     let records_estimate = context.estimate(&mut connection).await?;
     let columns = declared.into_iter().map(|declared| declared.column).collect();
-    Ok(Some(Table { columns, primary_key, references, unique, records_estimate, warnings }))
+    Ok(Some(Table { columns, primary_key, references, unique, records_estimate, warnings, store_warnings }))
 }
 
 /// Sets of columns with a unique index (not partial, not over expressions), the primary key included.
@@ -266,6 +267,12 @@ impl Context<'_> {
                 columns.join(", ")
             ));
         }
+        Ok(warnings)
+    }
+
+    /// What is to be known of the whole file.
+    async fn store_warnings(&self, connection: &mut SqliteConnection) -> Result<Vec<String>, Fault> {
+        let mut warnings = Vec::new();
         let (journal, encoding): (String, String) =
             sqlx::query_as("SELECT j.journal_mode, e.encoding FROM pragma_journal_mode j, pragma_encoding e")
                 .fetch_one(connection)

@@ -193,9 +193,9 @@ async fn tables_of_all_forms_are_described() {
     assert!(!parents.column("id").unwrap().nullable && parents.column("note").unwrap().nullable);
     assert_eq!(parents.records_estimate, 2);
     assert!(
-        parents.warnings.iter().any(|warning| warning.contains("journal mode is delete")),
+        parents.store_warnings.iter().any(|warning| warning.contains("journal mode is delete")),
         "{:?}",
-        parents.warnings
+        parents.store_warnings
     );
 
     let children = host.describe(&namespace("children")).await.unwrap().unwrap();

@@ -40,6 +40,8 @@ pub struct Table {
     pub records_estimate: u64,
     /// What a user should know before syncing it ("text key without an index in C collation: read by one sorted cursor").
     pub warnings: Vec<String>,
+    /// What a user should know of the store that holds it, the same for each of its tables.
+    pub store_warnings: Vec<String>,
 }
 
 impl Table {

@@ -50,16 +50,21 @@ impl Compiled {
 ///
 /// All mistakes are reported at once.
 pub fn compile(spec: &Spec, table: &Table, includes: &[Include]) -> Result<Compiled, Vec<MappingError>> {
-    let mut compiler = Compiler { names: Names { table, includes }, errors: Vec::new() };
-    compiler.includes();
-    let fields = compiler.fields(&spec.fields);
-    let when = spec.when.as_ref().and_then(|program| compiler.program("when", program));
-    let key = compiler.key(&spec.key, &spec.fields, &fields);
+    let mut compiler = Compiler { names: Names { table, includes }, unread: &[], errors: Vec::new() };
+    let parts = compiler.parts(spec);
     if !compiler.errors.is_empty() {
         return Err(compiler.errors);
     }
-    let reads = compiler.reads(&spec.key, &fields, when.as_deref());
-    Ok(assemble(spec, table, includes, &reads, Parts { fields, when, key }))
+    let reads = compiler.reads(&spec.key, &parts.fields, parts.when.as_deref());
+    Ok(assemble(spec, table, includes, &reads, parts))
+}
+
+/// The mistakes of a mapping some of whose relations could not be described: whatever is asked of those, by their names in
+/// `unread`, counts as there, so that one mistake is not told twice.
+pub fn mistakes(spec: &Spec, table: &Table, includes: &[Include], unread: &[String]) -> Vec<MappingError> {
+    let mut compiler = Compiler { names: Names { table, includes }, unread, errors: Vec::new() };
+    compiler.parts(spec);
+    compiler.errors
 }
 
 /// What was compiled of a mapping without mistakes.
@@ -103,6 +108,8 @@ struct Target {
 
 struct Compiler<'a> {
     names: Names<'a>,
+    /// Relations of which nothing is known.
+    unread: &'a [String],
     errors: Vec<MappingError>,
 }
 
@@ -110,6 +117,14 @@ impl Compiler<'_> {
     fn refuse<T>(&mut self, error: MappingError) -> Option<T> {
         self.errors.push(error);
         None
+    }
+
+    fn parts(&mut self, spec: &Spec) -> Parts {
+        self.includes();
+        let fields = self.fields(&spec.fields);
+        let when = spec.when.as_ref().and_then(|program| self.program("when", program));
+        let key = self.key(&spec.key, &spec.fields, &fields);
+        Parts { fields, when, key }
     }
 
     /// A record has one value per name.
@@ -214,6 +229,7 @@ impl Compiler<'_> {
     ) -> Option<(Operation, Kind)> {
         let resolved = match self.names.resolve(place, path) {
             Ok(resolved) => resolved,
+            Err(_) if path.first().is_some_and(|name| self.unread.contains(name)) => return None,
             Err(error) => return self.refuse(error),
         };
         let from = resolved.origin;
@@ -244,7 +260,8 @@ impl Compiler<'_> {
             Err(found) => return self.refuse(MappingError::new(place, found, "a jq program")),
         };
         if let Reads::Only(fields) = program.reads() {
-            for name in fields.iter().filter(|name| self.names.find(name).is_none()) {
+            let is_unknown = |name: &&String| self.names.find(name).is_none() && !self.unread.contains(name);
+            for name in fields.iter().filter(is_unknown) {
                 let error = MappingError::unknown(place, "column", name, self.names.all());
                 self.errors.push(error);
             }

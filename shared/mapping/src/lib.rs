@@ -18,7 +18,7 @@ mod spec;
 #[cfg(test)]
 mod tests;
 
-pub use compile::{Compiled, compile};
+pub use compile::{Compiled, compile, mistakes};
 pub use error::MappingError;
 pub use jq::check_program;
 pub use literal::literal;

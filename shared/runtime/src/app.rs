@@ -7,7 +7,7 @@ use fides_engine::Pipeline;
 use fides_guard::{Meter, TracingMeter, guard_host, guard_target};
 
 use crate::config::{self, Config};
-use crate::finding::{Finding, StartError};
+use crate::finding::{Finding, StartError, located};
 use crate::schedule::Task;
 use crate::{backplane, convert, registry, wire};
 
@@ -55,6 +55,11 @@ impl App {
         only: &[String],
         meters: Meters<'_>,
     ) -> Result<App, StartError> {
+        let opened = Self::wire(config, access, only, meters).await;
+        opened.map_err(|error| StartError { findings: located(config, error.findings) })
+    }
+
+    async fn wire(config: &Config, access: Access, only: &[String], meters: Meters<'_>) -> Result<App, StartError> {
         let chosen = choose(config, only)?;
         let limits = convert::limits(&config.limits);
         let backplane = backplane::open(&config.backplane, &limits, access, meters).await?;

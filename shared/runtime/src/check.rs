@@ -1,20 +1,43 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use fides_core::port::Host;
+use fides_core::port::{Host, Obstacle};
+use fides_core::{Fault, Shape};
 
 use crate::config::{self, Config};
-use crate::finding::Finding;
+use crate::finding::{Finding, located};
 use crate::{backplane, convert, registry, wire};
 
 /// Looks for everything that would stop or surprise a sync, and changes nothing. Without `connect` only the file was
-/// checked, which reading it has done already; with it the backplane, every host and every target is asked too.
+/// checked, which reading it has done already; with it the backplane, every host and every target is asked too. What is
+/// wrong at one of them hides nothing that is wrong at another.
 pub async fn check(config: &Config, connect: bool) -> Vec<Finding> {
-    let mut findings = Vec::new();
     if !connect {
-        return findings;
+        return Vec::new();
     }
-    findings.extend(backplane::check(&config.backplane, &convert::limits(&config.limits)).await);
+    let mut findings = backplane::check(&config.backplane, &convert::limits(&config.limits)).await;
+    let hosts = hosts(config, &mut findings).await;
+    for pipeline in &config.pipelines {
+        let mapped = match hosts.get(pipeline.host.as_str()) {
+            Some(host) => wire::map(pipeline, &**host).await,
+            None => Err(Vec::new()),
+        };
+        let shape = match mapped {
+            Ok(mapped) => {
+                findings.extend(mapped.warnings);
+                Some(mapped.mapper.shape().clone())
+            }
+            Err(found) => {
+                findings.extend(found);
+                None
+            }
+        };
+        findings.extend(target(config, pipeline, shape.as_deref()).await);
+    }
+    located(config, findings)
+}
+
+async fn hosts<'a>(config: &'a Config, findings: &mut Vec<Finding>) -> HashMap<&'a str, Arc<dyn Host>> {
     let mut hosts: HashMap<&str, Arc<dyn Host>> = HashMap::new();
     for (name, store) in &config.hosts {
         match registry::host(store, false).await {
@@ -24,30 +47,29 @@ pub async fn check(config: &Config, connect: bool) -> Vec<Finding> {
             Err(fault) => findings.push(Finding::fault(format!("hosts.{name}"), &fault)),
         }
     }
-    for pipeline in &config.pipelines {
-        if let Some(host) = hosts.get(pipeline.host.as_str()) {
-            match wire::map(pipeline, &**host).await {
-                Ok(mapped) => {
-                    findings.extend(mapped.warnings.iter().cloned());
-                    findings.extend(check_target(config, pipeline, &mapped).await);
-                }
-                Err(found) => findings.extend(found),
-            }
-        }
-    }
-    findings
+    hosts
 }
 
-/// Asks the target what stands in the way, as preparing it for a sync would.
-async fn check_target(config: &Config, pipeline: &config::Pipeline, mapped: &wire::Mapped) -> Vec<Finding> {
+/// What is wrong with a pipeline's target; `shape` is missing where the host's side is wrong.
+async fn target(config: &Config, pipeline: &config::Pipeline, shape: Option<&Shape>) -> Vec<Finding> {
     let Some(store) = config.targets.get(&pipeline.target) else { return Vec::new() };
     let target = match registry::target(store, &convert::limits(&pipeline.limits)).await {
         Ok(target) => target,
         Err(fault) => return vec![Finding::fault(format!("targets.{}", pipeline.target), &fault)],
     };
-    let path = format!("pipelines.{}.into", pipeline.id);
-    let sink = wire::sink(pipeline);
-    match target.inspect(&sink, mapped.mapper.shape(), pipeline.create).await {
+    let (path, sink) = (format!("pipelines.{}.into", pipeline.id), wire::sink(pipeline));
+    let obstacles: Result<Vec<Obstacle>, Fault> = match shape {
+        // As preparing it for a sync would.
+        Some(shape) => target.inspect(&sink, shape, pipeline.create).await,
+        // Of which columns a table needs nothing is known, but that it is needed.
+        None => target.describe(&sink.namespace).await.map(|table| match table {
+            None if !pipeline.create => {
+                vec![Obstacle::new("it does not exist").advise("create it, or set `create: true`")]
+            }
+            _ => Vec::new(),
+        }),
+    };
+    match obstacles {
         Ok(obstacles) => obstacles.into_iter().map(|found| Finding::obstacle(&path, &sink.namespace, found)).collect(),
         Err(fault) => vec![Finding::fault(path, &fault)],
     }

@@ -4,7 +4,7 @@ use fides_core::port::Obstacle;
 use fides_core::{Fault, FaultKind, Namespace};
 use serde::Serialize;
 
-use crate::config;
+use crate::config::{self, Config, Place};
 
 /// Something that a user should mend (an error) or know (a warning), with its place in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -13,6 +13,8 @@ pub struct Finding {
     pub severity: Severity,
     /// Place in the configuration: `pipelines.orders.from`.
     pub path: String,
+    /// Where that was written: a line of the file, or a variable.
+    pub place: Option<Place>,
     /// What was found, and what was expected.
     pub message: String,
     /// What can be done.
@@ -40,7 +42,7 @@ impl Finding {
             Some(source) => format!("{}: {source}", fault.what),
             None => fault.what.clone(),
         };
-        Self { severity: Severity::Error, path: path.into(), message, advice: fault.advice.clone(), unavailable }
+        Self { advice: fault.advice.clone(), unavailable, ..Self::error(path, message) }
     }
 
     /// What a target says that stands in the way of writing a namespace.
@@ -52,7 +54,7 @@ impl Finding {
     /// An error.
     pub(crate) fn error(path: impl Into<String>, message: impl Into<String>) -> Self {
         let (severity, path, message) = (Severity::Error, path.into(), message.into());
-        Self { severity, path, message, advice: None, unavailable: false }
+        Self { severity, path, place: None, message, advice: None, unavailable: false }
     }
 
     /// A warning.
@@ -64,7 +66,11 @@ impl Finding {
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let severity = if self.severity == Severity::Error { "error" } else { "warning" };
-        write!(f, "{severity}: {}\n    {}", self.path, self.message)?;
+        write!(f, "{severity}: ")?;
+        if let Some(place) = &self.place {
+            write!(f, "{place}  ")?;
+        }
+        write!(f, "{}\n    {}", self.path, self.message)?;
         if let Some(advice) = &self.advice {
             write!(f, "\n    {advice}")?;
         }
@@ -84,6 +90,19 @@ impl StartError {
     pub fn exit_code(&self) -> u8 {
         if self.findings.iter().all(|finding| finding.unavailable) { 69 } else { config::EXIT_CODE }
     }
+}
+
+/// The findings, each once and with its place in the configuration.
+pub(crate) fn located(config: &Config, findings: Vec<Finding>) -> Vec<Finding> {
+    let mut located: Vec<Finding> = Vec::with_capacity(findings.len());
+    for finding in findings {
+        let place = finding.place.or_else(|| config.places.find(&finding.path).cloned());
+        let finding = Finding { place, ..finding };
+        if !located.contains(&finding) {
+            located.push(finding);
+        }
+    }
+    located
 }
 
 impl From<Finding> for StartError {

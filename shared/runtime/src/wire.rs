@@ -26,23 +26,33 @@ pub(crate) async fn map(pipeline: &config::Pipeline, host: &dyn Host) -> Result<
     let table = describe(host, &from, &place("from")).await.map_err(|finding| vec![finding])?;
     let mut findings = Vec::new();
     let key = key_of(pipeline, &table, &mut findings);
-    let mut includes = Vec::new();
+    let (mut includes, mut unread) = (Vec::new(), Vec::new());
     for relation in &pipeline.include {
         let at = place(&format!("include.{}", relation.name));
-        includes.extend(include(host, relation, &table, &from, &at, &mut findings).await);
+        match include(host, relation, &table, &from, &at, &mut findings).await {
+            Some(include) => includes.push(include),
+            None => unread.push(relation.name.clone()),
+        }
     }
+    let spec = mapping::Spec { fields: convert::fields(&pipeline.fields), when: pipeline.when.clone(), key };
+    let mistaken = |error: &mapping::MappingError| Finding {
+        advice: error.nearest.as_ref().map(|near| format!("did you mean {near:?}?")),
+        ..Finding::error(place(&error.place), format!("found {}, expected {}", error.found, error.expected))
+    };
     if !findings.is_empty() {
+        // A wrong key is told once.
+        let is_keyed = findings.iter().any(|finding| finding.path == place("key"));
+        let mistakes = mapping::mistakes(&spec, &table, &includes, &unread);
+        let news = mistakes.iter().filter(|error| !(is_keyed && error.place == "key"));
+        findings.extend(news.map(mistaken));
         return Err(findings);
     }
-    let warnings = table.warnings.iter().map(|warning| Finding::warning(place("key"), warning)).collect();
-    let spec = mapping::Spec { fields: convert::fields(&pipeline.fields), when: pipeline.when.clone(), key };
-    let compiled = mapping::compile(&spec, &table, &includes).map_err(|errors| {
-        let finding = |error: &mapping::MappingError| Finding {
-            advice: error.nearest.as_ref().map(|near| format!("did you mean {near:?}?")),
-            ..Finding::error(place(&error.place), format!("found {}, expected {}", error.found, error.expected))
-        };
-        errors.iter().map(finding).collect::<Vec<_>>()
-    })?;
+    let compiled =
+        mapping::compile(&spec, &table, &includes).map_err(|errors| errors.iter().map(mistaken).collect::<Vec<_>>())?;
+    let of_table = table.warnings.iter().map(|warning| Finding::warning(place("key"), warning));
+    let of_store = table.store_warnings.iter();
+    let of_store = of_store.map(|warning| Finding::warning(format!("hosts.{}", pipeline.host), warning));
+    let warnings = of_table.chain(of_store).collect();
     let selection = compiled.selection(from, pipeline.limits.page_records_max);
     Ok(Mapped { selection, mapper: compiled.mapper, warnings })
 }

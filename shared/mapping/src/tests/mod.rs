@@ -25,6 +25,7 @@ fn table() -> Table {
         unique: vec![vec!["id".into()]],
         records_estimate: 1,
         warnings: Vec::new(),
+        store_warnings: Vec::new(),
     }
 }
 

@@ -9,6 +9,7 @@ use super::form::Reading;
 use super::limits::LimitsPatch;
 use super::model::{Backplane, Config, Limits, Log, LogFormat, Pipeline, Service};
 use super::pipeline::Draft;
+use super::places::Places;
 use super::scalar::{Listen, Number, Word};
 use super::store::AnyStore;
 use super::validate::{apart, referring, telling};
@@ -56,6 +57,7 @@ impl Section for Config {
             limits: limits?,
             service: service?,
             log: log?,
+            places: fields.check(|_, node| Some(Places::of(node)))?,
         })
     }
 }

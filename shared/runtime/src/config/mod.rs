@@ -22,6 +22,7 @@ mod mapping;
 mod model;
 mod node;
 mod pipeline;
+mod places;
 mod relation;
 mod scalar;
 mod schema;
@@ -40,6 +41,7 @@ pub use model::{
     Amqp, Arity, Backplane, Columns, Config, Delete, Events, Fields, Kind, Limits, Literal, Log, LogFormat, Namespace,
     Pipeline, Redis, Relation, Schedule, Service, Source, Store,
 };
+pub use places::Places;
 pub use schema::json_schema;
 
 use form::{Form, Reading};

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use secrecy::SecretString;
 
 pub use super::limits::Limits;
+use super::places::Places;
 
 /// A configuration without mistakes: every name that is referred to exists, every value is in its range.
 #[derive(Clone, Debug)]
@@ -25,6 +26,8 @@ pub struct Config {
     pub service: Service,
     /// How the process logs.
     pub log: Log,
+    /// Where all of this was written.
+    pub places: Places,
 }
 
 /// Where the queue, the hash store and the state store are.

@@ -76,7 +76,8 @@ impl Node {
         1 + self.children().map(Node::height).max().unwrap_or(0)
     }
 
-    fn children(&self) -> Box<dyn Iterator<Item = &Node> + '_> {
+    /// The nodes of a list or a map.
+    pub fn children(&self) -> Box<dyn Iterator<Item = &Node> + '_> {
         match &self.content {
             Content::List(items) => Box::new(items.iter()),
             Content::Map(entries) => Box::new(entries.iter().map(|entry| &entry.value)),

@@ -232,6 +232,7 @@ impl Host for FakeHost {
             unique: vec![vec!["id".into()]],
             records_estimate: lock(&self.0).rows.len() as u64,
             warnings: Vec::new(),
+            store_warnings: Vec::new(),
         };
         Ok((*namespace == Self::namespace()).then(table))
     }

@@ -217,6 +217,7 @@ impl Target for FakeTarget {
             unique: vec![held.shape.key_names().map(str::to_owned).collect()],
             records_estimate: held.documents.len() as u64,
             warnings: Vec::new(),
+            store_warnings: Vec::new(),
         }))
     }
 
