@@ -22,7 +22,9 @@ pub struct Args {
 }
 
 pub async fn run(args: &Args) -> Result<Exit, Failure> {
-    let yaml = fides_runtime::init(&args.host).await?;
+    let host = fides_runtime::named_host(&args.host).map_err(Failure::usage)?;
+    let folder = args.out.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
+    let yaml = fides_runtime::init(&host, folder).await?;
     let Some(path) = &args.out else {
         present::out(&yaml)?;
         return Ok(Exit::Ok);

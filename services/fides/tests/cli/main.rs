@@ -7,6 +7,7 @@ mod dead;
 mod demo;
 mod flow;
 mod full;
+mod init;
 mod places;
 mod shop;
 mod together;
