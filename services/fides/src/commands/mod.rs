@@ -23,8 +23,8 @@ use crate::failure::Failure;
 pub async fn run(cli: Cli) -> Result<Exit, Failure> {
     let Cli { global, command } = cli;
     match command {
-        Command::Demo(args) => demo::run(&args).await,
-        Command::Init(args) => init::run(&args).await,
+        Command::Demo(args) => demo::run(&global, &args).await,
+        Command::Init(args) => init::run(&global, &args).await,
         Command::Check(args) => check::run(&global, &args).await,
         Command::Plan(args) => plan::run(&global, &args).await,
         Command::Sync(args) => sync::run(&global, &args).await,
@@ -32,7 +32,7 @@ pub async fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Verify(args) => verify::run(&global, &args).await,
         Command::Explain(args) => explain::run(&global, &args).await,
         Command::Dead(args) => dead::run(&global, &args).await,
-        Command::Schema(args) => schema::run(&args),
+        Command::Schema(args) => schema::run(&global, &args),
     }
 }
 
