@@ -9,6 +9,8 @@ mod flow;
 mod full;
 mod init;
 mod places;
+mod postgres;
 mod shop;
+mod stopped;
 mod together;
 mod usage;
