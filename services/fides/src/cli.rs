@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use fides_runtime::config::{self, Config};
+use fides_runtime::config::{self, Config, Log, LogFormat};
 use tracing::Level;
 
 use crate::commands::{
@@ -106,6 +106,13 @@ impl Global {
     pub fn log_if_asked(&self, config: &Config) {
         if self.log_level.is_some() {
             self.log(config);
+        }
+    }
+
+    /// The same for commands without a configuration.
+    pub fn log_alone(&self) {
+        if let Some(level) = self.log_level {
+            fides_runtime::install_logging(&Log { format: LogFormat::Auto, level: level.into() });
         }
     }
 

@@ -34,6 +34,11 @@ impl Failure {
         Self::new(Exit::BadData, what)
     }
 
+    /// Something on the command line makes no sense.
+    pub fn usage(fault: Fault) -> Self {
+        Self { exit: Exit::Usage, ..fault.into() }
+    }
+
     /// Writing to stdout failed. A reader that had enough (`fides status | head -1`) is no failure of ours.
     pub fn stdout(error: &std::io::Error) -> Self {
         match error.kind() {

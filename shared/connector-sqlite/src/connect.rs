@@ -106,7 +106,8 @@ pub(crate) async fn create(path: &Path) -> Result<(), Fault> {
     connection.close().await.map_err(fault)
 }
 
-/// Takes the file's write lock and gives it back: Unavailable where SQLite may not write the file. Nothing is written.
+/// Takes the file's write lock and gives it back: Unavailable where SQLite may not write the file. What the file holds stays
+/// as it is; as any last connection does, this one takes a write-ahead log over that a killed process left.
 ///
 /// SQLite is asked, and not the file system: to open and close the file beside SQLite would end the locks that it holds.
 pub(crate) async fn write_lock(path: &Path) -> Result<(), Fault> {

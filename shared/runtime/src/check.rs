@@ -10,7 +10,7 @@ use crate::{backplane, convert, registry, wire};
 
 /// Looks for everything that would stop or surprise a sync, and changes nothing. Without `connect` only the file was
 /// checked, which reading it has done already; with it the backplane, every host and every target is asked too. What is
-/// wrong at one of them hides nothing that is wrong at another.
+/// wrong at one of them hides nothing that is wrong at another. How each target fences late writers off is told, too (L6).
 pub async fn check(config: &Config, connect: bool) -> Vec<Finding> {
     if !connect {
         return Vec::new();
@@ -63,7 +63,7 @@ async fn log(pipeline: &config::Pipeline, host: &dyn Host, mapped: &wire::Mapped
     }
 }
 
-/// What is wrong with a pipeline's target; `shape` is missing where the host's side is wrong.
+/// How a pipeline's target is written, and what is wrong with it; `shape` is missing where the host's side is wrong.
 async fn target(config: &Config, pipeline: &config::Pipeline, shape: Option<&Shape>) -> Vec<Finding> {
     let Some(store) = config.targets.get(&pipeline.target) else { return Vec::new() };
     let target = match registry::target(store, &convert::limits(&pipeline.limits)).await {
@@ -82,8 +82,10 @@ async fn target(config: &Config, pipeline: &config::Pipeline, shape: Option<&Sha
             _ => Vec::new(),
         }),
     };
+    let mut findings = vec![Finding::fencing(&pipeline.target, target.fencing())];
     match obstacles {
-        Ok(obstacles) => obstacles.into_iter().map(|found| Finding::obstacle(&path, &sink.namespace, found)).collect(),
-        Err(fault) => vec![Finding::fault(path, &fault)],
+        Ok(found) => findings.extend(found.into_iter().map(|one| Finding::obstacle(&path, &sink.namespace, one))),
+        Err(fault) => findings.push(Finding::fault(path, &fault)),
     }
+    findings
 }

@@ -1,6 +1,6 @@
 use std::fmt;
 
-use fides_core::port::{Concern, Obstacle};
+use fides_core::port::{Concern, Fencing, Obstacle};
 use fides_core::{Fault, FaultKind, Namespace};
 use serde::Serialize;
 
@@ -32,6 +32,8 @@ pub enum Severity {
     Error,
     /// It is worth knowing.
     Warning,
+    /// It is as it should be, and was asked for.
+    Note,
 }
 
 impl Finding {
@@ -72,11 +74,26 @@ impl Finding {
     pub(crate) fn warning(path: impl Into<String>, message: impl Into<String>) -> Self {
         Self { severity: Severity::Warning, ..Self::error(path, message) }
     }
+
+    /// How a target keeps out what a displaced writer still sends (L6).
+    pub(crate) fn fencing(target: &str, fencing: Fencing) -> Self {
+        let how = match fencing {
+            Fencing::LaneToken => "every write checks its lane's token in its own transaction",
+            Fencing::Conditional => "every write is conditional on the version that the target holds",
+            Fencing::WaitOut => "a new writer waits until the lease and the longest write of the one before have ended",
+        };
+        let note = Self::error(format!("targets.{target}"), format!("late writers are fenced off: {how} (L6)"));
+        Self { severity: Severity::Note, ..note }
+    }
 }
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let severity = if self.severity == Severity::Error { "error" } else { "warning" };
+        let severity = match self.severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+            Severity::Note => "note",
+        };
         write!(f, "{severity}: ")?;
         if let Some(place) = &self.place {
             write!(f, "{place}  ")?;

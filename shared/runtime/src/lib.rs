@@ -29,7 +29,7 @@ pub use app::{Access, App, Meters};
 pub use check::check;
 pub use commands::{Commands, state};
 pub use finding::{Finding, Severity, StartError};
-pub use init::init;
+pub use init::{init, named_host};
 pub use logging::install as install_logging;
 pub use serve::{Role, serve};
 pub use sync::{Outcome, Watched, drain, rebuild, repair, sync_once};

@@ -124,7 +124,10 @@ fn read_back(namespace: &Namespace, shape: &Shape, page_records_max: usize) -> S
 
 async fn describe(host: &dyn Host, namespace: &Namespace, place: &str) -> Result<Table, Finding> {
     match host.describe(namespace).await {
-        Ok(Some(table)) => Ok(table),
+        Ok(Some(table)) => {
+            tracing::debug!(%namespace, columns = table.columns.len(), "described");
+            Ok(table)
+        }
         Ok(None) => {
             let mut finding = Finding::error(place, format!("the host has no table {namespace}"));
             let names: Vec<String> = match host.namespaces().await {

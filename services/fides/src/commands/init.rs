@@ -2,6 +2,7 @@ use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
+use crate::cli::Global;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::present;
@@ -21,8 +22,11 @@ pub struct Args {
     out: Option<PathBuf>,
 }
 
-pub async fn run(args: &Args) -> Result<Exit, Failure> {
-    let yaml = fides_runtime::init(&args.host).await?;
+pub async fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
+    global.log_alone();
+    let host = fides_runtime::named_host(&args.host).map_err(Failure::usage)?;
+    let folder = args.out.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
+    let yaml = fides_runtime::init(&host, folder).await?;
     let Some(path) = &args.out else {
         present::out(&yaml)?;
         return Ok(Exit::Ok);

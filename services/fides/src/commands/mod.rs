@@ -33,8 +33,8 @@ use crate::failure::Failure;
 pub async fn run(cli: Cli) -> Result<Exit, Failure> {
     let Cli { global, command } = cli;
     match command {
-        Command::Demo(args) => demo::run(&args).await,
-        Command::Init(args) => init::run(&args).await,
+        Command::Demo(args) => demo::run(&global, &args).await,
+        Command::Init(args) => init::run(&global, &args).await,
         Command::Check(args) => check::run(&global, &args).await,
         Command::Plan(args) => plan::run(&global, &args).await,
         Command::Sync(args) => sync::run(&global, &args).await,
@@ -51,7 +51,7 @@ pub async fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Approve(args) => approve::run(&global, &args).await,
         Command::Cancel(args) => cancel::run(&global, &args).await,
         Command::Commands(args) => asked::run(&global, &args).await,
-        Command::Schema(args) => schema::run(&args),
+        Command::Schema(args) => schema::run(&global, &args),
     }
 }
 

@@ -1,3 +1,4 @@
+use crate::cli::Global;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::present;
@@ -10,7 +11,8 @@ Examples:
   # yaml-language-server: $schema=./fides.schema.json")]
 pub struct Args {}
 
-pub fn run(_: &Args) -> Result<Exit, Failure> {
+pub fn run(global: &Global, _: &Args) -> Result<Exit, Failure> {
+    global.log_alone();
     present::json(&fides_runtime::config::json_schema())?;
     Ok(Exit::Ok)
 }

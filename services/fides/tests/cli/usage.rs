@@ -135,3 +135,29 @@ fn no_colours_where_nobody_sees_them() {
         assert!(!ran.stdout.contains('\u{1b}') && !ran.stderr.contains('\u{1b}'), "{args:?}");
     }
 }
+
+#[test]
+fn check_says_how_each_target_keeps_late_writers_out() {
+    let shop = Shop::new();
+    let checked = shop.run(&["check", "--connect"]);
+    assert_eq!(checked.status, 0, "{}", checked.stderr);
+    assert_eq!(checked.stdout.matches("fides.yaml:7:9  targets.copy\n").count(), 1, "{}", checked.stdout);
+    assert!(checked.stdout.contains("checks its lane's token"), "{}", checked.stdout);
+    assert!(!shop.run(&["check"]).stdout.contains("token"), "nobody was asked");
+}
+
+#[test]
+fn every_command_logs_when_it_is_asked_to() {
+    let shop = Shop::new();
+    for args in
+        [&["demo"][..], &["init", "host.sqlite"], &["check", "--connect"], &["sync", "--once"], &["verify", "items"]]
+    {
+        let quiet = shop.run(args);
+        let logged = shop.run(&[args, &["--log-level", "trace"]].concat());
+        assert_eq!((quiet.status, logged.status), (0, 0), "{args:?}: {}", logged.stderr);
+        let lines =
+            |stderr: &str| stderr.lines().filter(|line| line.contains("\"level\":") || line.contains("TRACE")).count();
+        assert_eq!(lines(&quiet.stderr), 0, "{args:?}");
+        assert!(lines(&logged.stderr) > 0, "{args:?}: {}", logged.stderr);
+    }
+}

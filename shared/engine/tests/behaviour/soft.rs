@@ -6,7 +6,7 @@ use fides_core::port::Mapper;
 use fides_core::{Column, FaultKind, Kind, Value, decode_row};
 use fides_engine::import::Mode;
 use fides_engine::inspect::verify;
-use fides_engine::{DeletePolicy, Progress, SoftDelete, clean_up};
+use fides_engine::{DeletePolicy, SoftDelete, clean_up};
 use fides_testkit::fake::{Act, FakeHost, FakeMapper};
 
 use crate::stand::{Process, Stand, within};

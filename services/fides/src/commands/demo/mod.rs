@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use self::edits::Expected;
 use super::sync::{self, Row};
 use super::verify::verdict;
-use crate::cli;
+use crate::cli::{self, Global};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::present::{self, Table, number, strong};
@@ -48,16 +48,16 @@ enum Place {
     Passing(TempDir),
 }
 
-pub async fn run(args: &Args) -> Result<Exit, Failure> {
+pub async fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
     let stop = Stop::listen()?;
     let place = Place::choose(args.keep.as_deref())?;
-    let result = show(place.path(), &stop).await;
+    let result = show(global, place.path(), &stop).await;
     let exit = if let Some(exit) = stop.exit() { exit } else { result? };
     place.leave(exit)?;
     Ok(exit)
 }
 
-async fn show(folder: &Path, stop: &Stop) -> Result<Exit, Failure> {
+async fn show(global: &Global, folder: &Path, stop: &Stop) -> Result<Exit, Failure> {
     present::out(format!(
         "Fides keeps a {} in step with a {} that it does not own and cannot change.\nThis demo does it in {}.\n\n",
         strong("target"),
@@ -66,6 +66,7 @@ async fn show(folder: &Path, stop: &Stop) -> Result<Exit, Failure> {
     ))?;
     let cities = lay_out(folder).await?;
     let config = cli::load(&folder.join("fides.yaml"))?;
+    global.log_if_asked(&config);
     let app = App::open(&config, Access::Own, &[]).await?;
     let pipeline = app.pipelines.first().ok_or_else(|| Failure::new(Exit::Internal, "the demo has no pipeline"))?;
 
