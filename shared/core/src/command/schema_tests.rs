@@ -55,6 +55,9 @@ fn fits(root: &Value, schema: &Value, value: &Value) -> bool {
         })
 }
 
+const COMMANDS: [&str; 9] =
+    ["reimport", "pause", "resume", "cleanup", "verify", "approve", "replay", "cancel", "explode"];
+
 /// A document that is a command, or almost.
 fn document() -> impl Strategy<Value = Value> {
     let name = prop_oneof![Just(json!("shop")), Just(json!("")), Just(json!(7))];
@@ -89,9 +92,8 @@ fn document() -> impl Strategy<Value = Value> {
         Just(("requester", json!(""))),
         Just(("unknown", json!(1))),
     ];
-    let commands = ["reimport", "pause", "resume", "cleanup", "verify", "approve", "replay", "cancel", "explode"];
     let id = prop_oneof![8 => Just(json!("c-1")), 1 => Just(json!("")), 1 => Just(json!("a b"))];
-    (id, prop::sample::select(&commands[..]), prop::collection::vec(field, 0..4)).prop_map(|(id, command, fields)| {
+    (id, prop::sample::select(&COMMANDS[..]), prop::collection::vec(field, 0..4)).prop_map(|(id, command, fields)| {
         let mut document = json!({"id": id, "requester": "eve", "command": command});
         for (name, value) in fields {
             document[name] = value;
