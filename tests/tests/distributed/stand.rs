@@ -103,7 +103,7 @@ impl Stand {
     }
 
     /// The broker, reached directly.
-    pub fn broker_url(&self) -> String {
+    pub fn broker_url() -> String {
         variable("FIDES_TEST_AMQP_URL", "rabbitmq")
     }
 
