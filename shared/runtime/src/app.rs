@@ -28,8 +28,9 @@ pub type Meters<'a> = &'a (dyn Fn() -> Arc<dyn Meter> + Send + Sync);
 pub struct App {
     /// In the order of the configuration.
     pub pipelines: Vec<Pipeline>,
-    /// How commands come in.
-    pub(crate) admin: Arc<dyn AdminQueue>,
+    /// How commands come in. `None` where others answer them: this process has a part of the pipelines, and would refuse
+    /// commands for the rest.
+    pub(crate) admin: Option<Arc<dyn AdminQueue>>,
     /// When each pipeline is imported, cleaned up and verified.
     pub(crate) schedules: HashMap<(PipelineId, Task), config::Schedule>,
     /// Pipelines whose host's log is followed.
@@ -79,9 +80,12 @@ impl App {
     ) -> Result<App, StartError> {
         let chosen = choose(config, only)?;
         let Opened { backplane, admin } = opened;
+        // Nobody else could answer beside the owner of a state file.
+        let answers =
+            chosen.len() == config.pipelines.len() || matches!(config.backplane, config::Backplane::Embedded { .. });
         let mut app = App {
             pipelines: Vec::new(),
-            admin,
+            admin: answers.then_some(admin),
             schedules: HashMap::new(),
             followed: HashSet::new(),
             create: HashMap::new(),

@@ -8,14 +8,17 @@ use fides_core::port::{AdminQueue, Desk};
 use fides_core::{Fault, FaultKind};
 use fides_engine::{Pipeline, admin};
 
+use crate::app::App;
+
 /// How long a desk that met a fault stays closed.
 const PAUSE: Duration = Duration::from_secs(2);
 
 /// Answers commands for as long as it is polled. What a fault leaves unanswered returns to the queue, and is taken up again
 /// after a pause: a command is done once, however often it comes. Dropped, it leaves nothing half answered.
-pub(crate) async fn keep_desk(pipelines: &[Pipeline], queue: &dyn AdminQueue) -> Infallible {
+pub(crate) async fn keep_desk(app: &App) -> Infallible {
+    let Some(queue) = &app.admin else { return std::future::pending().await };
     loop {
-        let fault = answer_all(pipelines, queue).await;
+        let fault = answer_all(&app.pipelines, &**queue).await;
         tracing::error!(%fault, "commands are not answered at present; they wait");
         tokio::time::sleep(PAUSE).await;
     }

@@ -55,7 +55,7 @@ pub async fn serve(
     });
     let desk = async {
         if roles.contains(&Role::Importer) {
-            stop.run_until_cancelled(keep_desk(&app.pipelines, &*app.admin)).await;
+            stop.run_until_cancelled(keep_desk(app)).await;
         }
     };
     futures::join!(join_all(runs.collect::<Vec<_>>()), desk);

@@ -54,7 +54,7 @@ pub async fn sync_once(app: &App, mode: Mode, mut watch: impl FnMut(Watched), st
     });
     tokio::select! {
         outcomes = join_all(runs.collect::<Vec<_>>()) => outcomes,
-        never = keep_desk(&app.pipelines, &*app.admin) => match never {},
+        never = keep_desk(app) => match never {},
     }
 }
 

@@ -16,7 +16,7 @@ use crate::services::Process;
 use crate::stand::{Stand, rows};
 
 const PATIENCE: Duration = Duration::from_mins(2);
-const DEADLINE_S: &str = "60";
+const DEADLINE_S: &str = "120";
 
 /// Sends bytes with Python's pika and `reply_to`, and reads the answer.
 async fn send(stand: &Stand, body: Vec<u8>) -> Value {
@@ -200,6 +200,26 @@ async fn a_pause_stops_the_work_and_the_command_line_is_one_client_more() {
     stand.close().await;
 }
 
+/// What meets a fault returns to the queue, and is answered when the fault is over.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_waits_for_a_state_store_that_is_away() {
+    let stand = Stand::unscheduled("store", "limits: { lanes: 4, lease_ms: 3000 }").await;
+    let services = copied(&stand).await;
+    stand.before_redis.set(Weather::Refuse);
+    let pause = json!({ "id": "p", "requester": "ops", "command": "pause", "pipelines": [stand.pipeline] });
+    let asked = ask(&stand, &pause);
+    let mended = async {
+        until("the desk met the fault", async || services[0].log().contains("commands are not answered at present"))
+            .await;
+        stand.before_redis.set(Weather::Fair);
+    };
+    let (answer, ()) = tokio::join!(asked, mended);
+    assert_eq!(answer["status"], "done", "{answer}");
+    assert_eq!(status(&stand)["paused"]["requester"], "ops");
+    terminate(services).await;
+    stand.close().await;
+}
+
 /// kill -9 in the middle of a full reimport: it is resumed, and whoever reads the target never misses a record.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_reimport_survives_its_importer() {
@@ -209,13 +229,14 @@ async fn a_full_reimport_survives_its_importer() {
     let reader = Reader::start(&stand).await;
     let before = status(&stand)["run"]["id"].clone();
     stand.before_host.set(Weather::Delay(Duration::from_millis(400)));
+    let first = i32::try_from(rows()).unwrap();
     let id = format!("kill-{}", stand.pipeline);
     let reimport = json!({
         "id": id, "requester": "test", "command": "reimport", "pipelines": [stand.pipeline], "mode": "full",
     });
     assert_eq!(ask(&stand, &reimport).await["status"], "accepted");
     until("the run is under way", async || {
-        services[0].metric("fides_records_read_total", &[]).await > f64::from(u32::try_from(rows() + 500).unwrap())
+        services[0].metric("fides_records_read_total", &[]).await > f64::from(first + 500)
     })
     .await;
     assert!(services[0].kill(), "it was alive");

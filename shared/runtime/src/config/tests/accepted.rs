@@ -5,12 +5,24 @@ use std::path::PathBuf;
 use secrecy::ExposeSecret;
 
 use super::super::{
-    Arity, Backplane, Columns, Delete, Events, Fields, Kind, Limits, Literal, LogFormat, Service, Source, Store, load,
+    Arity, Backplane, Columns, Delete, Events, Fields, Foreign, Kind, Limits, Literal, LogFormat, Service, Source,
+    Store, load,
 };
 use super::{EXAMPLE, ORDERS, STORES, accepted, pipeline, read};
 
 fn column(path: &[&str]) -> Source {
     Source::Column { path: path.iter().map(ToString::to_string).collect(), cast: None, default: None }
+}
+
+#[test]
+fn every_way_to_delete_is_read() {
+    let read = |keys| accepted(&pipeline(keys)).pipelines.remove(0);
+    let soft = |value| Delete::Soft { field: "gone".into(), value };
+    assert_eq!(read("delete: never").delete, Delete::Never);
+    assert_eq!(read("delete: { soft: { field: gone, value: true } }").delete, soft(Literal::Bool(true)));
+    assert_eq!(read("delete: { soft: { field: gone, value: 7 } }").delete, soft(Literal::Number("7".into())));
+    assert_eq!(read("delete: { soft: { field: gone, value: 'yes' } }").delete, soft(Literal::String("yes".into())));
+    assert_eq!(read("foreign: delete").foreign, Foreign::Delete);
 }
 
 #[test]
@@ -30,7 +42,7 @@ fn the_documented_example_is_read() {
     assert_eq!((orders.id.as_str(), orders.host.as_str(), orders.target.as_str()), ("orders", "shop", "search"));
     assert_eq!(orders.from, ["public", "orders"]);
     assert_eq!(orders.key.as_deref(), Some(&["id".to_owned()][..]));
-    assert_eq!((orders.create, &orders.delete), (true, &Delete::Hard));
+    assert_eq!((orders.create, &orders.delete, orders.foreign), (true, &Delete::Hard, Foreign::Keep));
     assert_eq!(orders.when.as_deref(), Some(".total > 0"));
     assert_eq!(orders.version_field.as_deref(), Some("fides_version"));
     assert_eq!(orders.events, Some(Events::Log));
