@@ -1,5 +1,7 @@
 //! What people and programs ask of a running Fides, and what they are told: JSON objects, whatever they travel over.
 
+#![allow(clippy::result_large_err)] // a refusal is an answer, ready to be sent; one per command
+
 mod parse;
 
 use serde::{Deserialize, Serialize};

@@ -220,7 +220,7 @@ pub struct CommandStatus {
 /// The latest commands, the newest first, at most `limit`.
 pub async fn commands(state: &dyn StateStore, limit: usize) -> Result<Vec<CommandStatus>, Fault> {
     let mut kept = all(state).await?;
-    kept.sort_by(|(_, a), (_, b)| b.received_ms.cmp(&a.received_ms));
+    kept.sort_by_key(|(_, kept)| std::cmp::Reverse(kept.received_ms));
     let status = |(id, kept): (String, Kept)| CommandStatus {
         received_ms: kept.received_ms,
         answer: kept.answer(&id),

@@ -42,7 +42,7 @@ async fn a_pause_survives_restarts_and_what_is_queued_stays_queued() {
         }
     })
     .await;
-    tokio::time::timeout(Duration::from_secs(60), &mut import).await.expect_err("it waits");
+    tokio::time::timeout(Duration::from_mins(1), &mut import).await.expect_err("it waits");
     assert_eq!(stand.differing(1), [0, 20], "nothing is written");
     assert_eq!(status(&second.pipeline).await.unwrap().paused.unwrap().requester, "eve");
 
@@ -66,7 +66,7 @@ async fn the_log_is_not_followed_while_the_pipeline_is_paused() {
     tokio::time::sleep(Duration::from_secs(5)).await;
     let told = Progress::get(&process.worker.progress.followed);
     stand.host.commit(&[(0, Some(9))]);
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
     assert_eq!(Progress::get(&process.worker.progress.followed), told);
     process.ask("2", resume()).await;
     within(async {
@@ -91,7 +91,7 @@ async fn a_clean_up_waits_for_the_end_of_a_pause() {
     stand.host.commit(&[(3, None)]);
     process.ask("1", pause()).await;
     assert_eq!(process.ask("2", Action::Cleanup { pipelines: vec![] }).await.status, Status::Accepted);
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
     assert!(stand.document(3).is_some());
     process.ask("3", resume()).await;
     let answer = process.ask_and_wait("2", Action::Cleanup { pipelines: vec![] }).await;

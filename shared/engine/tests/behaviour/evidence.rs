@@ -221,9 +221,10 @@ async fn what_is_inserted_and_not_visible_to_the_listing_is_never_deleted() {
         let before = process.faults.calls("host.scan") + process.faults.calls("target.snapshot");
         let (pipeline, worker) = (process.pipeline.clone(), process.worker.clone());
         let sweeping = tokio::spawn(async move {
-            match by_walk {
-                true => clean_up(&pipeline, &worker, 1).await.map(Option::unwrap),
-                false => import(&pipeline, Mode::Delta, &worker).await.map(|report| report.sweep),
+            if by_walk {
+                clean_up(&pipeline, &worker, 1).await.map(Option::unwrap)
+            } else {
+                import(&pipeline, Mode::Delta, &worker).await.map(|report| report.sweep)
             }
         });
         within(async {
