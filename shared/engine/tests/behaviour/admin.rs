@@ -84,6 +84,30 @@ async fn the_log_is_not_followed_while_the_pipeline_is_paused() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_import_that_is_paused_in_the_middle_goes_on_there() {
+    let stand = Stand::new(40);
+    let process = stand.process("a").await;
+    process.copy().await;
+    let _consumers = process.consume();
+    stand.host.commit(&(0..40).map(|id| (id, Some(2))).collect::<Vec<_>>());
+    let before = process.faults.calls("host.scan");
+    let gate = Gate::new();
+    process.faults.script("host.scan", (0..5).map(|_| Act::Pass).chain([Act::Hold(gate.clone())]));
+    let import = importing(&process);
+    until_called(&process, "host.scan", before + 6).await;
+    process.ask("1", pause()).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    gate.open();
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    assert_eq!(process.faults.calls("host.scan"), before + 6, "it does not read on");
+    process.ask("2", resume()).await;
+    let report = within(import).await.unwrap().unwrap();
+    process.settle().await;
+    assert_eq!((report.resumed, report.counts.read, report.cancelled), (1, 40, None));
+    assert_eq!(stand.differing(1), [0; 0]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_clean_up_waits_for_the_end_of_a_pause() {
     let stand = Stand::new(12);
     let process = stand.process("a").await;
