@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use fides_core::command::{Action, Extent, KeySpan, KeyText, Status};
-use fides_core::{Fault, FaultKind};
+use fides_core::{Fault, FaultKind, Origin};
 use fides_engine::admin::{commands, paused, receive};
 use fides_engine::import::{Mode, Report, demanded, import};
 use fides_engine::inspect::status;
-use fides_engine::{Progress, follow};
+use fides_engine::{Progress, follow, refresh};
 use fides_testkit::fake::{Act, FakeHost, FakeMapper, Gate, Order};
 use serde_json::json;
 use tokio::task::JoinHandle;
@@ -33,7 +33,8 @@ async fn a_pause_survives_restarts_and_what_is_queued_stays_queued() {
 
     let second = stand.process("second").await;
     let _at_work = second.serve();
-    stand.host.commit(&[(0, Some(2)), (20, Some(1))]);
+    stand.host.commit(&[(0, Some(2)), (5, Some(2)), (20, Some(1))]);
+    refresh(&second.pipeline, &[FakeHost::key(5)], Origin::Event, false).await.unwrap();
     let mut import = importing(&second);
     let told = "paused by eve; `fides resume p` goes on";
     within(async {
@@ -43,7 +44,7 @@ async fn a_pause_survives_restarts_and_what_is_queued_stays_queued() {
     })
     .await;
     tokio::time::timeout(Duration::from_mins(1), &mut import).await.expect_err("it waits");
-    assert_eq!(stand.differing(1), [0, 20], "nothing is written");
+    assert_eq!(stand.differing(1), [0, 5, 20], "nothing is written, not even what is queued");
     assert_eq!(status(&second.pipeline).await.unwrap().paused.unwrap().requester, "eve");
 
     assert_eq!(second.ask("2", resume()).await.status, Status::Done);
@@ -80,6 +81,30 @@ async fn the_log_is_not_followed_while_the_pipeline_is_paused() {
     tokio::time::sleep(Duration::from_secs(5)).await;
     stop.cancel();
     within(following).await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_import_that_is_paused_in_the_middle_goes_on_there() {
+    let stand = Stand::new(40);
+    let process = stand.process("a").await;
+    process.copy().await;
+    let _consumers = process.consume();
+    stand.host.commit(&(0..40).map(|id| (id, Some(2))).collect::<Vec<_>>());
+    let before = process.faults.calls("host.scan");
+    let gate = Gate::new();
+    process.faults.script("host.scan", (0..5).map(|_| Act::Pass).chain([Act::Hold(gate.clone())]));
+    let import = importing(&process);
+    until_called(&process, "host.scan", before + 6).await;
+    process.ask("1", pause()).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    gate.open();
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    assert_eq!(process.faults.calls("host.scan"), before + 6, "it does not read on");
+    process.ask("2", resume()).await;
+    let report = within(import).await.unwrap().unwrap();
+    process.settle().await;
+    assert_eq!((report.resumed, report.counts.read, report.cancelled), (1, 40, None));
+    assert_eq!(stand.differing(1), [0; 0]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -382,7 +382,8 @@ async fn a_crash_in_the_middle_of_an_approved_clean_up_does_not_widen_its_ceilin
         let _at_work = dying.serve();
         within(dying.faults.crashed()).await;
     }
-    stand.host.commit(&(30..45).map(|id| (id, None)).collect::<Vec<_>>());
+    // Fewer than the ceiling are left, and more than what is left of it.
+    stand.host.commit(&(30..35).map(|id| (id, None)).collect::<Vec<_>>());
     let heir = strict(&stand, "heir").await;
     let _at_work = heir.serve();
     let answer = heir.ask_and_wait("a", approve(&run, 20)).await;
