@@ -342,12 +342,13 @@ async fn work(world: &World, faults: &Faults, holder: &str, imports: bool, stop:
                 world.begun.set(true);
             }
             // An import that nobody needs could hide what the log alone has to do.
-            let owed = match world.plan.planted {
-                Some(
-                    Planted::LogForgotten | Planted::Failover | Planted::LostEverything | Planted::RebuiltTooNew,
-                ) if world.plan.order == Order::Host => demanded(&pipeline).await,
-                _ => Ok(false),
-            };
+            let owed =
+                match world.plan.planted {
+                    Some(
+                        Planted::LogForgotten | Planted::Failover | Planted::LostEverything | Planted::RebuiltTooNew,
+                    ) if world.plan.order == Order::Host => demanded(&pipeline).await,
+                    _ => Ok(false),
+                };
             world.content.set(world.imported.get() && owed.as_ref().is_ok_and(|owed| !owed));
             if world.imported.get() && !owed.unwrap_or(false) {
                 sleep(LOOK).await;

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use fides_engine::Pipeline;
 use fides_engine::import::Mode;
 use fides_engine::inspect::{explain, parse_key, verify};
-use fides_engine::Pipeline;
 use fides_runtime::{Access, App};
 use tempfile::TempDir;
 
