@@ -173,6 +173,8 @@ fn pipelines_show_their_progress() {
         "fides_records_stale_total",
         "fides_records_dead_total",
         "fides_records_followed_total",
+        "fides_records_verified_total",
+        "fides_records_drifted_total",
         "fides_messages_redelivered_total",
         "fides_lanes_owned",
     ];
