@@ -105,7 +105,7 @@ pub async fn repair(
     stop: CancellationToken,
 ) -> Result<RepairReport, Fault> {
     let (pipeline, worker) = (of(app, pipeline)?, worker(progress));
-    beside_consumers(pipeline, &worker, &stop, inspect::repair(pipeline, &worker)).await
+    beside_consumers(pipeline, &worker, &stop, Box::pin(inspect::repair(pipeline, &worker))).await
 }
 
 /// Rebuilds the marks of a pipeline from what both sides hold, waiting for whoever imports it. See [`Lead::rebuild`].
