@@ -5,15 +5,15 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use fides_core::bucket::Digest;
 use fides_core::port::{
-    Backplane, BucketInfo, Consumer, Delivery, Entry, Expect, Fencing, HashStore, Host, Lease, Outcome, Queue, Relabel,
-    Sink, Snapshot, StateStore, Target, Write,
+    Backplane, BucketInfo, Consumer, Delivery, Entry, Expect, Fencing, HashStore, Host, Lease, Mapper, Outcome, Queue,
+    Relabel, Sink, Snapshot, StateStore, Target, Write,
 };
 use fides_core::{
     Change, Envelope, Fault, Key, KeyRange, Lane, Mark, Namespace, PipelineId, Selection, Shape, Table, Version,
 };
 
 use super::world::World;
-use crate::fake::FakeHost;
+use crate::fake::{FakeHost, FakeMapper};
 
 /// A bug that the simulation must find, or (the last ones) a loss that it must survive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,8 +30,6 @@ pub enum Planted {
     FenceNotAwaited,
     /// §9: a summary is stored although a record is published.
     SummaryStoredTooEarly,
-    /// L5, §9: after an edit of the mapping a mark is advanced to the state that was compared, as if it had been written.
-    RelabelledAhead,
     /// L6: a displaced consumer's late write lands.
     LateWriteNotFenced,
     /// L11: the store lost its last writes, and nobody knows.
@@ -51,11 +49,6 @@ pub enum Planted {
 }
 
 impl Planted {
-    /// Whether the mapping is edited in the story.
-    pub fn edits(self) -> bool {
-        matches!(self, Planted::MappingEdited | Planted::RelabelledAhead)
-    }
-
     pub(super) fn plant(
         self,
         world: &World,
@@ -70,12 +63,6 @@ impl Planted {
             Planted::MarksGoBackward => {
                 backplane.hashes =
                     Arc::new(BadHashes { hashes: backplane.hashes, bug: HashBug::Overwrites(world.disk.clone()) });
-            }
-            Planted::RelabelledAhead => {
-                backplane.hashes = Arc::new(BadHashes {
-                    hashes: backplane.hashes,
-                    bug: HashBug::RelabelsAhead { host: world.host.clone() },
-                });
             }
             Planted::SummaryStoredTooEarly => {
                 let bug = HashBug::SummarisesEarly {
@@ -93,6 +80,16 @@ impl Planted {
         }
         (backplane, target)
     }
+}
+
+/// The next edit of the mapping: no document becomes another one, then some do and less is read, then some are left out.
+pub(super) fn edited(mapper: &FakeMapper) -> FakeMapper {
+    let revision = mapper.revision() + 1;
+    mapper.edited(revision, |edited| match revision {
+        2 => {}
+        3 => (edited.lifts, edited.columns) = (vec![1], 2),
+        _ => edited.excludes = vec![0],
+    })
 }
 
 struct SettlesFirst(Arc<dyn Queue>);
@@ -169,7 +166,6 @@ impl StateStore for LyingFences {
 
 enum HashBug {
     Overwrites(crate::fake::Disk),
-    RelabelsAhead { host: FakeHost },
     SummarisesEarly { host: FakeHost, selection: Selection, seen: Mutex<Vec<BucketInfo>> },
 }
 
@@ -238,9 +234,7 @@ impl HashStore for BadHashes {
                 });
                 Ok(())
             }
-            HashBug::SummarisesEarly { .. } | HashBug::RelabelsAhead { .. } => {
-                self.hashes.advance(pipeline, marks).await
-            }
+            HashBug::SummarisesEarly { .. } => self.hashes.advance(pipeline, marks).await,
         }
     }
 
@@ -249,14 +243,7 @@ impl HashStore for BadHashes {
     }
 
     async fn relabel(&self, pipeline: &PipelineId, labels: &[Relabel]) -> Result<(), Fault> {
-        let HashBug::RelabelsAhead { host } = &self.bug else { return self.hashes.relabel(pipeline, labels).await };
-        let ahead = |label: &Relabel| {
-            let mut mark = label.after();
-            mark.version = mark.version.max(Version::scan(mark.version.epoch, host.position()));
-            (label.key.clone(), mark)
-        };
-        let marks: Vec<_> = labels.iter().map(ahead).collect();
-        self.hashes.advance(pipeline, &marks).await
+        self.hashes.relabel(pipeline, labels).await
     }
 
     async fn summarise(&self, pipeline: &PipelineId, summaries: &[(BucketInfo, u128)]) -> Result<(), Fault> {
@@ -266,7 +253,7 @@ impl HashStore for BadHashes {
                 let early = self.early(host, selection, seen).await;
                 self.hashes.summarise(pipeline, &early).await
             }
-            HashBug::Overwrites(_) | HashBug::RelabelsAhead { .. } => self.hashes.summarise(pipeline, summaries).await,
+            HashBug::Overwrites(_) => self.hashes.summarise(pipeline, summaries).await,
         }
     }
 
