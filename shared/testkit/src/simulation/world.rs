@@ -184,10 +184,9 @@ impl World {
                 // As a broker does that lost a connection: the owner goes on and does not know (L6).
                 self.disk.displace(&Lane { pipeline: PipelineId::new("sim"), index: self.draw(2) as u16 });
             }
-            if at > 0 && at % (COMMITS / 4) == 0 && self.plan.planted == Some(Planted::MappingEdited) {
-                if self.edit().await.is_err() {
-                    return Some("no import under an edited mapping came to its end".to_owned());
-                }
+            let edits = at > 0 && at % (COMMITS / 4) == 0 && self.plan.planted == Some(Planted::MappingEdited);
+            if edits && self.edit().await.is_err() {
+                return Some("no import under an edited mapping came to its end".to_owned());
             }
             if at == COMMITS / 4 {
                 self.backup.replace(Some(self.target.back_up()));
