@@ -180,13 +180,14 @@ impl<'a> Lead<'a> {
         if let Some(edit) = &edit {
             edit.tell(pipeline);
         }
-        let (run, revision) = open(pipeline, worker, mode, Due { due_ms, gaps, asked, number }, &snapshots).await?;
+        let due = Due { due_ms, gaps, asked, number };
+        let (run, revision) = Box::pin(open(pipeline, worker, mode, due, &snapshots)).await?;
         if progress.follow(&run.id) {
             for (_, done) in ranges(pipeline, &run.id).await? {
                 progress.count_earlier(&done.counts);
             }
         }
-        while !share(pipeline, worker, &run, &snapshots, edit.as_ref()).await? {
+        while !Box::pin(share(pipeline, worker, &run, &snapshots, edit.as_ref())).await? {
             tokio::time::sleep(Duration::from_millis(pipeline.limits.lease_ms / ASKS_PER_LEASE)).await;
         }
         drop((snapshots, edit));

@@ -60,7 +60,8 @@ pub(crate) async fn await_lease<'a>(
 /// at work. Memory is bounded: keys are spooled in the state store.
 pub async fn repair(pipeline: &Pipeline, worker: &Worker) -> Result<RepairReport, Fault> {
     let lease = exclusively(pipeline, worker).await?;
-    let report = lease.during(mend(pipeline, worker)).await;
+    // Large; whoever calls this does not have to carry it.
+    let report = Box::pin(lease.during(mend(pipeline, worker))).await;
     lease.release().await;
     report
 }

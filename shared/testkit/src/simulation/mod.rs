@@ -6,6 +6,7 @@
 //! what the mapping makes of the host. No import heals after that: what was lost stays lost, and is seen.
 
 mod events;
+mod limits;
 mod planted;
 mod stalling;
 mod world;

@@ -6,15 +6,15 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use fides_core::bucket::Digest;
 use fides_core::port::{
-    Backplane, BucketInfo, Consumer, Delivery, Entry, Expect, Fencing, HashStore, Host, Lease, Obstacle, Outcome,
-    Queue, Relabel, Sink, Snapshot, StateStore, Target, Write,
+    Backplane, BucketInfo, Consumer, Delivery, Entry, Expect, Fencing, HashStore, Host, Lease, Mapper, Obstacle,
+    Outcome, Queue, Relabel, Sink, Snapshot, StateStore, Target, Write,
 };
 use fides_core::{
     Change, Envelope, Fault, Key, KeyRange, Lane, Mark, Namespace, PipelineId, Selection, Shape, Table, Version,
 };
 
 use super::world::World;
-use crate::fake::FakeHost;
+use crate::fake::{FakeHost, FakeMapper};
 
 /// A bug that the simulation must find, or (the last ones) a loss that it must survive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,8 +33,6 @@ pub enum Planted {
     FenceNotAwaited,
     /// §9: a summary is stored although a record is published.
     SummaryStoredTooEarly,
-    /// L5, §9: after an edit of the mapping a mark is advanced to the state that was compared, as if it had been written.
-    RelabelledAhead,
     /// L6: a displaced consumer's late write lands.
     LateWriteNotFenced,
     /// L1, L11: rebuilt marks are as new as the host's present state, after everything was lost.
@@ -56,11 +54,6 @@ pub enum Planted {
 }
 
 impl Planted {
-    /// Whether the mapping is edited in the story.
-    pub fn edits(self) -> bool {
-        matches!(self, Planted::MappingEdited | Planted::RelabelledAhead)
-    }
-
     pub(super) fn plant(
         self,
         world: &World,
@@ -75,12 +68,6 @@ impl Planted {
             Planted::MarksGoBackward => {
                 backplane.hashes =
                     Arc::new(BadHashes { hashes: backplane.hashes, bug: HashBug::Overwrites(world.disk.clone()) });
-            }
-            Planted::RelabelledAhead => {
-                backplane.hashes = Arc::new(BadHashes {
-                    hashes: backplane.hashes,
-                    bug: HashBug::RelabelsAhead { host: world.host.clone() },
-                });
             }
             Planted::RebuiltTooNew => {
                 let bug = HashBug::RebuildsTooNew(world.host.clone());
@@ -107,6 +94,16 @@ impl Planted {
         }
         (backplane, target)
     }
+}
+
+/// The next edit of the mapping: no document becomes another one, then some do and less is read, then some are left out.
+pub(super) fn edited(mapper: &FakeMapper) -> FakeMapper {
+    let revision = mapper.revision() + 1;
+    mapper.edited(revision, |edited| match revision {
+        2 => {}
+        3 => (edited.lifts, edited.columns) = (vec![1], 2),
+        _ => edited.excludes = vec![0],
+    })
 }
 
 struct SettlesFirst(Arc<dyn Queue>);
@@ -190,9 +187,6 @@ enum HashBug {
         selection: Selection,
         seen: Mutex<Vec<BucketInfo>>,
     },
-    RelabelsAhead {
-        host: FakeHost,
-    },
     RebuildsTooNew(FakeHost),
 }
 
@@ -270,9 +264,7 @@ impl HashStore for BadHashes {
                 let marks: Vec<_> = marks.iter().map(|(key, mark)| (key.clone(), newer(mark))).collect();
                 self.hashes.advance(pipeline, &marks).await
             }
-            HashBug::Trusts | HashBug::SummarisesEarly { .. } | HashBug::RelabelsAhead { .. } => {
-                self.hashes.advance(pipeline, marks).await
-            }
+            HashBug::Trusts | HashBug::SummarisesEarly { .. } => self.hashes.advance(pipeline, marks).await,
         }
     }
 
@@ -284,14 +276,7 @@ impl HashStore for BadHashes {
     }
 
     async fn relabel(&self, pipeline: &PipelineId, labels: &[Relabel]) -> Result<(), Fault> {
-        let HashBug::RelabelsAhead { host } = &self.bug else { return self.hashes.relabel(pipeline, labels).await };
-        let ahead = |label: &Relabel| {
-            let mut mark = label.after();
-            mark.version = mark.version.max(Version::scan(mark.version.epoch, host.position()));
-            (label.key.clone(), mark)
-        };
-        let marks: Vec<_> = labels.iter().map(ahead).collect();
-        self.hashes.advance(pipeline, &marks).await
+        self.hashes.relabel(pipeline, labels).await
     }
 
     async fn summarise(&self, pipeline: &PipelineId, summaries: &[(BucketInfo, u128)]) -> Result<(), Fault> {
@@ -301,7 +286,7 @@ impl HashStore for BadHashes {
                 let early = self.early(host, selection, seen).await;
                 self.hashes.summarise(pipeline, &early).await
             }
-            HashBug::Overwrites(_) | HashBug::Trusts | HashBug::RelabelsAhead { .. } | HashBug::RebuildsTooNew(_) => {
+            HashBug::Overwrites(_) | HashBug::Trusts | HashBug::RebuildsTooNew(_) => {
                 self.hashes.summarise(pipeline, summaries).await
             }
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fides_core::port::{Host, Mapper, Sink, Target};
-use fides_core::{Column, Key, Lane, Limits, Namespace, PipelineId, Selection};
+use fides_core::{Column, Key, Lane, Namespace, PipelineId, Selection};
 use fides_engine::import::{Mode, assist, demanded, import};
 use fides_engine::publishing::{Worker, consume_lanes};
 use fides_engine::{DeletePolicy, ForeignPolicy, Pipeline, Progress, establish, follow, log_place};
@@ -15,7 +15,8 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::events::Unsequenced;
-use super::planted::Planted;
+use super::limits::limits;
+use super::planted::{self, Planted};
 use super::stalling::Stalling;
 use crate::fake::{Backup, Disk, FakeHost, FakeMapper, FakeTarget, Faults, Faulty, Order, Rates};
 
@@ -102,6 +103,8 @@ pub(super) struct World {
     mapper: RefCell<FakeMapper>,
     /// Revisions that the processes map with.
     running: Cell<[u64; 2]>,
+    /// An import under the present mapping has ended.
+    through: Cell<bool>,
 }
 
 /// Runs one simulation to its end.
@@ -137,6 +140,7 @@ async fn run(plan: Plan) -> Report {
         relabelled: Cell::new(0),
         mapper: RefCell::new(FakeMapper::new(1)),
         running: Cell::default(),
+        through: Cell::new(false),
     });
     world.host.commit(&[(ANCHOR, Some(1))]);
     if plan.planted == Some(Planted::LateWriteNotFenced) {
@@ -180,8 +184,9 @@ impl World {
                 // As a broker does that lost a connection: the owner goes on and does not know (L6).
                 self.disk.displace(&Lane { pipeline: PipelineId::new("sim"), index: self.draw(2) as u16 });
             }
-            if at > 0 && at % (COMMITS / 4) == 0 && self.plan.planted.is_some_and(Planted::edits) {
-                self.edit();
+            let edits = at > 0 && at % (COMMITS / 4) == 0 && self.plan.planted == Some(Planted::MappingEdited);
+            if edits && self.edit().await.is_err() {
+                return Some("no import under an edited mapping came to its end".to_owned());
             }
             if at == COMMITS / 4 {
                 self.backup.replace(Some(self.target.back_up()));
@@ -191,15 +196,20 @@ impl World {
             if at == COMMITS / 2 {
                 self.lose().await;
                 // Not where changes are to flow until the end, so that a record comes back to what its old mark says.
-                // Nor where marks are to be rebuilt beside a log that goes on.
+                // Nor where marks are to be rebuilt beside a log that goes on, or imports are to end.
                 let flows = match self.plan.planted {
                     Some(Planted::LostEverything) => self.plan.order == Order::Host,
-                    planted => matches!(planted, Some(Planted::MarksGoBackward | Planted::RebuiltTooNew)),
+                    planted => {
+                        matches!(
+                            planted,
+                            Some(Planted::MarksGoBackward | Planted::RebuiltTooNew | Planted::MappingEdited)
+                        )
+                    }
                 };
                 self.stalled.store(!flows, Ordering::Relaxed);
             }
         }
-        if self.plan.planted.is_some_and(Planted::edits) {
+        if self.plan.planted == Some(Planted::MappingEdited) {
             // What the mapping before still sends is what the next import mends.
             if self.until(|| self.running.get() == [self.mapper.borrow().revision(); 2]).await.is_err() {
                 return Some("a process never began with the edited mapping".to_owned());
@@ -224,15 +234,17 @@ impl World {
         self.compare()
     }
 
-    /// Edits the mapping: some documents become others, then none does and less is read, then some are left out.
-    fn edit(&self) {
-        let mut mapper = self.mapper.borrow_mut();
-        let revision = mapper.revision() + 1;
-        *mapper = mapper.edited(revision, |edited| match revision {
-            2 => edited.lifts = vec![1],
-            3 => edited.columns = 2,
-            _ => edited.excludes = vec![0],
-        });
+    /// Edits the mapping when an import under it has ended; the writer goes on meanwhile.
+    async fn edit(&self) -> Result<(), tokio::time::error::Elapsed> {
+        let through = async {
+            while !self.through.replace(false) {
+                sleep(Duration::from_millis(self.draw(COMMIT_WAIT_MS))).await;
+                self.commit();
+            }
+        };
+        timeout(PATIENCE, through).await?;
+        self.mapper.replace_with(|mapper| planted::edited(mapper));
+        Ok(())
     }
 
     fn displace_all(&self) {
@@ -401,6 +413,7 @@ async fn work(world: &World, faults: &Faults, holder: &str, imports: bool, stop:
                 continue;
             }
             if let Ok(report) = import(&pipeline, Mode::Delta, &worker).await {
+                world.through.set(pipeline.mapper.revision() == world.mapper.borrow().revision());
                 let started_ms: u64 = report.run.split('-').nth(1).and_then(|ms| ms.parse().ok()).unwrap_or(0);
                 // A run that began before the last change may have passed it by.
                 world.imported.set(world.quiet_ms.get().is_some_and(|quiet_ms| started_ms > quiet_ms));
@@ -495,24 +508,5 @@ fn pipeline(world: &World, faults: &Faults) -> Pipeline {
         delete,
         foreign,
         backplane,
-    }
-}
-
-fn limits() -> Limits {
-    Limits {
-        lanes: 2,
-        page_records_max: 4,
-        batch_records_max: 2,
-        apply_records_max: 5,
-        gather_ms_max: 5,
-        lane_depth_batches_max: 6,
-        host_partitions: 1,
-        snapshot_age_ms_max: 50,
-        retry_base_ms: 5,
-        retry_cap_ms: 50,
-        // Shorter than the longest delay, so that lanes change hands while their owner still lives.
-        lease_ms: 500,
-        delete_ratio_max: 1e9,
-        ..Limits::default()
     }
 }
