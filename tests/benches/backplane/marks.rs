@@ -1,6 +1,7 @@
 //! Memory of the marks, beside that of a plain HASH that holds the same.
 
 use fides_core::{Fingerprint, Key, Limits, Mark, PipelineId, Value, Version};
+use redis::AsyncConnectionConfig;
 use redis::aio::MultiplexedConnection;
 use secrecy::SecretString;
 
@@ -24,7 +25,9 @@ pub const KINDS: [Kind; 3] = [
 /// Bytes of memory per record: of the marks, and of a HASH. Empties the Redis.
 pub async fn memory(url: &str, kind: Kind) -> (f64, f64) {
     let client = redis::Client::open(url).unwrap();
-    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    // Emptying a large Redis takes as long as it takes.
+    let patient = AsyncConnectionConfig::new().set_response_timeout(None);
+    let mut connection = client.get_multiplexed_async_connection_with_config(&patient).await.unwrap();
     let mut random = fastrand::Rng::with_seed(7);
     let mark = |number| {
         let mark = Mark::present(Version::scan(1_700_000_000, 1 << 40), Fingerprint(random.u128(..)));
