@@ -36,7 +36,9 @@ pub(super) async fn consume_lane(pipeline: &Pipeline, worker: &Worker, lane: &La
                 worker.progress.pause(lane.index, format!("lane {lane} waits: {fault}"));
                 tracing::warn!(%lane, failures, %fault, "lane paused");
                 match fault.kind {
-                    FaultKind::Throttled { after } => u64::try_from(after.as_millis()).unwrap_or(u64::MAX),
+                    FaultKind::Throttled { after } => {
+                        u64::try_from(after.as_millis()).unwrap_or(u64::MAX).min(THROTTLED_MS_MAX)
+                    }
                     _ => turn.wait_ms(failures, &pipeline.limits),
                 }
             }
@@ -55,6 +57,9 @@ const PROBE_MS_MAX: u64 = 1_000;
 /// One whose deliveries were returned waits longer: a broker counts how often it delivers a message, and gives up on one
 /// that it has delivered a million times. That is a year of such waits.
 const REDELIVER_MS_MAX: u64 = 30_000;
+
+/// However long the other side asks to be left alone, it is asked again after ten minutes.
+const THROTTLED_MS_MAX: u64 = 600_000;
 
 /// How far a lane came before a fault.
 #[derive(Default)]
