@@ -146,11 +146,11 @@ impl<'a> Lead<'a> {
         if let Some(run) = latest(pipeline).await?.filter(|run| run.ended_ms.is_none())
             && let Some(stopped) = admin::cancelled(pipeline, run.number).await?
         {
-            return cancel(pipeline, worker, &stopped).await;
+            return Box::pin(cancel(pipeline, worker, &stopped)).await;
         }
         match orders.obey(|| Box::pin(self.import_now(mode, due_ms, orders.number))).await? {
             Ok(report) => Ok(report),
-            Err(stopped) => cancel(pipeline, worker, &stopped).await,
+            Err(stopped) => Box::pin(cancel(pipeline, worker, &stopped)).await,
         }
     }
 

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use fides_core::command::{Action, Extent, KeySpan, KeyText, Status};
-use fides_core::{Fault, FaultKind};
+use fides_core::{Fault, Origin};
 use fides_engine::admin::{commands, paused, receive};
 use fides_engine::import::{Mode, Report, demanded, import};
 use fides_engine::inspect::status;
-use fides_engine::{Progress, follow};
+use fides_engine::{Progress, follow, refresh};
 use fides_testkit::fake::{Act, FakeHost, FakeMapper, Gate, Order};
 use serde_json::json;
 use tokio::task::JoinHandle;
@@ -15,11 +15,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::stand::{Process, Stand, namespace, within};
 
-fn pause() -> Action {
+pub fn pause() -> Action {
     Action::Pause { pipelines: vec![] }
 }
 
-fn resume() -> Action {
+pub fn resume() -> Action {
     Action::Resume { pipelines: vec![] }
 }
 
@@ -33,7 +33,8 @@ async fn a_pause_survives_restarts_and_what_is_queued_stays_queued() {
 
     let second = stand.process("second").await;
     let _at_work = second.serve();
-    stand.host.commit(&[(0, Some(2)), (20, Some(1))]);
+    stand.host.commit(&[(0, Some(2)), (5, Some(2)), (20, Some(1))]);
+    refresh(&second.pipeline, &[FakeHost::key(5)], Origin::Event, false).await.unwrap();
     let mut import = importing(&second);
     let told = "paused by eve; `fides resume p` goes on";
     within(async {
@@ -42,8 +43,8 @@ async fn a_pause_survives_restarts_and_what_is_queued_stays_queued() {
         }
     })
     .await;
-    tokio::time::timeout(Duration::from_secs(60), &mut import).await.expect_err("it waits");
-    assert_eq!(stand.differing(1), [0, 20], "nothing is written");
+    tokio::time::timeout(Duration::from_mins(1), &mut import).await.expect_err("it waits");
+    assert_eq!(stand.differing(1), [0, 5, 20], "nothing is written, not even what is queued");
     assert_eq!(status(&second.pipeline).await.unwrap().paused.unwrap().requester, "eve");
 
     assert_eq!(second.ask("2", resume()).await.status, Status::Done);
@@ -66,7 +67,7 @@ async fn the_log_is_not_followed_while_the_pipeline_is_paused() {
     tokio::time::sleep(Duration::from_secs(5)).await;
     let told = Progress::get(&process.worker.progress.followed);
     stand.host.commit(&[(0, Some(9))]);
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
     assert_eq!(Progress::get(&process.worker.progress.followed), told);
     process.ask("2", resume()).await;
     within(async {
@@ -83,6 +84,30 @@ async fn the_log_is_not_followed_while_the_pipeline_is_paused() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_import_that_is_paused_in_the_middle_goes_on_there() {
+    let stand = Stand::new(40);
+    let process = stand.process("a").await;
+    process.copy().await;
+    let _consumers = process.consume();
+    stand.host.commit(&(0..40).map(|id| (id, Some(2))).collect::<Vec<_>>());
+    let before = process.faults.calls("host.scan");
+    let gate = Gate::new();
+    process.faults.script("host.scan", (0..5).map(|_| Act::Pass).chain([Act::Hold(gate.clone())]));
+    let import = importing(&process);
+    until_called(&process, "host.scan", before + 6).await;
+    process.ask("1", pause()).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    gate.open();
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    assert_eq!(process.faults.calls("host.scan"), before + 6, "it does not read on");
+    process.ask("2", resume()).await;
+    let report = within(import).await.unwrap().unwrap();
+    process.settle().await;
+    assert_eq!((report.resumed, report.counts.read, report.cancelled), (1, 40, None));
+    assert_eq!(stand.differing(1), [0; 0]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_clean_up_waits_for_the_end_of_a_pause() {
     let stand = Stand::new(12);
     let process = stand.process("a").await;
@@ -91,7 +116,7 @@ async fn a_clean_up_waits_for_the_end_of_a_pause() {
     stand.host.commit(&[(3, None)]);
     process.ask("1", pause()).await;
     assert_eq!(process.ask("2", Action::Cleanup { pipelines: vec![] }).await.status, Status::Accepted);
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
     assert!(stand.document(3).is_some());
     process.ask("3", resume()).await;
     let answer = process.ask_and_wait("2", Action::Cleanup { pipelines: vec![] }).await;
@@ -183,13 +208,13 @@ async fn what_cannot_be_done_is_refused_with_its_place() {
     );
 }
 
-fn reimport(mode: Extent, keys: &[i64], ranges: Vec<KeySpan>) -> Action {
+pub fn reimport(mode: Extent, keys: &[i64], ranges: Vec<KeySpan>) -> Action {
     let keys = keys.iter().map(|key| KeyText(key.to_string())).collect();
     Action::Reimport { pipelines: vec!["p".into()], mode, keys, ranges }
 }
 
 /// Rows whose documents were changed behind everybody's back: no mark tells.
-fn tamper(stand: &Stand, ids: impl IntoIterator<Item = i64>) {
+pub fn tamper(stand: &Stand, ids: impl IntoIterator<Item = i64>) {
     let mapper = FakeMapper::new(1);
     for id in ids {
         stand.target.tamper(&namespace(), &FakeHost::key(id), mapper.document(id, 77).map(Into::into));
@@ -368,110 +393,17 @@ async fn a_comparison_tells_its_counts_and_repairs_if_asked() {
     assert_eq!(process.ask_and_wait("3", verify(false)).await.detail.unwrap()["p"]["equal_sides"], true);
 }
 
-fn importing(process: &Process) -> JoinHandle<Result<Report, Fault>> {
+pub fn importing(process: &Process) -> JoinHandle<Result<Report, Fault>> {
     let (pipeline, worker) = (process.pipeline.clone(), process.worker.clone());
     tokio::spawn(async move { import(&pipeline, Mode::Delta, &worker).await })
 }
 
 /// Waits until an operation was called so often.
-async fn until_called(process: &Process, operation: &str, calls: u64) {
+pub async fn until_called(process: &Process, operation: &str, calls: u64) {
     within(async {
         while process.faults.calls(operation) < calls {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     })
     .await;
-}
-
-fn cancel() -> Action {
-    Action::Cancel { pipelines: vec![] }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_cancelled_import_ends_deletes_nothing_and_the_next_one_begins_anew() {
-    let stand = Stand::new(40);
-    let process = stand.process("a").await;
-    process.copy().await;
-    let _consumers = process.consume();
-    stand.host.commit(&[(0, None), (1, Some(2)), (39, Some(2))]);
-    process.ask("reimport", reimport(Extent::Delta, &[], vec![])).await;
-    let before = process.faults.calls("host.scan");
-    process.faults.script("host.scan", [Act::Pass, Act::Pass, Act::Hold(Gate::new())]);
-    let import = importing(&process);
-    until_called(&process, "host.scan", before + 3).await;
-    let answer = process.ask("cancel", cancel()).await;
-    assert_eq!((answer.status, &answer.detail.unwrap()["p"]["run"].is_string()), (Status::Done, &true));
-    let report = within(import).await.unwrap().unwrap();
-    assert_eq!(report.cancelled.as_deref(), Some("cancelled by eve"));
-    assert_eq!(report.sweep.deleted, 0);
-    let asked = process.ask("reimport", reimport(Extent::Delta, &[], vec![])).await;
-    assert_eq!((asked.status, asked.reason.as_deref()), (Status::Refused, Some("p: cancelled by eve")));
-    process.settle().await;
-    assert!(stand.document(0).is_some());
-    assert!(!demanded(&process.pipeline).await.unwrap(), "it does not begin again by itself");
-    let told = status(&process.pipeline).await.unwrap().run.unwrap();
-    assert_eq!((told.cancelled.as_deref(), told.ended_ms.is_some()), (Some("cancelled by eve"), true));
-
-    let next = process.import(Mode::Delta).await;
-    process.settle().await;
-    assert_eq!((next.resumed, next.counts.read, next.cancelled), (0, 39, None));
-    assert_eq!((stand.document(0), stand.differing(1)), (None, vec![]));
-}
-
-/// A run that nobody reads any more, and one that is paused, are cancelled like any other.
-#[tokio::test(start_paused = true)]
-async fn a_run_that_was_interrupted_or_paused_is_cancelled() {
-    let stand = Stand::new(40);
-    let process = stand.process("a").await;
-    process.copy().await;
-    stand.host.commit(&[(0, Some(2))]);
-    let _consumers = process.consume();
-    process.faults.script("host.scan", [Act::Pass, Act::Pass, Act::Reject(FaultKind::Transient)]);
-    within(import(&process.pipeline, Mode::Delta, &process.worker)).await.unwrap_err();
-    process.ask("1", cancel()).await;
-    let report = process.import(Mode::Delta).await;
-    assert_eq!(report.cancelled.as_deref(), Some("cancelled by eve"), "whoever comes next ends it");
-
-    process.ask("2", pause()).await;
-    let import = importing(&process);
-    tokio::time::sleep(Duration::from_secs(30)).await;
-    assert!(!import.is_finished());
-    process.ask("3", cancel()).await;
-    assert!(within(import).await.unwrap().unwrap().cancelled.is_some());
-    process.ask("4", resume()).await;
-    assert_eq!(process.import(Mode::Delta).await.cancelled, None);
-    process.settle().await;
-    assert_eq!(stand.differing(1), [0; 0]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_cancelled_clean_up_and_jobs_that_wait_delete_and_send_nothing() {
-    let stand = Stand::new(40);
-    let process = stand.process("a").await;
-    process.copy().await;
-    stand.host.commit(&[(0, None)]);
-    tamper(&stand, [7]);
-    let before = process.faults.calls("target.snapshot");
-    process.faults.script("target.snapshot", [Act::Hold(Gate::new())]);
-    process.ask("clean", Action::Cleanup { pipelines: vec![] }).await;
-    process.ask("verify", Action::Verify { pipelines: vec![], repair: true }).await;
-    let _at_work = process.serve();
-    until_called(&process, "target.snapshot", before + 1).await;
-    let answer = process.ask("cancel", cancel()).await;
-    assert_eq!(answer.detail.unwrap()["p"]["jobs"], 2);
-    for (id, action) in [
-        ("clean", Action::Cleanup { pipelines: vec![] }),
-        ("verify", Action::Verify { pipelines: vec![], repair: true }),
-    ] {
-        let answer = process.ask(id, action).await;
-        assert_eq!((answer.status, answer.reason.as_deref()), (Status::Refused, Some("p: cancelled by eve")));
-    }
-    tokio::time::sleep(Duration::from_secs(30)).await;
-    process.settle().await;
-    assert!(stand.document(0).is_some() && stand.differing(1) == [7]);
-    // The office is free again.
-    let answer = process.ask_and_wait("again", Action::Cleanup { pipelines: vec![] }).await;
-    assert_eq!(answer.status, Status::Done, "{answer:?}");
-    process.settle().await;
-    assert_eq!(stand.document(0), None);
 }

@@ -221,9 +221,10 @@ async fn what_is_inserted_and_not_visible_to_the_listing_is_never_deleted() {
         let before = process.faults.calls("host.scan") + process.faults.calls("target.snapshot");
         let (pipeline, worker) = (process.pipeline.clone(), process.worker.clone());
         let sweeping = tokio::spawn(async move {
-            match by_walk {
-                true => clean_up(&pipeline, &worker, 1).await.map(Option::unwrap),
-                false => import(&pipeline, Mode::Delta, &worker).await.map(|report| report.sweep),
+            if by_walk {
+                clean_up(&pipeline, &worker, 1).await.map(Option::unwrap)
+            } else {
+                import(&pipeline, Mode::Delta, &worker).await.map(|report| report.sweep)
             }
         });
         within(async {
@@ -381,7 +382,8 @@ async fn a_crash_in_the_middle_of_an_approved_clean_up_does_not_widen_its_ceilin
         let _at_work = dying.serve();
         within(dying.faults.crashed()).await;
     }
-    stand.host.commit(&(30..45).map(|id| (id, None)).collect::<Vec<_>>());
+    // Fewer than the ceiling are left, and more than what is left of it.
+    stand.host.commit(&(30..35).map(|id| (id, None)).collect::<Vec<_>>());
     let heir = strict(&stand, "heir").await;
     let _at_work = heir.serve();
     let answer = heir.ask_and_wait("a", approve(&run, 20)).await;

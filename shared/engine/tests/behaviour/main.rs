@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // a fault is the failure of a test
 
 mod admin;
+mod cancel;
 mod cleanup;
 mod compare;
 mod dead;
