@@ -63,7 +63,7 @@ async fn an_answer_that_nobody_can_get_harms_nothing() {
     // Somebody's lane must never get one: it could not be read, and would stop the lane.
     let lane = format!("fides.{}.lane.0", unique("victim"));
     channel.queue_declare(lane.as_str().into(), QueueDeclareOptions::durable(), FieldTable::default()).await.unwrap();
-    let nowhere = ["", "nowhere", "amq.rabbitmq.reply-to.garbage", "amq.rabbitmq.reply-to.g1h2AA5yZXBseQ==.x", &lane];
+    let nowhere = ["", "nowhere", "amq.rabbitmq.reply-to.garbage", &lane];
     for reply_to in nowhere {
         send(&channel, &queue, b"1", BasicProperties::default().with_reply_to(reply_to.into())).await;
         let request = next(&mut desk).await;
@@ -79,6 +79,28 @@ async fn an_answer_that_nobody_can_get_harms_nothing() {
     let asked = channel.queue_declare(lane.as_str().into(), options, FieldTable::default()).await.unwrap();
     assert_eq!(asked.message_count(), 0);
     channel.queue_delete(lane.into(), QueueDeleteOptions::default()).await.unwrap();
+}
+
+/// It ends the connection of a broker of 3.10: the command must not come back for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_forged_address_is_tried_twice_at_most() {
+    let queue = unique("forged");
+    let admin = admin_at(&url(), &queue).await;
+    let mut desk = admin.serve().await.unwrap();
+    let (_connection, channel) = outsider().await;
+    let forged = BasicProperties::default().with_reply_to("amq.rabbitmq.reply-to.g1h2AA5yZXBseQ==.x".into());
+    send(&channel, &queue, b"1", forged).await;
+    send(&channel, &queue, b"2", BasicProperties::default()).await;
+    let request = next(&mut desk).await;
+    assert_eq!(request.body, "1");
+    if soon("answering", desk.answer(request.tag, b"")).await.is_err() {
+        drop(desk);
+        desk = soon("the desk", admin.serve()).await.unwrap();
+        let request = next(&mut desk).await;
+        assert_eq!(request.body, "1");
+        soon("answering again", desk.answer(request.tag, b"")).await.unwrap();
+    }
+    assert_eq!(next(&mut desk).await.body, "2");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -60,6 +60,8 @@ pub(super) struct RabbitDesk {
 struct Caller {
     reply_to: ShortString,
     correlation_id: Option<ShortString>,
+    /// Whether the command came before: its answer may have failed then.
+    again: bool,
 }
 
 #[async_trait]
@@ -97,13 +99,16 @@ fn read(arrived: &Arrived) -> (Request, Option<Caller>) {
     let caller = arrived.reply_to.clone().filter(|reply_to| !reply_to.as_str().is_empty()).map(|reply_to| Caller {
         reply_to,
         correlation_id: arrived.correlation_id.clone().or_else(|| arrived.id.clone()),
+        again: arrived.redelivered,
     });
     (Request { tag: arrived.tag, body: arrived.body.clone(), wants_reply: caller.is_some() }, caller)
 }
 
 impl RabbitDesk {
     /// Sends an answer. That nobody can be reached under its address, or nobody may be, is told and harms nothing: the
-    /// answer is stored under the command's id. Only where the broker itself is not there is it a fault.
+    /// answer is stored under the command's id. Only where the broker itself is not there is it a fault, and of a command
+    /// that came before not even then: an address that makes the broker fail (a forged one of its own kind ends the
+    /// connection of RabbitMQ 3.10) would bring the command back for ever.
     async fn reply(&self, caller: &Caller, body: &[u8]) -> Result<(), Fault> {
         let Caller { reply_to, .. } = caller;
         if reply_to.as_str().starts_with(OURS) {
@@ -117,13 +122,16 @@ impl RabbitDesk {
                 tracing::warn!(%reply_to, ?sent, "an answer was not taken");
                 Ok(())
             }
-            Err(Failure { fault, .. }) => match fault.kind {
-                FaultKind::Permanent | FaultKind::Unavailable if open.is_usable() && !open.is_blocked() => {
-                    tracing::warn!(%reply_to, %fault, "an answer could not be sent");
-                    Ok(())
+            Err(Failure { fault, .. }) if open.is_blocked() => Err(fault),
+            Err(Failure { fault, .. }) => {
+                let is_refused =
+                    matches!(fault.kind, FaultKind::Permanent | FaultKind::Unavailable) && open.is_usable();
+                if !is_refused && !caller.again {
+                    return Err(fault);
                 }
-                _ => Err(fault),
-            },
+                tracing::warn!(%reply_to, %fault, "an answer could not be sent");
+                Ok(())
+            }
         }
     }
 
