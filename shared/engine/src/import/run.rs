@@ -162,6 +162,7 @@ impl<'a> Lead<'a> {
         epoch::establish(pipeline).await?;
         let asked = admin::demanded(pipeline).await?;
         let mode = if asked.full { Mode::Full } else { mode };
+        let mut rebuilt = SweepReport::default();
         let gaps = loop {
             // Before the fence: what a log told until a gap came to be is compared behind it, or the gap is not closed.
             let gaps = follow::debt(pipeline).await?.gaps;
@@ -169,8 +170,14 @@ impl<'a> Lead<'a> {
             let before = fence::raise(pipeline).await?;
             let gaps = gaps + fence::wait_settled(pipeline, before).await?;
             let trusted = mode == Mode::Full || !epoch::owed(pipeline).await?.rebuild_marks;
-            if trusted || !rebuild_marks(pipeline, worker).await? {
+            if trusted {
                 break gaps;
+            }
+            match rebuild_marks(pipeline, worker).await? {
+                // What was refused there is a candidate here again.
+                Some(swept) if swept.refused.is_some() => {}
+                Some(swept) => rebuilt = rebuilt.and(swept),
+                None => break gaps,
             }
         };
 
@@ -191,19 +198,20 @@ impl<'a> Lead<'a> {
             tokio::time::sleep(Duration::from_millis(pipeline.limits.lease_ms / ASKS_PER_LEASE)).await;
         }
         drop((snapshots, edit));
-        Box::pin(finish(pipeline, progress, run, revision)).await
+        Box::pin(finish(pipeline, progress, run, revision, rebuilt)).await
     }
 }
 
 /// Learns anew from both sides what the target holds, for the price of reading both, instead of writing every record
-/// again. Where the target cannot be walked it is `false`: the import trusts no mark and sends everything.
-async fn rebuild_marks(pipeline: &Pipeline, worker: &Worker) -> Result<bool, Fault> {
+/// again, and tells what became of what only the target held. Where the target cannot be walked it is `None`: the import
+/// trusts no mark and sends everything.
+async fn rebuild_marks(pipeline: &Pipeline, worker: &Worker) -> Result<Option<SweepReport>, Fault> {
     match Box::pin(rebuild::rebuild_owed(pipeline, worker)).await {
         Err(fault) if fault.kind == FaultKind::Permanent => {
             tracing::warn!(pipeline = %pipeline.id, %fault, "marks cannot be rebuilt: every record is sent");
-            Ok(false)
+            Ok(None)
         }
-        rebuilt => rebuilt.map(|_| true),
+        rebuilt => rebuilt.map(|rebuilt| Some(rebuilt.sweep)),
     }
 }
 
@@ -319,8 +327,14 @@ async fn share(
     Ok(complete)
 }
 
-/// Judges what the whole listing did not meet, and ends the run.
-async fn finish(pipeline: &Pipeline, progress: &Progress, mut run: Run, revision: u64) -> Result<Report, Fault> {
+/// Judges what the whole listing did not meet, and ends the run. `rebuilt` is what was deleted while its marks were rebuilt.
+async fn finish(
+    pipeline: &Pipeline,
+    progress: &Progress,
+    mut run: Run,
+    revision: u64,
+    rebuilt: SweepReport,
+) -> Result<Report, Fault> {
     let state = &*pipeline.backplane.state;
     let finished = ranges(pipeline, &run.id).await?;
     let mut counts = Counts::default();
@@ -349,7 +363,7 @@ async fn finish(pipeline: &Pipeline, progress: &Progress, mut run: Run, revision
     let excluded = Box::pin(excluded).await?;
     // Until what it leaves out is judged, an edit is not through.
     let is_through = is_current && excluded.refused.is_none();
-    let swept = swept.and(excluded);
+    let swept = rebuilt.and(swept).and(excluded);
     follow::pay(pipeline, run.log_gaps).await?;
     let told = serde_json::json!({"run": run.id, "read": counts.read, "published": counts.published + swept.deleted,
         "deleted": swept.deleted, "refused": swept.refused});

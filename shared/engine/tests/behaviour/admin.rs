@@ -387,7 +387,7 @@ async fn a_comparison_tells_its_counts_and_repairs_if_asked() {
     );
     assert_eq!(stand.differing(1), [2, 5]);
     let counts = process.ask_and_wait("2", verify(true)).await.detail.unwrap()["p"].clone();
-    assert_eq!(counts["repaired"], 2);
+    assert_eq!(counts["mended"], 2);
     process.settle().await;
     assert_eq!(stand.differing(1), [0; 0]);
     assert_eq!(process.ask_and_wait("3", verify(false)).await.detail.unwrap()["p"]["equal_sides"], true);

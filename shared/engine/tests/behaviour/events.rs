@@ -119,6 +119,12 @@ async fn a_log_that_waits_for_too_long() {
         }
         stand.host.commit(&[(0, Some(9)), (1, None)]);
         process.import(Mode::Delta).await;
+        let is_read = async {
+            while process.pipeline.host.log_lag(&process.pipeline.id).await.unwrap().is_none() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, is_read).await.expect("the log is opened again");
         stand.host.commit(&[(2, Some(9))]);
         caught_up(&stand, &process).await;
         assert_eq!(stand.differing(1), [0; 0]);

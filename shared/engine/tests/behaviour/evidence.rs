@@ -6,7 +6,7 @@ use fides_core::command::{Action, Status};
 use fides_core::{FaultKind, Origin};
 use fides_engine::import::{Mode, import};
 use fides_engine::inspect::status;
-use fides_engine::{ForeignPolicy, SweepReport, clean_up, follow, log_place, refresh};
+use fides_engine::{ForeignPolicy, SweepReport, clean_up, follow, last_cleanup_due_ms, log_place, refresh};
 use fides_testkit::fake::{Act, FakeHost, FakeMapper, Gate, Order};
 use tokio_util::sync::CancellationToken;
 
@@ -29,7 +29,9 @@ async fn strict(stand: &Stand, name: &str) -> Process {
 }
 
 async fn cleaned(process: &Process) -> SweepReport {
-    within(clean_up(&process.pipeline, &process.worker, 1)).await.unwrap().unwrap()
+    // One instant is cleaned up for once.
+    let due_ms = last_cleanup_due_ms(&process.pipeline).await.unwrap().map_or(1, |last_ms| last_ms + 1);
+    within(clean_up(&process.pipeline, &process.worker, due_ms)).await.unwrap().unwrap()
 }
 
 fn held(stand: &Stand) -> usize {

@@ -58,7 +58,7 @@ async fn the_document_of_a_deleted_record_stays_and_says_so_until_the_record_ret
         assert_eq!((report.deleted, says(&stand, 3), says(&stand, 4)), (1, Some(true), Some(false)));
 
         // It is deleted: nobody finds it again, and both sides are the same.
-        let again = within(clean_up(&process.pipeline, &process.worker, 1)).await.unwrap().unwrap();
+        let again = within(clean_up(&process.pipeline, &process.worker, 2)).await.unwrap().unwrap();
         assert_eq!((again.candidates, again.foreign), (0, 0));
         assert_eq!(process.import(Mode::Delta).await.sweep.candidates, 0);
         assert!(verify(&process.pipeline, &Arc::default()).await.unwrap().is_equal());

@@ -9,6 +9,7 @@ mod events;
 mod limits;
 mod planted;
 mod stalling;
+mod wiring;
 mod world;
 
 pub use planted::Planted;

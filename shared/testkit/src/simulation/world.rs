@@ -6,19 +6,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use fides_core::port::{Host, Mapper, Sink, Target};
-use fides_core::{Column, Key, Lane, Namespace, PipelineId, Selection};
+use fides_core::port::Mapper;
+use fides_core::{Key, Lane, PipelineId};
 use fides_engine::import::{Mode, assist, demanded, import};
 use fides_engine::publishing::{Worker, consume_lanes};
-use fides_engine::{DeletePolicy, ForeignPolicy, Pipeline, Progress, establish, follow, log_place};
+use fides_engine::{Progress, establish, follow, log_place};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::events::Unsequenced;
-use super::limits::limits;
 use super::planted::{self, Planted};
-use super::stalling::Stalling;
-use crate::fake::{Backup, Disk, FakeHost, FakeMapper, FakeTarget, Faults, Faulty, Order, Rates};
+use super::wiring::{namespace, pipeline};
+use crate::fake::{Backup, Disk, FakeHost, FakeMapper, FakeTarget, Faults, Order, Rates};
 
 /// Keys that the writer changes; few, so that changes meet.
 const KEYS: i64 = 10;
@@ -100,7 +98,7 @@ pub(super) struct World {
     summarised: Cell<u64>,
     relabelled: Cell<u64>,
     /// What processes map with that begin now.
-    mapper: RefCell<FakeMapper>,
+    pub(super) mapper: RefCell<FakeMapper>,
     /// Revisions that the processes map with.
     running: Cell<[u64; 2]>,
     /// An import under the present mapping has ended.
@@ -456,57 +454,5 @@ async fn work(world: &World, faults: &Faults, holder: &str, imports: bool, stop:
         () = assistant => {}
         () = follower => {}
         () = observer => {}
-    }
-}
-
-pub(super) fn namespace() -> Namespace {
-    Namespace(vec!["copy".into()])
-}
-
-/// The pipeline of one process, with the weather, and the planted bug if there is one, before its ports.
-fn pipeline(world: &World, faults: &Faults) -> Pipeline {
-    let mapper = Arc::new(world.mapper.borrow().clone());
-    let selection = Selection { columns: mapper.reads(), ..FakeHost::selection(mapper.revision(), 4) };
-    let id = PipelineId::new("sim");
-    let backplane = faults.around(&world.disk.open());
-    let mut host: Arc<dyn Host> = Arc::new(Faulty::new(Arc::new(world.host.clone()) as Arc<dyn Host>, faults));
-    if world.plan.planted == Some(Planted::SequenceIgnored) {
-        host = Arc::new(Unsequenced(host));
-    }
-    let target: Arc<dyn Target> = Arc::new(Faulty::new(Arc::new(world.target.clone()) as Arc<dyn Target>, faults));
-    let target: Arc<dyn Target> = Arc::new(Stalling { target, stalled: world.stalled.clone() });
-    let (backplane, target) = match world.plan.planted {
-        Some(planted) => planted.plant(world, &id, &selection, backplane, target),
-        None => (backplane, target),
-    };
-    let shape = mapper.shape();
-    let column = |field: &fides_core::Field| Column {
-        name: field.name.clone(),
-        kind: field.kind,
-        native: String::new(),
-        nullable: true,
-    };
-    let target_selection = Selection {
-        namespace: namespace(),
-        key: vec!["id".into()],
-        columns: shape.fields.iter().map(column).collect(),
-        includes: Vec::new(),
-        seed: 0,
-        page_records_max: 4,
-    };
-    let sink = Sink { pipeline: id.clone(), namespace: namespace(), version_field: None };
-    let (delete, foreign) = (DeletePolicy::Hard, ForeignPolicy::Keep);
-    Pipeline {
-        id,
-        host,
-        target,
-        mapper,
-        selection,
-        sink,
-        target_selection,
-        limits: limits(),
-        delete,
-        foreign,
-        backplane,
     }
 }
