@@ -124,7 +124,7 @@ async fn refused(
         return Ok(Some(why));
     }
     let (id, run) = (&pipeline.id, listing.run);
-    Ok(Some(format!("{why} (to allow it once: `fides approve {id} --run {run} --deletions {candidates}`)")))
+    Ok(Some(format!("{why} (to allow it once: `fides approve {id} {run} --deletions-max {candidates}`)")))
 }
 
 /// A listing that nothing speaks against is what the next one is compared with, and ends the alert of one before.

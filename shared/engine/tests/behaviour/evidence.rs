@@ -46,7 +46,7 @@ async fn refused(stand: &Stand, process: &Process, report: &SweepReport, expecte
     assert!(why.contains(expected), "{why}");
     let told = status(&process.pipeline).await.unwrap().refused.unwrap();
     assert_eq!((told.why.as_str(), told.candidates), (why.as_str(), report.candidates));
-    let command = format!("`fides approve p --run {} --deletions {}`", told.run, told.candidates);
+    let command = format!("`fides approve p {} --deletions-max {}`", told.run, told.candidates);
     assert!(why.contains(&command), "{why} lacks {command}");
 }
 
@@ -337,7 +337,7 @@ async fn more_than_the_ceiling_is_refused_altogether_and_wants_an_approval_of_it
     stand.host.commit(&[(20, None)]);
     let answer = process.ask_and_wait("a", approve(&run, 20)).await;
     let reason = answer.reason.unwrap();
-    assert!(reason.contains("the approval allows 20") && reason.contains("--deletions 21`"), "{reason}");
+    assert!(reason.contains("the approval allows 20") && reason.contains("--deletions-max 21`"), "{reason}");
     let anew = status(&process.pipeline).await.unwrap().refused.unwrap().run;
     assert_ne!(anew, run);
     let twice = process.ask_and_wait("b", approve(&run, 21)).await;
