@@ -2,7 +2,7 @@
 //! this same code.
 //!
 //! Data flows one way: [`import`] compares the host with the marks and publishes what changed; [`publishing`] consumes
-//! lanes, writes the target and advances the marks; [`follow()`] publishes what the host's log tells; [`sweep`] turns proven absences into deletions; [`inspect`] reads
+//! lanes, writes the target and advances the marks; [`follow()`] publishes what the host's log tells; `sweep` turns proven absences into deletions; [`inspect`] reads
 //! both sides and tells people.
 
 pub mod admin;

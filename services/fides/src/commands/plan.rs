@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use fides_engine::Progress;
-use fides_engine::inspect::{Plan, Sample, plan};
+use fides_engine::inspect::{FieldDifference, Plan, Sample, plan};
 use fides_runtime::Access;
 
 use crate::cli::Global;
@@ -46,7 +46,7 @@ pub async fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
 }
 
 fn told(pipeline: &str, plan: &Plan) -> Text {
-    let mut table = Table::new(&["pipeline", "read", "unchanged", "create", "change", "delete", "reject"], 1);
+    let mut table = Table::new(&["pipeline", "read", "unchanged", "create", "change", "delete", "reject", "dead"], 1);
     table.row([
         pipeline.to_owned(),
         number(plan.read),
@@ -55,6 +55,7 @@ fn told(pipeline: &str, plan: &Plan) -> Text {
         number(plan.change),
         number(plan.delete),
         number(plan.reject),
+        number(plan.dead),
     ]);
     let mut text = Text::default();
     text.line(table);
@@ -81,6 +82,12 @@ fn told(pipeline: &str, plan: &Plan) -> Text {
 
 fn tell_sample(text: &mut Text, sample: &Sample) {
     text.line(format_args!("{} {}", present::strong(sample.action), sample.key));
+    if !sample.fields.is_empty() {
+        for FieldDifference { field, found, expected } in &sample.fields {
+            text.line(format_args!("  {field}: {found} → {expected}"));
+        }
+        return;
+    }
     if let Some(before) = &sample.before {
         text.line(format_args!("  before  {before}"));
     }

@@ -94,7 +94,7 @@ fn told_repair(pipeline: &str, report: &RepairReport) -> Text {
     text.line(differences(&report.found));
     let more = report.found.differing() - report.found.differences.len() as u64;
     if more > 0 {
-        text.line(format_args!("{} more; see them with --limit.", number(more)));
+        text.line(format_args!("{} more; --limit shows more of them, at most the first 10,000.", number(more)));
     }
     text.line(format_args!(
         "{} sent again, {} deleted, {} mended.",
@@ -122,7 +122,7 @@ fn told(pipeline: &str, report: &VerifyReport) -> Text {
     }
     let more = report.differing() - report.differences.len() as u64;
     if more > 0 {
-        text.line(format_args!("{} more; see them with --limit.", number(more)));
+        text.line(format_args!("{} more; --limit shows more of them, at most the first 10,000.", number(more)));
     }
     text.line(verdict(report));
     text

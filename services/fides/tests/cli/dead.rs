@@ -52,6 +52,8 @@ fn a_dropped_letter_is_forgotten() {
         dropped.stdout
     );
     let told = shop.run(&["explain", "items", "2"]).stdout;
+    let plan = shop.json(&["plan", "items", "--json"]);
+    assert_eq!((&plan["dead"], &plan["unchanged"]), (&2.into(), &2.into()), "{plan}");
     assert!(told.contains("its dead letter was dropped") && told.contains("a dropped dead letter was"), "{told}");
     let left = shop.json(&["dead", "list", "items", "--json"]);
     assert_eq!((left.as_array().unwrap().len(), &left[0]["key"]), (1, &"4".into()));

@@ -53,7 +53,7 @@ fn a_plan_counts_and_writes_nothing() {
     assert_eq!(plan["samples"].as_array().unwrap().len(), 3, "{plan}");
     let told = shop.run(&["plan", "items"]);
     assert_eq!(told.status, 0, "{}", told.stderr);
-    for expected in ["before", "0.60", "dates", "Nothing was written."] {
+    for expected in ["before", "price: 0.50 → 0.60", "dates", "Nothing was written."] {
         assert!(told.stdout.contains(expected), "{expected}: {}", told.stdout);
     }
     assert_eq!(shop.target_names(), ["apple", "bread", "cheese"]);

@@ -106,7 +106,8 @@ pub(crate) struct Explained {
     pub(crate) reason: Option<String>,
 }
 
-fn shown(value: &Value<'_>) -> String {
+/// A value for people, bounded.
+pub(super) fn shown(value: &Value<'_>) -> String {
     let text = fides_format::to_json(value);
     match text.char_indices().nth(SHOWN_CHARS_MAX) {
         Some((end, _)) => format!("{}…", &text[..end]),

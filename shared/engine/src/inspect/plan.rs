@@ -1,10 +1,13 @@
 //! What an import would do, without doing it.
 
+use bytes::Bytes;
 use fides_core::decide::Verdict;
 use fides_core::port::Snapshot;
-use fides_core::{Change, Fault, Key, KeyRange, Mark, Op, Page, Selection, Shape};
+use fides_core::{Change, Fault, Key, KeyRange, Mark, Op, Page, Selection, Shape, Value};
 use serde::Serialize;
 
+use super::FieldDifference;
+use super::judge::shown;
 use crate::edit::{self, Edit, Sorted};
 use crate::import::{Comparing, Work};
 use crate::{DeletePolicy, Mapping, Pipeline, Progress, sweep};
@@ -24,6 +27,8 @@ pub struct Plan {
     pub delete: u64,
     /// Records that cannot be mapped.
     pub reject: u64,
+    /// Records that equal a dead letter, kept or dropped: they are not sent again until they change.
+    pub dead: u64,
     /// Why the deletions would be refused, if they would be.
     pub refused: Option<String>,
     /// What an edit of the mapping does, if it was edited since the last import that came to its end.
@@ -54,6 +59,9 @@ pub struct Sample {
     pub before: Option<String>,
     /// What it would hold, as JSON; for a reject, the reason.
     pub after: Option<String>,
+    /// For a change, the fields in which the two differ.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub fields: Vec<FieldDifference>,
 }
 
 /// Reads the host, compares with the marks and counts. Writes nothing, neither to the target nor to the state.
@@ -81,8 +89,8 @@ struct Planner<'a> {
     plan: Plan,
     /// Of the deletions, records that the host does not have.
     absent: u64,
-    /// Keys of the samples, in their order.
-    wanted: Vec<Key>,
+    /// Keys of the samples, in their order, and what the target would hold.
+    wanted: Vec<(Key, Option<Bytes>)>,
 }
 
 impl Planner<'_> {
@@ -95,12 +103,13 @@ impl Planner<'_> {
             self.plan.read += page.len() as u64;
             let mut comparing = Comparing::begin(hashes, &self.pipeline.id, range, after.as_ref(), &page).await?;
             while let Some(work) = comparing.next().await? {
-                self.plan.unchanged += (work.unchanged + work.dead) as u64;
+                self.plan.unchanged += work.unchanged as u64;
+                self.plan.dead += work.dead as u64;
                 self.judge(&page, &work).await?;
                 self.absent += work.unmet.len() as u64;
                 for (key, _) in work.unmet {
                     self.plan.delete += 1;
-                    self.sample(&key, "delete", None);
+                    self.sample(&key, "delete", None, None);
                 }
             }
             match page.next {
@@ -128,7 +137,7 @@ impl Planner<'_> {
             }
             for key in sorted.excluded {
                 self.plan.delete += 1;
-                self.sample(&key, "delete", None);
+                self.sample(&key, "delete", None, None);
             }
             for change in sorted.send {
                 let place = page.find(change.key.as_bytes()).and_then(|at| records.binary_search(&at).ok());
@@ -143,11 +152,11 @@ impl Planner<'_> {
         match change.op {
             Op::Reject { reason, .. } => {
                 self.plan.reject += 1;
-                self.sample(&change.key, "reject", Some(reason));
+                self.sample(&change.key, "reject", Some(reason), None);
             }
             Op::Delete if exists => {
                 self.plan.delete += 1;
-                self.sample(&change.key, "delete", None);
+                self.sample(&change.key, "delete", None, None);
             }
             Op::Delete => self.plan.unchanged += 1,
             Op::Upsert(document) => {
@@ -155,7 +164,7 @@ impl Planner<'_> {
                 *(if exists { &mut self.plan.change } else { &mut self.plan.create }) += 1;
                 let shown = fides_core::decode_row(&document)
                     .map(|values| fides_format::document_to_json(self.pipeline.shape(), &values));
-                self.sample(&change.key, action, shown.ok());
+                self.sample(&change.key, action, shown.ok(), Some(document));
             }
         }
     }
@@ -170,11 +179,11 @@ impl Planner<'_> {
         Ok(())
     }
 
-    fn sample(&mut self, key: &Key, action: &'static str, after: Option<String>) {
+    fn sample(&mut self, key: &Key, action: &'static str, after: Option<String>, document: Option<Bytes>) {
         let same = self.plan.samples.iter().filter(|sample| sample.action == action).count();
         if same < self.samples_max {
-            self.plan.samples.push(Sample { key: key.to_string(), action, before: None, after });
-            self.wanted.push(key.clone());
+            self.plan.samples.push(Sample { key: key.to_string(), action, before: None, after, fields: Vec::new() });
+            self.wanted.push((key.clone(), document));
         }
     }
 
@@ -191,12 +200,36 @@ impl Planner<'_> {
         let fields = self.pipeline.shape().fields.iter().filter(|field| has(&field.name)).cloned().collect();
         let (selection, shape) = (Selection { columns, ..wanted.clone() }, Shape { fields, key: Vec::new() });
         let snapshot = self.pipeline.target.snapshot(&self.pipeline.sink, &selection).await?;
-        let found = snapshot.fetch(&self.wanted).await?;
-        for (sample, key) in self.plan.samples.iter_mut().zip(&self.wanted) {
-            if let Some(at) = found.find(key.as_bytes()) {
-                sample.before = Some(fides_format::document_to_json(&shape, &found.values(at)?));
+        let keys: Vec<Key> = self.wanted.iter().map(|(key, _)| key.clone()).collect();
+        let found = snapshot.fetch(&keys).await?;
+        for (sample, (key, document)) in self.plan.samples.iter_mut().zip(&self.wanted) {
+            let Some(at) = found.find(key.as_bytes()) else { continue };
+            let before = found.values(at)?;
+            sample.before = Some(fides_format::document_to_json(&shape, &before));
+            if let Some(document) = document {
+                let after = fides_core::decode_row(document)?;
+                sample.fields = fields_that_change(&shape, &before, self.pipeline.shape(), &after);
             }
         }
         Ok(())
     }
+}
+
+/// The fields in which a document differs from the one before. What that did not have counts as absent.
+fn fields_that_change(old: &Shape, before: &[Value<'_>], new: &Shape, after: &[Value<'_>]) -> Vec<FieldDifference> {
+    let absent = Value::Absent;
+    let value_before = |name: &str| {
+        let at = old.fields.iter().position(|field| field.name == name);
+        at.and_then(|at| before.get(at)).unwrap_or(&absent)
+    };
+    let fields = new.fields.iter().enumerate();
+    let pairs = fields.map(|(at, field)| (field, after.get(at).unwrap_or(&absent), value_before(&field.name)));
+    pairs
+        .filter(|(_, expected, found)| expected != found && !fides_format::same(expected, found))
+        .map(|(field, expected, found)| FieldDifference {
+            field: field.name.clone(),
+            expected: shown(expected),
+            found: shown(found),
+        })
+        .collect()
 }
