@@ -13,10 +13,20 @@ const SEEDS_OF_LOSS: u64 = 300;
 /// A planted bug must be found within so many seeds.
 const SEEDS_TO_FIND: u64 = 5_000;
 
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().and_then(|text| text.parse().ok())
+}
+
+/// The seed that is being looked at: what the engine says is shown.
+fn one_seed() -> Option<std::ops::Range<u64>> {
+    let seed = number("FIDES_SEED")?;
+    let _already = tracing_subscriber::fmt().with_test_writer().try_init();
+    Some(seed..seed + 1)
+}
+
 fn seeds(planted: Option<Planted>) -> std::ops::Range<u64> {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    if let Some(seed) = number("FIDES_SEED") {
-        return seed..seed + 1;
+    if let Some(seed) = one_seed() {
+        return seed;
     }
     let times = if std::env::var_os("FIDES_TEST_LONG").is_some() { 5 } else { 1 };
     let seeds = if planted.is_none() { SEEDS } else { SEEDS_OF_LOSS };
@@ -62,10 +72,6 @@ fn first_failure(
 }
 
 fn converges(order: Order, planted: Option<Planted>) -> Vec<Report> {
-    if std::env::var_os("FIDES_SEED").is_some() {
-        // One seed is being looked at: show what the engine says.
-        let _already = tracing_subscriber::fmt().with_test_writer().try_init();
-    }
     let mut seeds = seeds(planted);
     if planted == Some(Planted::MappingEdited) {
         // Each of these is as long as several others: an edit waits for an import that ends.
@@ -91,7 +97,8 @@ fn converges(order: Order, planted: Option<Planted>) -> Vec<Report> {
 }
 
 fn finds(order: Order, planted: Planted) {
-    let (reports, failure) = first_failure(0..SEEDS_TO_FIND, order, Some(planted));
+    let seeds = one_seed().unwrap_or(0..SEEDS_TO_FIND);
+    let (reports, failure) = first_failure(seeds, order, Some(planted));
     let Some((seed, report)) = failure else { panic!("{planted:?} was not found in {} seeds", reports.len()) };
     let failure = report.failure.unwrap_or_default();
     assert!(failure.contains("the target differs from the host"), "seed {seed} failed in another way: {failure}");

@@ -220,6 +220,10 @@ impl World {
         self.stalled.store(false, Ordering::Relaxed);
         self.imported.set(self.imported.get() || !self.plan.last_import);
         if self.until(|| self.imported.get()).await.is_err() {
+            // Weather that crashes every import before its end is no fault of the engine.
+            self.stormy.set(false);
+        }
+        if self.until(|| self.imported.get()).await.is_err() {
             let (phase, paused) = (self.progress.borrow().phase(), self.progress.borrow().paused());
             return Some(format!("no import that began after the last change came to its end: {phase}, {paused:?}"));
         }
