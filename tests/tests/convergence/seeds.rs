@@ -9,7 +9,7 @@ use fides_testkit::simulation::{Plan, Planted, Report, simulate};
 /// Seeds of each run where nothing was lost, of both orders of versions; with `FIDES_TEST_LONG` five times as many.
 const SEEDS: u64 = 500;
 /// Seeds of each run that loses something.
-const SEEDS_OF_LOSS: u64 = 300;
+const SEEDS_OF_LOSS: u64 = 100;
 /// A planted bug must be found within so many seeds.
 const SEEDS_TO_FIND: u64 = 5_000;
 
