@@ -91,7 +91,11 @@ fn converges(order: Order, planted: Option<Planted>) -> Vec<Report> {
     );
     if seeds.count() > 1 {
         assert!(crashes > reports.len() as u64 / 2, "only {crashes} crashes in {} runs", reports.len());
-        assert!(unchanged > 0 && summarised > 0, "{unchanged} unchanged, {summarised} by summary");
+        // A loss voids summaries: how many were used again by its end is chance.
+        assert!(
+            unchanged > 0 && (planted.is_some() || summarised > 0),
+            "{unchanged} unchanged, {summarised} by summary"
+        );
     }
     reports
 }

@@ -6,16 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use fides_tests::program;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-
-/// A program that was built beside this test.
-pub fn program(name: &str) -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let path = test.ancestors().nth(2).unwrap().join(name);
-    assert!(path.exists(), "{} is missing: build it with cargo build -p {name} in the same profile", path.display());
-    path
-}
 
 /// How long a process may take to answer a probe, or to stop: more than its grace period.
 const PATIENCE: Duration = Duration::from_mins(1);

@@ -5,21 +5,22 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use fides_tests::{program, released};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use crate::proxy::Proxy;
 use crate::redis::Redis;
-use crate::services::{Process, program};
+use crate::services::Process;
 
 /// How long both sides may take to become equal once nothing breaks any more.
 const PATIENCE: Duration = Duration::from_mins(5);
 
 /// Rows of the table.
 pub fn rows() -> i64 {
-    match (cfg!(debug_assertions), std::env::var_os("FIDES_TEST_LONG").is_some()) {
-        (true, _) => 5_000,
-        (false, false) => 100_000,
-        (false, true) => 1_000_000,
+    match (released(), std::env::var_os("FIDES_TEST_LONG").is_some()) {
+        (false, _) => 5_000,
+        (true, false) => 100_000,
+        (true, true) => 1_000_000,
     }
 }
 

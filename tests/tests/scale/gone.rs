@@ -7,14 +7,18 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use fides_tests::{program, released};
 use sqlx::PgConnection;
 use tokio::time::Instant;
 
 use crate::proxy::Proxy;
-use crate::stand::{Stand, count, program, sync, verify};
+use crate::stand::{Stand, count, sync, verify};
 
 /// So many that the work is far from done at the first row, with pages and writes as small as these.
-const TABLE: i64 = if cfg!(debug_assertions) { 60_000 } else { 300_000 };
+fn table() -> i64 {
+    if released() { 300_000 } else { 60_000 }
+}
+
 const LIMITS: &str = "{ lanes: 2, host_partitions: 2, page_records_max: 500, apply_records_max: 500, \
      batch_records_max: 100, lane_depth_batches_max: 4, retry_cap_ms: 1000 }";
 /// Longer than the program's own patience, which is what ends the wait.
@@ -77,7 +81,7 @@ async fn gone_and_back(side: Side, name: &str, says: &str) {
     let mut running = Running::start(&config);
     let mut written = 0;
     for cut in 1..=3 {
-        written = until_written(&mut watcher, &mut running, written + TABLE / 10).await;
+        written = until_written(&mut watcher, &mut running, written + table() / 10).await;
         proxy.cut().await;
         running.until_said(says, cut).await;
         proxy.mend().await;
@@ -85,7 +89,7 @@ async fn gone_and_back(side: Side, name: &str, says: &str) {
     let (code, stdout, said) = running.end().await;
     assert_eq!(code, Some(0), "{said}");
     let told: serde_json::Value = serde_json::from_str(&stdout).unwrap();
-    assert_eq!(told[0]["read"], TABLE, "{told}");
+    assert_eq!(told[0]["read"], table(), "{told}");
     prove(&config);
     drop(watcher);
     stand.close().await;
@@ -94,7 +98,7 @@ async fn gone_and_back(side: Side, name: &str, says: &str) {
 async fn gone_for_good(side: Side, name: &str) {
     let Scene { stand, mut watcher, mut proxy, config } = Scene::new(side, name).await;
     let mut running = Running::start(&config);
-    until_written(&mut watcher, &mut running, TABLE / 10).await;
+    until_written(&mut watcher, &mut running, table() / 10).await;
     proxy.cut().await;
     let (code, _, said) = running.end().await;
     assert_eq!(code, UNAVAILABLE, "{said}");
@@ -104,7 +108,7 @@ async fn gone_for_good(side: Side, name: &str) {
     }
     assert!(!said.contains("panicked"), "{said}");
     let copied = count(&mut watcher, "SELECT count(*) FROM copy").await;
-    assert!((1..TABLE).contains(&copied), "{copied} rows: the way was not cut in the middle");
+    assert!((1..table()).contains(&copied), "{copied} rows: the way was not cut in the middle");
 
     proxy.mend().await;
     sync(&config);
@@ -120,7 +124,7 @@ fn last_word(said: &str) -> &str {
 
 /// Both sides are equal, and the marks know it.
 fn prove(config: &Path) {
-    verify(config, TABLE);
+    verify(config, table());
     let (nothing, _) = sync(config);
     assert_eq!(nothing["published"], 0, "{nothing}");
 }
@@ -137,7 +141,7 @@ impl Scene {
     /// A filled host, and a configuration in which one side is reached through a proxy.
     async fn new(side: Side, name: &str) -> Self {
         let stand = Stand::new(name).await;
-        let watcher = stand.fill(TABLE).await;
+        let watcher = stand.fill(table()).await;
         let direct = stand.url();
         let proxy = Proxy::open(&direct);
         let through = proxy.url(&direct);
@@ -157,7 +161,7 @@ struct Running {
 
 impl Running {
     fn start(config: &Path) -> Self {
-        let mut child = Command::new(program())
+        let mut child = Command::new(program("fides"))
             .arg("--config")
             .arg(config)
             .args(["--log-level", "warn", "sync", "--once", "--json"])
@@ -232,7 +236,7 @@ async fn until_written(watcher: &mut PgConnection, running: &mut Running, rows: 
             _ => count(watcher, "SELECT count(*) FROM copy").await,
         };
         if copied >= rows {
-            assert!(copied < TABLE, "the work was done before the way could be cut");
+            assert!(copied < table(), "the work was done before the way could be cut");
             return copied;
         }
         assert!(running.child.try_wait().unwrap().is_none(), "it ended: {}", running.said());

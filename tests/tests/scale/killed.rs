@@ -4,10 +4,11 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::Child;
 use std::time::Duration;
 
+use fides_tests::released;
 use sqlx::{AssertSqlSafe, PgConnection};
 use tokio::time::Instant;
 
-use crate::stand::{ROWS, Stand, count, run, start, sync, verify};
+use crate::stand::{Stand, count, rows, run, start, sync, verify};
 
 const KILLS: i64 = 20;
 /// Every round changes this share of the rows, so that there is always work to interrupt.
@@ -22,10 +23,10 @@ async fn a_sync_survives_twenty_kills() {
     println!("seed {seed}");
     let mut rng = fastrand::Rng::with_seed(seed);
     let stand = Stand::new("killed").await;
-    let mut host = stand.fill(ROWS).await;
+    let mut host = stand.fill(rows()).await;
     let url = stand.url();
     let config = stand.configure(&format!("{{ kind: postgres, url: \"{url}\" }}"), "public.items", LIMITS);
-    let longest_ms = if cfg!(debug_assertions) { 1_200 } else { 2_500 };
+    let longest_ms = if released() { 2_500 } else { 1_200 };
     let (mut struck, mut changed) = (0, 0);
     while struck < KILLS {
         let mut child = start(&config);
@@ -49,11 +50,11 @@ async fn a_sync_survives_twenty_kills() {
     // A resumed run compared some pages before the last change: one more run sees it.
     let again = run(&config, &["sync", "--once"]);
     assert_eq!(again.code, Some(0), "{}{}", again.stdout, again.stderr);
-    verify(&config, ROWS);
+    verify(&config, rows());
 
-    let written = statistics(&mut host, ROWS).await;
-    let bound = ROWS + changed + KILLS * IN_FLIGHT;
-    println!("{KILLS} kills: {written} rows written for {ROWS} rows and {changed} changes; bound {bound}");
+    let written = statistics(&mut host, rows()).await;
+    let bound = rows() + changed + KILLS * IN_FLIGHT;
+    println!("{KILLS} kills: {written} rows written for {} rows and {changed} changes; bound {bound}", rows());
     assert!(written <= bound, "{written} rows were written, at most {bound} were due");
     drop(host);
     stand.close().await;

@@ -3,10 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use fides_tests::{program, released};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 
 /// Rows of a table of scale.
-pub const ROWS: i64 = if cfg!(debug_assertions) { 20_000 } else { 1_000_000 };
+pub fn rows() -> i64 {
+    if released() { 1_000_000 } else { 20_000 }
+}
 
 /// Seven types, some NULLs, some text that is not ASCII.
 const COLUMNS: &str = "id bigint PRIMARY KEY, name text NOT NULL, price numeric(12,2), stock int, \
@@ -80,14 +83,6 @@ impl Stand {
     }
 }
 
-/// The program that was built beside this test.
-pub fn program() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let path = test.ancestors().nth(2).unwrap().join("fides");
-    assert!(path.exists(), "{} is missing: build it with cargo build -p fides in the same profile", path.display());
-    path
-}
-
 /// What a finished run of the program said.
 pub struct Ran {
     pub code: Option<i32>,
@@ -106,7 +101,7 @@ impl Ran {
 pub fn run(config: &Path, arguments: &[&str]) -> Ran {
     let output = Command::new("/usr/bin/time")
         .args(["-f", "peak_kib=%M"])
-        .arg(program())
+        .arg(program("fides"))
         .arg("--config")
         .arg(config)
         .args(arguments)
@@ -124,7 +119,7 @@ pub fn run(config: &Path, arguments: &[&str]) -> Ran {
 
 /// Starts a sync that will be killed.
 pub fn start(config: &Path) -> Child {
-    Command::new(program())
+    Command::new(program("fides"))
         .arg("--config")
         .arg(config)
         .args(["sync", "--once"])
