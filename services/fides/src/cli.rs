@@ -7,8 +7,7 @@ use fides_runtime::config::{self, Config, Log, LogFormat};
 use tracing::Level;
 
 use crate::commands::{
-    approve, asked, cancel, check, cleanup, dead, demo, explain, init, pause, plan, rebuild, reimport, repair, resume,
-    schema, status, sync, verify,
+    approve, asked, check, dead, demo, explain, init, order, plan, rebuild, reimport, schema, status, sync, verify,
 };
 use crate::exit::{self, Exit};
 use crate::failure::Failure;
@@ -79,17 +78,22 @@ pub enum Command {
     /// Import now: whole pipelines, or single keys or ranges of keys.
     Reimport(reimport::Args),
     /// Stop working on pipelines until they are resumed. What is queued stays queued.
-    Pause(pause::Args),
+    #[command(after_help = order::PAUSE)]
+    Pause(order::Args),
     /// Go on with paused pipelines.
-    Resume(resume::Args),
+    #[command(after_help = order::RESUME)]
+    Resume(order::Args),
     /// Search targets for what hosts no longer have, and delete it.
-    Cleanup(cleanup::Args),
+    #[command(after_help = order::CLEANUP)]
+    Cleanup(order::Args),
     /// Compare both sides, and send what differs again.
-    Repair(repair::Args),
+    #[command(after_help = order::REPAIR)]
+    Repair(order::Args),
     /// Let a refused clean-up delete, once and up to a ceiling.
     Approve(approve::Args),
     /// End what is under way for pipelines, and what waits. Deletes nothing.
-    Cancel(cancel::Args),
+    #[command(after_help = order::CANCEL)]
+    Cancel(order::Args),
     /// What was asked of pipelines, by whom, and what became of it.
     Commands(asked::Args),
     /// Print the JSON Schema of the configuration, for editors.

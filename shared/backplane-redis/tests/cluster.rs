@@ -16,13 +16,15 @@ async fn cluster() -> OwnRedis {
     let mut add = redis::cmd("CLUSTER");
     add.arg("ADDSLOTSRANGE").arg(0).arg(16_383).exec_async(&mut beside).await.expect("they are free");
     // It says that it is up a moment after it has all slots.
-    loop {
-        let info: String = redis::cmd("CLUSTER").arg("INFO").query_async(&mut beside).await.expect("it answers");
+    let mut info = String::new();
+    for _ in 0..2_000 {
+        info = redis::cmd("CLUSTER").arg("INFO").query_async(&mut beside).await.expect("it answers");
         if info.contains("cluster_state:ok") {
             return redis;
         }
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
+    panic!("it owns every slot, and is not up after ten seconds: {info}");
 }
 
 async fn open(redis: &OwnRedis) -> RedisBackplane {

@@ -26,6 +26,7 @@ mod publisher;
 mod rebuild;
 mod record;
 mod refresh;
+mod snapshot;
 mod soft;
 mod spool;
 mod sweep;

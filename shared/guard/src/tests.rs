@@ -11,7 +11,7 @@ use fides_core::{
     Change, Fault, FaultKind, Fingerprint, Key, KeyRange, Lane, Limits, Namespace, Op, PipelineId, Selection, Shape,
     Table, Version,
 };
-use fides_testkit::fake::{Act, FakeHost, FakeMapper, FakeTarget, Faults, Faulty, Order};
+use fides_testkit::fake::{Act, FakeHost, FakeMapper, FakeTarget, Faults, Faulty, Hollow, Order};
 use tokio::time::Instant;
 
 use crate::{BreakerState, Called, Meter, NoMeter, Tally, guard_host, guard_target};
@@ -233,35 +233,8 @@ async fn a_write_that_takes_too_long_is_unknown() {
 
 #[tokio::test(start_paused = true)]
 async fn a_connector_that_miscounts_tells_nothing() {
-    struct Miscounts;
-    #[async_trait]
-    impl Target for Miscounts {
-        fn fencing(&self) -> Fencing {
-            Fencing::WaitOut
-        }
-        async fn describe(&self, _: &Namespace) -> Result<Option<Table>, Fault> {
-            Ok(None)
-        }
-        async fn inspect(&self, _: &Sink, _: &Shape, _: bool) -> Result<Vec<Obstacle>, Fault> {
-            Ok(Vec::new())
-        }
-        async fn prepare(&self, _: &Sink, _: &Shape, _: bool) -> Result<(), Fault> {
-            Ok(())
-        }
-        async fn claim(&self, _: &Sink, _: &Lane, _: u64) -> Result<(), Fault> {
-            Ok(())
-        }
-        async fn claimed(&self, _: &Sink, _: &Lane) -> Result<Option<u64>, Fault> {
-            Ok(None)
-        }
-        async fn apply(&self, _: &Write<'_>, _: &[Change]) -> Vec<Outcome> {
-            vec![Outcome::Applied]
-        }
-        async fn snapshot(&self, _: &Sink, _: &Selection) -> Result<Arc<dyn Snapshot>, Fault> {
-            pending().await
-        }
-    }
-    let target = guard_target("shop", Arc::new(Miscounts), &Limits::default(), Arc::new(NoMeter));
+    let miscounts = Hollow(|_| vec![Outcome::Applied]);
+    let target = guard_target("shop", Arc::new(miscounts), &Limits::default(), Arc::new(NoMeter));
     assert_eq!(names(&apply(&*target, &changes(0..2)).await), ["unknown", "unknown"]);
     assert!(apply(&*target, &[]).await.is_empty());
 }

@@ -3,18 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use fides_backplane_rabbitmq::Settings;
 use fides_core::decide::lane_of;
-use fides_core::port::{Backplane, Fencing, Mapper, Obstacle, Outcome, Queue, Sink, Snapshot, Target, Write};
+use fides_core::port::{Backplane, Mapper, Outcome, Queue, Sink};
 use fides_core::{
-    Batch, Change, Fault, Fingerprint, Key, Lane, Limits, Message, Namespace, Op, Origin, PipelineId, Selection, Shape,
-    Table, Value, Version, encode_row,
+    Batch, Change, Fingerprint, Key, Lane, Limits, Message, Namespace, Op, Origin, PipelineId, Value, Version,
+    encode_row,
 };
 use fides_engine::publishing::{Worker, consume_lanes};
 use fides_engine::{DeletePolicy, ForeignPolicy, Pipeline, Progress, current_epoch, establish, publish};
-use fides_testkit::fake::{FakeHost, FakeMapper, Order};
+use fides_testkit::fake::{FakeHost, FakeMapper, Hollow, Order};
 use futures::future::join_all;
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
@@ -105,7 +104,7 @@ async fn pipeline(backplane: &Backplane) -> Pipeline {
     let selection = FakeHost::selection(1, limits().page_records_max);
     let pipeline = Pipeline {
         host: Arc::new(FakeHost::new(Order::Fides)),
-        target: Arc::new(Nothing),
+        target: Arc::new(Hollow(|changes| (0..changes).map(|_| Outcome::Applied).collect())),
         sink: Sink { pipeline: id.clone(), namespace: Namespace(vec!["nothing".into()]), version_field: None },
         target_selection: selection.clone(),
         selection,
@@ -161,42 +160,4 @@ async fn work(pipeline: &Pipeline) {
         stop.cancel();
     };
     tokio::join!(consume_lanes(pipeline, &worker, &stop), written);
-}
-
-/// A target that takes everything, and keeps nothing.
-struct Nothing;
-
-#[async_trait]
-impl Target for Nothing {
-    fn fencing(&self) -> Fencing {
-        Fencing::Conditional
-    }
-
-    async fn describe(&self, _: &Namespace) -> Result<Option<Table>, Fault> {
-        Ok(None)
-    }
-
-    async fn inspect(&self, _: &Sink, _: &Shape, _: bool) -> Result<Vec<Obstacle>, Fault> {
-        Ok(Vec::new())
-    }
-
-    async fn prepare(&self, _: &Sink, _: &Shape, _: bool) -> Result<(), Fault> {
-        Ok(())
-    }
-
-    async fn claim(&self, _: &Sink, _: &Lane, _: u64) -> Result<(), Fault> {
-        Ok(())
-    }
-
-    async fn claimed(&self, _: &Sink, _: &Lane) -> Result<Option<u64>, Fault> {
-        Ok(None)
-    }
-
-    async fn apply(&self, _: &Write<'_>, changes: &[Change]) -> Vec<Outcome> {
-        changes.iter().map(|_| Outcome::Applied).collect()
-    }
-
-    async fn snapshot(&self, _: &Sink, _: &Selection) -> Result<Arc<dyn Snapshot>, Fault> {
-        Err(Fault::permanent("it holds nothing"))
-    }
 }

@@ -3,24 +3,21 @@
 pub mod approve;
 mod ask;
 pub mod asked;
-pub mod cancel;
 pub mod check;
-pub mod cleanup;
 pub mod dead;
 pub mod demo;
 pub mod explain;
 pub mod init;
-pub mod pause;
+pub mod order;
 pub mod plan;
 pub mod rebuild;
 pub mod reimport;
-pub mod repair;
-pub mod resume;
 pub mod schema;
 pub mod status;
 pub mod sync;
 pub mod verify;
 
+use fides_core::command::Action;
 use fides_engine::Pipeline;
 use fides_runtime::config::Config;
 use fides_runtime::{Access, App};
@@ -44,12 +41,14 @@ pub async fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Explain(args) => explain::run(&global, &args).await,
         Command::Dead(args) => dead::run(&global, &args).await,
         Command::Reimport(args) => reimport::run(&global, &args).await,
-        Command::Pause(args) => pause::run(&global, &args).await,
-        Command::Resume(args) => resume::run(&global, &args).await,
-        Command::Cleanup(args) => cleanup::run(&global, &args).await,
-        Command::Repair(args) => repair::run(&global, &args).await,
+        Command::Pause(args) => order::run(&global, args, |pipelines| Action::Pause { pipelines }).await,
+        Command::Resume(args) => order::run(&global, args, |pipelines| Action::Resume { pipelines }).await,
+        Command::Cleanup(args) => order::run(&global, args, |pipelines| Action::Cleanup { pipelines }).await,
+        Command::Repair(args) => {
+            order::run(&global, args, |pipelines| Action::Verify { pipelines, repair: true }).await
+        }
         Command::Approve(args) => approve::run(&global, &args).await,
-        Command::Cancel(args) => cancel::run(&global, &args).await,
+        Command::Cancel(args) => order::run(&global, args, |pipelines| Action::Cancel { pipelines }).await,
         Command::Commands(args) => asked::run(&global, &args).await,
         Command::Schema(args) => schema::run(&global, &args),
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use fides_core::{FaultKind, Value};
 
 use crate::common::{Database, selection};
-use crate::support::{open, read, reader, refused, scalar, slot, try_page, unread};
+use crate::support::{open, read, reader, refused, slot, try_page, unread, until_released};
 
 #[tokio::test]
 async fn what_was_not_released_comes_again_and_nothing_is_missing() {
@@ -25,14 +25,7 @@ async fn what_was_not_released_comes_again_and_nothing_is_missing() {
     log.release(one).await.unwrap();
     database.execute("INSERT INTO t VALUES (2)").await;
     let (two, behind_two) = read(&mut *log, 1).await;
-    // The server keeps what it is told.
-    let confirmed = format!(
-        "SELECT (confirmed_flush_lsn - '0/0')::bigint FROM pg_replication_slots WHERE slot_name = '{}'",
-        slot(&reader(&database).await)
-    );
-    while scalar(&database, &confirmed).await.unsigned_abs() < one {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    until_released(&database, one).await;
     drop(log);
     database.execute("INSERT INTO t VALUES (3)").await;
     let again = open(&database, &*host, &selection, Some(one)).await;
@@ -42,9 +35,7 @@ async fn what_was_not_released_comes_again_and_nothing_is_missing() {
     assert_eq!((&changes[0], changes[1].what.values()), (&two[0], &[Value::I64(3)][..]));
     log.release(end).await.unwrap();
     log.release(one).await.unwrap();
-    while scalar(&database, &confirmed).await.unsigned_abs() < end {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    until_released(&database, end).await;
     drop(log);
 
     // A place from before what was released: somebody else has read on.

@@ -119,6 +119,21 @@ pub async fn unread(database: &Database, reader: &PipelineId) {
     panic!("the slot is still being read");
 }
 
+/// Awaits that the server keeps what it was told: it need not send what is up to there again.
+pub async fn until_released(database: &Database, position: u64) {
+    let confirmed = format!(
+        "SELECT (confirmed_flush_lsn - '0/0')::bigint FROM pg_replication_slots WHERE slot_name = '{}'",
+        slot(&reader(database).await)
+    );
+    for _ in 0..3_000 {
+        if scalar(database, &confirmed).await.unsigned_abs() >= position {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("the server does not keep that {position} was released");
+}
+
 pub async fn open(database: &Database, host: &dyn Host, selection: &Selection, after: Option<u64>) -> Opened {
     let reader = reader(database).await;
     unread(database, &reader).await;

@@ -2,14 +2,12 @@
 
 use std::cmp::Ordering;
 use std::sync::Arc;
-use std::time::Duration;
 
 use fides_core::port::Snapshot;
 use fides_core::{Fault, Key, KeyRange, Page};
-use tokio::sync::Mutex;
-use tokio::time::Instant;
 
 use crate::Pipeline;
+use crate::snapshot::Renewed;
 
 /// Which store is read.
 #[derive(Clone, Copy, Debug)]
@@ -18,36 +16,27 @@ pub(crate) enum Store {
     Target,
 }
 
-/// The snapshot that all ranges of a walk read, renewed after `snapshot_age_ms_max`: a walk over a large store must not
-/// keep its vacuum and its log waiting (L10). Nothing is drawn: its version labels nothing.
+/// The snapshots of one side. Nothing is drawn: their versions label nothing.
 pub(crate) struct Source {
     pipeline: Pipeline,
     store: Store,
-    open: Mutex<Option<(Arc<dyn Snapshot>, Instant)>>,
+    open: Renewed,
 }
 
 impl Source {
     fn new(pipeline: &Pipeline, store: Store) -> Self {
-        Self { pipeline: pipeline.clone(), store, open: Mutex::new(None) }
+        Self { pipeline: pipeline.clone(), store, open: Renewed::default() }
     }
 
     /// A snapshot that is young enough.
     pub(crate) async fn current(&self) -> Result<Arc<dyn Snapshot>, Fault> {
-        let mut open = self.open.lock().await;
-        let age_max = Duration::from_millis(self.pipeline.limits.snapshot_age_ms_max);
-        if let Some((snapshot, since)) = &*open
-            && since.elapsed() < age_max
-        {
-            return Ok(snapshot.clone());
-        }
-        // The old one is given back first: a store with one connection has no other for the new one.
-        *open = None;
-        let snapshot = match self.store {
-            Store::Host => self.pipeline.peek_host().await?,
-            Store::Target => self.pipeline.open_target().await?,
+        let opening = async {
+            match self.store {
+                Store::Host => self.pipeline.peek_host().await,
+                Store::Target => self.pipeline.open_target().await,
+            }
         };
-        *open = Some((snapshot.clone(), Instant::now()));
-        Ok(snapshot)
+        self.open.current(&self.pipeline.limits, opening).await
     }
 }
 

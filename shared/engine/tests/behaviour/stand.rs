@@ -4,7 +4,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use fides_core::command::{Action, Answer, Command, Status};
 use fides_core::port::{Host, Mapper, Sink, Target};
-use fides_core::{Change, Column, Limits, Namespace, Op, PipelineId, Selection, Shape, Version};
+use fides_core::{Change, Limits, Namespace, Op, PipelineId, Selection, Version};
 use fides_engine::admin::{Office, accept, carry_out};
 use fides_engine::import::{Mode, Report, import};
 use fides_engine::publishing::{Worker, consume_lanes};
@@ -56,7 +56,7 @@ impl Stand {
             target,
             selection: Selection { columns: mapper.reads(), ..FakeHost::selection(mapper.revision(), 4) },
             sink: Sink { pipeline: id.clone(), namespace: namespace(), version_field: None },
-            target_selection: documents(mapper.shape()),
+            target_selection: mapper.documents(namespace(), 4),
             mapper: Arc::new(mapper),
             limits: limits(),
             delete: DeletePolicy::Hard,
@@ -160,23 +160,6 @@ pub fn upsert(id: i64, version: Version, document: Vec<u8>) -> Change {
 
 pub fn namespace() -> Namespace {
     Namespace(vec!["copy".into()])
-}
-
-fn documents(shape: &Shape) -> Selection {
-    let column = |field: &fides_core::Field| Column {
-        name: field.name.clone(),
-        kind: field.kind,
-        native: String::new(),
-        nullable: true,
-    };
-    Selection {
-        namespace: namespace(),
-        key: vec!["id".into()],
-        columns: shape.fields.iter().map(column).collect(),
-        includes: Vec::new(),
-        seed: 0,
-        page_records_max: 4,
-    }
 }
 
 fn limits() -> Limits {

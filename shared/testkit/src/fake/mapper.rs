@@ -1,7 +1,7 @@
 use std::sync::{Arc, OnceLock};
 
 use fides_core::port::{Mapped, Mapper, Recalled};
-use fides_core::{Column, Fault, Field, Kind, Shape, Value, encode_row};
+use fides_core::{Column, Fault, Field, Kind, Namespace, Selection, Shape, Value, encode_row};
 use serde::{Deserialize, Serialize};
 
 use super::FakeHost;
@@ -49,6 +49,24 @@ impl FakeMapper {
             excludes: Vec::new(),
             columns: usize::MAX,
             is_forgotten: false,
+        }
+    }
+
+    /// Its documents at their target, as they are read back in pages of `page_records_max`.
+    pub fn documents(&self, namespace: Namespace, page_records_max: usize) -> Selection {
+        let column = |field: &Field| Column {
+            name: field.name.clone(),
+            kind: field.kind,
+            native: String::new(),
+            nullable: true,
+        };
+        Selection {
+            namespace,
+            key: vec!["id".into()],
+            columns: self.shape.fields.iter().map(column).collect(),
+            includes: Vec::new(),
+            seed: 0,
+            page_records_max,
         }
     }
 

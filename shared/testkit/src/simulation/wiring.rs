@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use fides_core::port::{Host, Mapper, Sink, Target};
-use fides_core::{Column, Namespace, PipelineId, Selection};
+use fides_core::{Namespace, PipelineId, Selection};
 use fides_engine::{DeletePolicy, ForeignPolicy, Pipeline};
 
 use super::events::Unsequenced;
@@ -33,21 +33,7 @@ pub(super) fn pipeline(world: &World, faults: &Faults) -> Pipeline {
         Some(planted) => planted.plant(world, &id, &selection, backplane, target),
         None => (backplane, target),
     };
-    let shape = mapper.shape();
-    let column = |field: &fides_core::Field| Column {
-        name: field.name.clone(),
-        kind: field.kind,
-        native: String::new(),
-        nullable: true,
-    };
-    let target_selection = Selection {
-        namespace: namespace(),
-        key: vec!["id".into()],
-        columns: shape.fields.iter().map(column).collect(),
-        includes: Vec::new(),
-        seed: 0,
-        page_records_max: 4,
-    };
+    let target_selection = mapper.documents(namespace(), 4);
     let sink = Sink { pipeline: id.clone(), namespace: namespace(), version_field: None };
     let (delete, foreign) = (DeletePolicy::Hard, ForeignPolicy::Keep);
     Pipeline {
