@@ -16,9 +16,14 @@ const RUN_KIND: &str = "cleanup-";
 
 /// A pipeline's latest clean-up.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Latest {
-    due_ms: u64,
-    report: SweepReport,
+pub struct Cleaned {
+    /// The instant that it was due for, in milliseconds since 1970.
+    pub due_ms: u64,
+    /// When it came to its end, in milliseconds since 1970.
+    #[serde(default)]
+    pub ended_ms: u64,
+    /// What it did.
+    pub report: SweepReport,
 }
 
 fn key(pipeline: &Pipeline) -> String {
@@ -30,10 +35,15 @@ pub(crate) fn lease(pipeline: &Pipeline) -> String {
     format!("cleanup-lease/{}", pipeline.id)
 }
 
+/// A pipeline's latest clean-up that came to its end.
+pub(crate) async fn latest(pipeline: &Pipeline) -> Result<Option<Cleaned>, Fault> {
+    let latest = persisted::load::<Cleaned>(&*pipeline.backplane.state, &key(pipeline)).await?;
+    Ok(latest.map(|(latest, _)| latest))
+}
+
 /// The instant for which a pipeline's latest clean-up was due, in milliseconds since 1970.
 pub async fn last_due_ms(pipeline: &Pipeline) -> Result<Option<u64>, Fault> {
-    let latest = persisted::load::<Latest>(&*pipeline.backplane.state, &key(pipeline)).await?;
-    Ok(latest.map(|(latest, _)| latest.due_ms))
+    Ok(latest(pipeline).await?.map(|latest| latest.due_ms))
 }
 
 /// Walks over target and host, spools every record that only the target has, and deletes what is still absent when it is
@@ -48,7 +58,8 @@ pub async fn clean_up(pipeline: &Pipeline, worker: &Worker, due_ms: u64) -> Resu
         Err(stopped) => {
             tracing::warn!(pipeline = %pipeline.id, by = stopped.requester, "clean-up cancelled");
             let report = SweepReport { cancelled: Some(stopped.told()), ..SweepReport::default() };
-            let latest = Latest { due_ms, report: report.clone() };
+            let ended_ms = pipeline.backplane.state.now_ms().await?;
+            let latest = Cleaned { due_ms, ended_ms, report: report.clone() };
             persisted::store(&*pipeline.backplane.state, &key(pipeline), &latest, Expect::Any).await?;
             Ok(Some(report))
         }
@@ -94,7 +105,7 @@ pub(crate) async fn clean_up_allowed(
         let listing = Listing { run: &run, kind: RUN_KIND, host_records: walked.host_records, complete: true };
         let mut report = sweep::sweep(pipeline, &listing, allowance, &worker.progress).await?;
         report.foreign = walked.foreign;
-        let latest = Latest { due_ms, report: report.clone() };
+        let latest = Cleaned { due_ms, ended_ms: state.now_ms().await?, report: report.clone() };
         persisted::store(state, &key(pipeline), &latest, Expect::Any).await?;
         worker.progress.enter("waiting for the schedule");
         Ok(report)

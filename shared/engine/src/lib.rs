@@ -32,7 +32,7 @@ mod spool;
 mod sweep;
 mod trace;
 
-pub use cleanup::{clean_up, last_due_ms as last_cleanup_due_ms};
+pub use cleanup::{Cleaned, clean_up, last_due_ms as last_cleanup_due_ms};
 pub use epoch::{Raised, current as current_epoch, establish};
 pub use fence::{raise as raise_fence, settled as fence_settled, wait_settled as wait_for_fence};
 pub use follow::{follow, log_place};

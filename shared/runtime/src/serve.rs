@@ -234,7 +234,7 @@ async fn keep_clean(pipeline: &Pipeline, worker: &Worker, schedules: &Schedules,
             let due_ms = next_due(pipeline, schedules, Task::CleanUp, last_ms).await?;
             match clean_up(pipeline, worker, due_ms).await? {
                 Some(report) => tracing::info!(pipeline = %pipeline.id, candidates = report.candidates,
-                    deleted = report.deleted, refused = report.refused, "clean-up finished"),
+                    deleted = report.deleted, foreign = report.foreign, refused = report.refused, "clean-up finished"),
                 None => tokio::time::sleep(look).await,
             }
             Ok(())

@@ -40,12 +40,12 @@ async fn send(stand: &Stand, body: Vec<u8>) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-async fn ask(stand: &Stand, command: &Value) -> Value {
+pub async fn ask(stand: &Stand, command: &Value) -> Value {
     send(stand, command.to_string().into_bytes()).await
 }
 
 /// Asks the same command until it is more than accepted.
-async fn ask_until_ended(stand: &Stand, command: &Value) -> Value {
+pub async fn ask_until_ended(stand: &Stand, command: &Value) -> Value {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let answer = ask(stand, command).await;
@@ -106,7 +106,7 @@ impl Reader {
     }
 }
 
-async fn terminate(services: impl IntoIterator<Item = Process>) {
+pub async fn terminate(services: impl IntoIterator<Item = Process>) {
     for mut service in services {
         let status = service.terminate().await;
         assert!(status.success(), "{}: {status}", service.name);
@@ -114,7 +114,7 @@ async fn terminate(services: impl IntoIterator<Item = Process>) {
 }
 
 /// The services, once the first import is written.
-async fn copied(stand: &Stand) -> Vec<Process> {
+pub async fn copied(stand: &Stand) -> Vec<Process> {
     stand.fill(rows()).await;
     let names = ["importer", "publishing-consumer", "cleanup-scheduler"];
     let services = names.map(|name| stand.start(name, 0)).into();

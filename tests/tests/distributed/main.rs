@@ -15,6 +15,7 @@ mod until;
 mod writer;
 
 mod asks;
+mod deletes;
 mod failover;
 mod follows;
 mod holds;

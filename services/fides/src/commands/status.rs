@@ -3,6 +3,7 @@ use std::time::Duration;
 use fides_core::command::{self, Answer};
 use fides_engine::admin::{CommandStatus, Paused, commands};
 use fides_engine::inspect::{RunStatus, Status, Verified, status};
+use fides_engine::{Cleaned, SweepReport};
 use fides_runtime::{Access, App};
 use serde::Serialize;
 
@@ -86,7 +87,8 @@ fn waits_for(answer: &Answer, pipeline: &str) -> bool {
 
 /// What wants attention or explains why nothing happens.
 fn remarks(text: &mut Text, standing: &Standing) {
-    let Standing { status: Status { pipeline, run, dead, paused, refused, verified, .. }, commands } = standing;
+    let Standing { status: Status { pipeline, run, dead, paused, refused, cleaned, verified, .. }, commands } =
+        standing;
     if let Some(verified) = verified {
         text.line(told_verified(pipeline, verified));
     }
@@ -106,6 +108,14 @@ fn remarks(text: &mut Text, standing: &Standing) {
         }
         (None, Some(why)) => remark(present::refusal(pipeline, why)),
         (None, None) => {}
+    }
+    if let Some(Cleaned { ended_ms, report: SweepReport { foreign: foreign @ 1.., .. }, .. }) = cleaned {
+        remark(format!(
+            "{pipeline}: {} of the target {} never written by Fides (clean-up {}); `foreign: delete` lets a clean-up delete them",
+            present::count(*foreign, "row"),
+            if *foreign == 1 { "was" } else { "were" },
+            present::ago(*ended_ms)
+        ));
     }
     if *dead > 0 {
         remark(present::buried(pipeline, *dead));

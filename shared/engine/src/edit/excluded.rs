@@ -5,7 +5,7 @@ use fides_core::decide::Verdict;
 use fides_core::{Change, Fault, Key, Op, Origin};
 
 use crate::spool::{self as candidates, Source};
-use crate::{Counts, Mapping, Pipeline, Progress, SweepReport, publisher, sweep};
+use crate::{Counts, DeletePolicy, Mapping, Pipeline, Progress, SweepReport, publisher, sweep};
 
 /// Begins the names of what is left out, beside the candidates that a listing did not meet.
 const KIND: &str = "excluded-";
@@ -39,7 +39,9 @@ pub(crate) async fn delete(
         return Ok(report);
     }
     progress.enter("deleting what the edited mapping leaves out");
-    if let Verdict::Refused(why) = sweep::judge(pipeline, report.candidates, host_records, listing_complete, 0).await? {
+    // The lanes leave the documents where they are, and the marks remember that nothing is to be sent.
+    let wanted = if pipeline.delete == DeletePolicy::Never { 0 } else { report.candidates };
+    if let Verdict::Refused(why) = sweep::judge(pipeline, wanted, host_records, listing_complete, 0).await? {
         let why = refusal(&why);
         tracing::error!(pipeline = %pipeline.id, run, candidates = report.candidates, why, "clean-up refused: nothing was deleted");
         report.refused = Some(why);
@@ -58,7 +60,10 @@ pub(crate) async fn delete(
 
 /// A refusal that says what is refused.
 pub(crate) fn refusal(why: &str) -> String {
-    format!("the edited mapping leaves out records whose documents the target holds: {why}")
+    format!(
+        "the edited mapping leaves out records whose documents the target holds: {why} (to allow it, raise the pipeline's \
+         delete_ratio_max until an import has ended)"
+    )
 }
 
 /// Sends what the present mapping makes of the host's present records: a deletion, or a document where a record has
@@ -72,9 +77,11 @@ async fn send_present(pipeline: &Pipeline, keys: &[Key]) -> Result<Counts, Fault
         let changes: Vec<Change> = (0..found.len()).map(|at| mapping.change(&found, at, false)).collect();
         let deletions = changes.iter().filter(|change| change.op == Op::Delete).count() as u64;
         counts.published += changes.len() as u64;
-        counts.deletions += deletions;
-        // Counted first: what is published and not counted would widen the window of the next ones.
-        sweep::remember(pipeline, deletions).await?;
+        if pipeline.delete != DeletePolicy::Never {
+            counts.deletions += deletions;
+            // Counted first: what is published and not counted would widen the window of the next ones.
+            sweep::remember(pipeline, deletions).await?;
+        }
         publisher::publish(pipeline, pipeline.shape(), Origin::Import, changes).await?;
     }
     Ok(counts)

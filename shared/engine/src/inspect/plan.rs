@@ -108,8 +108,7 @@ impl Planner<'_> {
                 self.judge(&page, &work).await?;
                 self.absent += work.unmet.len() as u64;
                 for (key, _) in work.unmet {
-                    self.plan.delete += 1;
-                    self.sample(&key, "delete", None, None);
+                    self.delete(&key);
                 }
             }
             match page.next {
@@ -136,8 +135,7 @@ impl Planner<'_> {
                 edit.exclude += sorted.excluded.len() as u64;
             }
             for key in sorted.excluded {
-                self.plan.delete += 1;
-                self.sample(&key, "delete", None, None);
+                self.leave_out(&key);
             }
             for change in sorted.send {
                 let place = page.find(change.key.as_bytes()).and_then(|at| records.binary_search(&at).ok());
@@ -154,10 +152,7 @@ impl Planner<'_> {
                 self.plan.reject += 1;
                 self.sample(&change.key, "reject", Some(reason), None);
             }
-            Op::Delete if exists => {
-                self.plan.delete += 1;
-                self.sample(&change.key, "delete", None, None);
-            }
+            Op::Delete if exists => self.leave_out(&change.key),
             Op::Delete => self.plan.unchanged += 1,
             Op::Upsert(document) => {
                 let action = if exists { "change" } else { "create" };
@@ -169,9 +164,29 @@ impl Planner<'_> {
         }
     }
 
+    fn never_deletes(&self) -> bool {
+        self.pipeline.delete == DeletePolicy::Never
+    }
+
+    /// A record that was read, and whose document the mapping leaves out.
+    fn leave_out(&mut self, key: &Key) {
+        self.plan.unchanged += u64::from(self.never_deletes());
+        self.delete(key);
+    }
+
+    fn delete(&mut self, key: &Key) {
+        if !self.never_deletes() {
+            self.plan.delete += 1;
+            self.sample(key, "delete", None, None);
+        }
+    }
+
     /// Says why deletions would be refused. What a host's own change makes the mapping leave out is not judged.
     async fn judge_deletions(&mut self) -> Result<(), Fault> {
-        let absent = if self.pipeline.delete == DeletePolicy::Never { 0 } else { self.absent };
+        if self.never_deletes() {
+            return Ok(());
+        }
+        let absent = self.absent;
         let left_out = self.plan.edit.as_ref().map_or(0, |edit| edit.exclude);
         if let Verdict::Refused(why) = sweep::judge(self.pipeline, absent + left_out, self.plan.read, true, 0).await? {
             self.plan.refused = Some(if absent == 0 { edit::refusal(&why) } else { why });

@@ -3,6 +3,7 @@ use serde::Serialize;
 
 use super::{Verified, last_verified};
 use crate::admin::{self, Paused, Refusal};
+use crate::cleanup::{self, Cleaned};
 use crate::import::{Mode, latest};
 use crate::{Counts, Pipeline, SweepReport};
 
@@ -25,6 +26,8 @@ pub struct Status {
     pub paused: Option<Paused>,
     /// Deletions that were refused, until a clean-up is not. An alert.
     pub refused: Option<Refusal>,
+    /// Its latest clean-up that came to its end.
+    pub cleaned: Option<Cleaned>,
     /// What its latest scheduled verification found.
     pub verified: Option<Verified>,
 }
@@ -78,6 +81,7 @@ pub async fn status(pipeline: &Pipeline) -> Result<Status, Fault> {
     let (records, mark_bytes) = pipeline.backplane.hashes.size(&pipeline.id).await?;
     let dead = pipeline.backplane.dead.count(&pipeline.id).await?;
     let (paused, refused) = (admin::paused(pipeline).await?, admin::refusal(pipeline).await?);
-    let verified = last_verified(pipeline).await?;
-    Ok(Status { pipeline: pipeline.id.to_string(), run, lanes, records, mark_bytes, dead, paused, refused, verified })
+    let (cleaned, verified) = (cleanup::latest(pipeline).await?, last_verified(pipeline).await?);
+    let pipeline = pipeline.id.to_string();
+    Ok(Status { pipeline, run, lanes, records, mark_bytes, dead, paused, refused, cleaned, verified })
 }

@@ -142,7 +142,7 @@ impl Comparison {
                 match judge.judge(host, target, &mut false) {
                     Judged::Differs(kind) => {
                         differing.push(key.clone());
-                        let known = is_known(pipeline, host, mark);
+                        let known = is_known(pipeline, kind, host, mark);
                         if last && settled.count(kind, known) {
                             let explained = judge.explain(host, target);
                             settled.differences.push(Difference {
@@ -180,11 +180,14 @@ fn find<'p>(page: &'p Page, key: &Key) -> Option<Found<'p>> {
 
 /// Whether something will be done about a difference without anybody asking: its mark does not say that the target holds
 /// what the host has, or says that it cannot.
-fn is_known(pipeline: &Pipeline, host: Option<Found<'_>>, mark: Option<Mark>) -> bool {
+fn is_known(pipeline: &Pipeline, kind: DifferenceKind, host: Option<Found<'_>>, mark: Option<Mark>) -> bool {
+    if kind == DifferenceKind::Extra && pipeline.delete == DeletePolicy::Never {
+        return true;
+    }
     match (host, mark) {
         (Some((page, at)), Some(mark)) => mark.held == Held::Dead || mark.fingerprint != Some(page.fingerprints[at]),
         (Some(_), None) => true,
-        (None, mark) => pipeline.delete == DeletePolicy::Never || mark.is_some_and(|mark| mark.may_exist()),
+        (None, mark) => mark.is_some_and(|mark| mark.may_exist()),
     }
 }
 

@@ -3,20 +3,29 @@
 use fides_core::{Change, Fault, Key, Op};
 
 use super::round::{Known, Round, Settlement};
+use crate::DeletePolicy;
 use crate::soft::Flag;
 
 impl Round<'_> {
-    /// Takes the deletions out where they are soft: the documents with their fields set come instead, in the shape of the
-    /// pipeline's mapping. What the target does not have is settled here.
+    /// Takes the deletions out where they are not hard. Where they are soft the documents with their fields set come instead,
+    /// in the shape of the pipeline's mapping; what the target does not have is settled here. Where nothing is ever deleted
+    /// all are: a record that the mapping leaves out keeps the document that it had.
     pub(super) async fn soften<'t>(
         &self,
         changes: &mut Vec<(Change, Known<'t>)>,
         settlement: &mut Settlement,
     ) -> Vec<(Change, Known<'t>)> {
-        let Some(flag) = Flag::of(self.pipeline) else { return Vec::new() };
+        let flag = Flag::of(self.pipeline);
+        if flag.is_none() && self.pipeline.delete != DeletePolicy::Never {
+            return Vec::new();
+        }
         let (deletions, rest): (Vec<_>, Vec<_>) =
             std::mem::take(changes).into_iter().partition(|(change, _)| change.op == Op::Delete);
         *changes = rest;
+        let Some(flag) = flag else {
+            deletions.iter().for_each(|(change, known)| settlement.applied(change, *known));
+            return Vec::new();
+        };
         match self.flagged(&flag, deletions, settlement).await {
             Ok(flagged) => flagged,
             Err(fault) => {
