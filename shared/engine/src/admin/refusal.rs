@@ -32,10 +32,14 @@ pub async fn refusal(pipeline: &Pipeline) -> Result<Option<Refusal>, Fault> {
     Ok(stored.map(|(refusal, _)| refusal))
 }
 
-/// Keeps a refusal. A run that is judged again keeps what was said of it, unless its listing was not complete then.
+/// Keeps a refusal. The name that is shown stays as long as the same is refused for: whoever reads it can approve it, however
+/// often runs of the same kind come meanwhile.
 pub(crate) async fn refuse(pipeline: &Pipeline, run: &str, candidates: u64, why: &str) -> Result<(), Fault> {
     let state = &*pipeline.backplane.state;
-    if refusal(pipeline).await?.is_some_and(|known| known.run == run && known.candidates > 0) {
+    let kind = |run: &str| run.split('-').next().unwrap_or_default().to_owned();
+    if refusal(pipeline).await?.is_some_and(|known| {
+        known.candidates == candidates && candidates > 0 && known.approved_by.is_none() && kind(&known.run) == kind(run)
+    }) {
         return Ok(());
     }
     let refusal = Refusal {
@@ -64,6 +68,9 @@ pub(super) async fn approve(pipeline: &Pipeline, run: &str, command: &str) -> Re
     };
     if known.run != run {
         return Ok(Err(format!("`run`: found {run:?}; the refused run of {id} is {}", known.run)));
+    }
+    if known.candidates == 0 {
+        return Ok(Err(format!("nothing of run {run} can be approved: {}", known.why)));
     }
     match &known.approved_by {
         Some(by) if by == command => return Ok(Ok(())),

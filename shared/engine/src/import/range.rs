@@ -11,7 +11,7 @@ use crate::edit::{self, Edit};
 use crate::lease::Held;
 use crate::publishing::Worker;
 use crate::spool::{self, Source};
-use crate::{Counts, Mapping, Pipeline, Progress, Trace, fence, persisted, publisher};
+use crate::{Counts, DeletePolicy, Mapping, Pipeline, Progress, Trace, fence, persisted, publisher};
 
 /// The durable state of one range of a run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -185,11 +185,46 @@ impl RangeReader<'_> {
             if let Some(edit) = self.edit {
                 // Rare, and large: an import without an edit does not carry it.
                 changes = Box::pin(self.sort(edit, page, records, known, changes, &mut counts)).await?;
+            } else if changes.iter().any(|change: &Change| change.op == Op::Delete) {
+                changes = Box::pin(self.leave_out(known, changes, &mut counts)).await?;
             }
             counts.published += changes.len() as u64;
             publisher::publish_under(trace, pipeline, pipeline.shape(), Origin::Import, changes).await?;
         }
         Ok(counts)
+    }
+
+    /// Takes out deletions that are not the host's: of records that the mapping leaves out, and whose marks do not tell
+    /// whether it did so before. As after they were lost, it may be an edit that was refused: such are judged (L8). Where
+    /// nothing is ever deleted, all are taken out of which the target may hold a document.
+    async fn leave_out(
+        &self,
+        known: Option<&[Option<Mark>]>,
+        changes: Vec<Change>,
+        counts: &mut Counts,
+    ) -> Result<Vec<Change>, Fault> {
+        let pipeline = self.pipeline;
+        let read;
+        let known = if let Some(known) = known {
+            known
+        } else {
+            let keys: Vec<Key> = changes.iter().map(|change| change.key.clone()).collect();
+            read = pipeline.backplane.hashes.get(&pipeline.id, &keys).await?;
+            &read
+        };
+        let (mut send, mut judged) = (Vec::with_capacity(changes.len()), Vec::new());
+        for (change, mark) in changes.into_iter().zip(known) {
+            match mark {
+                Some(mark) if change.op == Op::Delete && mark.may_exist() => match pipeline.delete {
+                    DeletePolicy::Never => counts.unchanged += 1,
+                    _ if mark.fingerprint.is_none() => judged.push(change.key),
+                    _ => send.push(change),
+                },
+                _ => send.push(change),
+            }
+        }
+        edit::spool(pipeline, self.run, &judged).await?;
+        Ok(send)
     }
 
     /// What is to be sent of records after an edit of the mapping. The others only get another mark, or are spooled.
@@ -217,7 +252,11 @@ impl RangeReader<'_> {
             sorted
         };
         hashes.relabel(&pipeline.id, &sorted.same).await?;
-        edit::spool(pipeline, self.run, &sorted.excluded).await?;
+        if pipeline.delete == DeletePolicy::Never {
+            counts.unchanged += sorted.excluded.len() as u64;
+        } else {
+            edit::spool(pipeline, self.run, &sorted.excluded).await?;
+        }
         counts.unchanged += sorted.same.len() as u64;
         counts.relabelled += sorted.same.len() as u64;
         Ok(sorted.send)

@@ -13,8 +13,8 @@ use super::snapshots::Snapshots;
 use crate::admin::{self, Demanded, Orders, Stopped};
 use crate::edit::{self, Edit};
 use crate::epoch::Owed;
-use crate::extras::Place;
 use crate::lease::Held;
+use crate::place::Place;
 use crate::publishing::Worker;
 use crate::sweep::Listing;
 use crate::{Counts, Pipeline, Progress, SweepReport, epoch, extras, fence, follow, persisted, rebuild, spool, sweep};
@@ -54,6 +54,9 @@ pub(crate) struct Run {
     #[serde(default)]
     pub(crate) log_gaps: u64,
     pub(crate) started_ms: u64,
+    /// Deletions that the host's log had told when it began.
+    #[serde(default)]
+    pub(crate) told: u64,
     /// The instant for which it was scheduled; when it started, if it was not.
     #[serde(default)]
     pub(crate) due_ms: u64,
@@ -170,8 +173,8 @@ impl<'a> Lead<'a> {
             // L7: marks are compared only behind a fence.
             let before = fence::raise(pipeline).await?;
             let gaps = gaps + fence::wait_settled(pipeline, before).await?;
-            let trusted = mode == Mode::Full || !epoch::owed(pipeline).await?.rebuild_marks;
-            if trusted {
+            // Also where everything is sent: without its marks nobody knows what the mapping left out before (L8).
+            if !epoch::owed(pipeline).await?.rebuild_marks {
                 break gaps;
             }
             match rebuild_marks(pipeline, worker).await? {
@@ -347,7 +350,9 @@ async fn finish(
     // A run that began before the epoch was raised has trusted marks that may be wrong: the next run has to do it.
     let is_current = run.epoch == epoch::current(pipeline).await?;
     let mut owed = if is_current { epoch::owed(pipeline).await? } else { Owed::default() };
-    let swept = match judge(pipeline, progress, &run.id, counts.read, listing_complete, owed.compare_target).await {
+    let listing =
+        Listing { run: &run.id, kind: RUN_KIND, host_records: counts.read, told: run.told, complete: listing_complete };
+    let swept = match judge(pipeline, progress, &listing, owed.compare_target).await {
         // The listing is complete, and what it found is sent. A walk that will never work must not keep the next
         // import from reading what has changed since.
         Err(fault) if fault.kind == FaultKind::Permanent => {
@@ -389,18 +394,16 @@ async fn finish(
 async fn judge(
     pipeline: &Pipeline,
     progress: &Progress,
-    run: &str,
-    host_records: u64,
-    listing_complete: bool,
+    listing: &Listing<'_>,
     compare_target: bool,
 ) -> Result<SweepReport, Fault> {
     if compare_target {
         progress.enter("comparing the target, because marks may be missing");
-        extras::spool_extras(pipeline, Place::new(run.to_owned(), 0, 0), None).await?;
+        let mut place = Place::of(listing.run);
+        extras::spool_extras(pipeline, &mut place, false).await?;
     }
     progress.enter("deleting what is gone");
-    let listing = Listing { run, kind: RUN_KIND, host_records, complete: listing_complete };
-    sweep::sweep(pipeline, &listing, None, progress).await
+    sweep::sweep(pipeline, listing, None, progress).await
 }
 
 /// Why an import begins.
@@ -446,6 +449,7 @@ async fn open(
     let started_ms = state.now_ms().await?;
     let id = format!("{RUN_KIND}{started_ms:013}-{:04x}", state.next_position(&pipeline.id).await? & 0xffff);
     let want = pipeline.limits.host_partitions.max(1) * RANGES_PER_READER;
+    let told = follow::told_gone(pipeline).await?;
     let plan = snapshots.current().await?.plan(want).await?;
     // Ranges first, the run last: a run that can be seen has all of its ranges.
     for (at, range) in plan.iter().enumerate() {
@@ -459,6 +463,7 @@ async fn open(
         mode,
         log_gaps: due.gaps,
         started_ms,
+        told,
         due_ms: due.due_ms.unwrap_or(started_ms),
         ended_ms: None,
         ranges: plan.len(),

@@ -119,7 +119,7 @@ async fn send(pipeline: &Pipeline, run: &str, report: &mut RepairReport) -> Resu
     }
     // The walk came to its proven end on both sides, and each key is fetched once more before it is deleted.
     if let Verdict::Refused(why) = sweep::judge(pipeline, gone, report.found.host_records, true, 0).await? {
-        tracing::error!(pipeline = %pipeline.id, candidates = gone, why, "repair deletes nothing");
+        tracing::error!(pipeline = %pipeline.id, candidates = gone, why, "clean-up refused: nothing was deleted");
         report.refused = Some(why);
         return Ok(());
     }

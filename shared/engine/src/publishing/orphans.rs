@@ -3,6 +3,7 @@
 use fides_core::{Change, Fault, Key, Mark};
 
 use super::round::Round;
+use crate::refresh::without_unjudged;
 use crate::{Mapping, Raised, epoch};
 
 impl Round<'_> {
@@ -40,7 +41,8 @@ impl Round<'_> {
         for portion in orphans.chunks(pipeline.limits.batch_records_max.max(1)) {
             let keys: Vec<Key> = portion.iter().map(|&at| changes[at].key.clone()).collect();
             let page = snapshot.fetch(&keys).await?;
-            refreshed.extend((0..page.len()).map(|at| mapping.change(&page, at, false)));
+            let changes = (0..page.len()).map(|at| mapping.change(&page, at, false)).collect();
+            refreshed.extend(without_unjudged(pipeline, changes).await?);
         }
         Ok(refreshed)
     }

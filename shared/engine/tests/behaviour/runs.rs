@@ -121,8 +121,12 @@ async fn a_target_that_cannot_be_walked_keeps_no_import_from_its_end() {
 /// target was compared, or before the host was asked again.
 #[tokio::test(start_paused = true)]
 async fn a_record_that_no_import_met_is_deleted_once_it_is_gone() {
-    // The listing has the first snapshot of the host, the comparison the second and the target's.
-    for (operation, before, candidates) in [("host.snapshot", 1, 0), ("target.snapshot", 0, 1)] {
+    let unwalkable = Act::Reject(FaultKind::Permanent);
+    // Marks cannot be rebuilt. Then the listing has the second snapshot of the host, the comparison the third and the
+    // target's second.
+    for (operation, earlier_acts, candidates) in
+        [("host.snapshot", vec![Act::Pass, Act::Pass], 0), ("target.snapshot", vec![unwalkable.clone()], 1)]
+    {
         let stand = Stand::new(ROWS);
         let process = stand.process("a").await;
         process.copy().await;
@@ -132,8 +136,11 @@ async fn a_record_that_no_import_met_is_deleted_once_it_is_gone() {
         stand.host.commit(&[(0, None)]);
         let _consumers = process.consume();
         let (compares, earlier) = (Gate::new(), process.faults.calls(operation));
-        let acts = std::iter::repeat_n(Act::Pass, before).chain([Act::Hold(compares.clone())]);
-        process.faults.script(operation, acts);
+        let before = earlier_acts.len();
+        if operation == "host.snapshot" {
+            process.faults.script("target.snapshot", [unwalkable.clone()]);
+        }
+        process.faults.script(operation, [earlier_acts, vec![Act::Hold(compares.clone())]].concat());
         let back = async {
             while process.faults.calls(operation) <= earlier + before as u64 {
                 tokio::time::sleep(Duration::from_millis(1)).await;
@@ -141,8 +148,7 @@ async fn a_record_that_no_import_met_is_deleted_once_it_is_gone() {
             stand.host.commit(&[(0, Some(1))]);
             compares.open();
         };
-        // In full: no mark is rebuilt, and the target is compared at the end.
-        let (report, ()) = tokio::join!(process.import(Mode::Full), back);
+        let (report, ()) = tokio::join!(process.import(Mode::Delta), back);
         assert_eq!(report.counts.read, ROWS as u64 - 1, "{operation}: the listing did not meet it");
         assert_eq!((report.sweep.candidates, report.sweep.deleted), (candidates, 0), "{operation}");
         stand.host.commit(&[(0, None)]);
