@@ -10,7 +10,7 @@ use crate::lease::Held;
 use crate::place::{self, Place, RUN_KIND};
 use crate::publishing::Worker;
 use crate::sweep::Listing;
-use crate::{Pipeline, SweepReport, epoch, extras, fence, persisted, spool, sweep};
+use crate::{Pipeline, Progress, SweepReport, epoch, extras, fence, persisted, spool, sweep};
 
 /// A pipeline's latest clean-up.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -96,6 +96,7 @@ pub(crate) async fn clean_up_allowed(
             if admin::refusal(pipeline).await?.is_none() {
                 let why = format!("the listing is not proven complete: {fault}");
                 tracing::error!(pipeline = %pipeline.id, run, why, "clean-up refused: nothing was deleted");
+                Progress::add(&worker.progress.refused, 1);
                 admin::refuse(pipeline, &run, 0, &why).await?;
             }
             if fault.kind == FaultKind::Permanent {
