@@ -25,4 +25,3 @@ mod survives;
 mod told;
 mod turns;
 mod waits;
-mod window;
