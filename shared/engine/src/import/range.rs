@@ -11,7 +11,7 @@ use crate::edit::{self, Edit};
 use crate::lease::Held;
 use crate::publishing::Worker;
 use crate::spool::{self, Source};
-use crate::{Counts, DeletePolicy, Mapping, Pipeline, Progress, Trace, fence, persisted, publisher};
+use crate::{Counts, DeletePolicy, Mapping, Pipeline, Progress, Trace, extras, fence, persisted, publisher};
 
 /// The durable state of one range of a run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -186,7 +186,7 @@ impl RangeReader<'_> {
                 // Rare, and large: an import without an edit does not carry it.
                 changes = Box::pin(self.sort(edit, page, records, known, changes, &mut counts)).await?;
             } else if changes.iter().any(|change: &Change| change.op == Op::Delete) {
-                changes = Box::pin(self.leave_out(known, changes, &mut counts)).await?;
+                changes = Box::pin(self.leave_out(known, changes)).await?;
             }
             counts.published += changes.len() as u64;
             publisher::publish_under(trace, pipeline, pipeline.shape(), Origin::Import, changes).await?;
@@ -194,15 +194,9 @@ impl RangeReader<'_> {
         Ok(counts)
     }
 
-    /// Takes out deletions that are not the host's: of records that the mapping leaves out, and whose marks do not tell
-    /// whether it did so before. As after they were lost, it may be an edit that was refused: such are judged (L8). Where
-    /// nothing is ever deleted, all are taken out of which the target may hold a document.
-    async fn leave_out(
-        &self,
-        known: Option<&[Option<Mark>]>,
-        changes: Vec<Change>,
-        counts: &mut Counts,
-    ) -> Result<Vec<Change>, Fault> {
+    /// Takes out deletions that may not be the host's: of records that the mapping leaves out, and whose marks do not tell
+    /// whether it did so before. As after they were lost, it may be an edit that was refused: such are judged (L8).
+    async fn leave_out(&self, known: Option<&[Option<Mark>]>, changes: Vec<Change>) -> Result<Vec<Change>, Fault> {
         let pipeline = self.pipeline;
         let read;
         let known = if let Some(known) = known {
@@ -212,17 +206,9 @@ impl RangeReader<'_> {
             read = pipeline.backplane.hashes.get(&pipeline.id, &keys).await?;
             &read
         };
-        let (mut send, mut judged) = (Vec::with_capacity(changes.len()), Vec::new());
-        for (change, mark) in changes.into_iter().zip(known) {
-            match mark {
-                Some(mark) if change.op == Op::Delete && mark.may_exist() => match pipeline.delete {
-                    DeletePolicy::Never => counts.unchanged += 1,
-                    _ if mark.fingerprint.is_none() => judged.push(change.key),
-                    _ => send.push(change),
-                },
-                _ => send.push(change),
-            }
-        }
+        let (send, judged) = edit::split(pipeline, changes, known).await?;
+        // What is not known to be there may be: the next import must not take it for never written.
+        extras::adopt(pipeline, &judged).await?;
         edit::spool(pipeline, self.run, &judged).await?;
         Ok(send)
     }

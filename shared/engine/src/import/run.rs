@@ -56,7 +56,7 @@ pub(crate) struct Run {
     pub(crate) started_ms: u64,
     /// Deletions that the host's log had told when it began.
     #[serde(default)]
-    pub(crate) told: u64,
+    pub(crate) told: Option<u64>,
     /// The instant for which it was scheduled; when it started, if it was not.
     #[serde(default)]
     pub(crate) due_ms: u64,
@@ -350,8 +350,11 @@ async fn finish(
     // A run that began before the epoch was raised has trusted marks that may be wrong: the next run has to do it.
     let is_current = run.epoch == epoch::current(pipeline).await?;
     let mut owed = if is_current { epoch::owed(pipeline).await? } else { Owed::default() };
-    let listing =
-        Listing { run: &run.id, kind: RUN_KIND, host_records: counts.read, told: run.told, complete: listing_complete };
+    let told = match run.told {
+        Some(told) => told,
+        None => follow::told_gone(pipeline).await?,
+    };
+    let listing = Listing { run: &run.id, kind: RUN_KIND, host_records: counts.read, told, complete: listing_complete };
     let swept = match judge(pipeline, progress, &listing, owed.compare_target).await {
         // The listing is complete, and what it found is sent. A walk that will never work must not keep the next
         // import from reading what has changed since.
@@ -463,7 +466,7 @@ async fn open(
         mode,
         log_gaps: due.gaps,
         started_ms,
-        told,
+        told: Some(told),
         due_ms: due.due_ms.unwrap_or(started_ms),
         ended_ms: None,
         ranges: plan.len(),
