@@ -79,9 +79,10 @@ impl RangeReader<'_> {
         let lease = reading_lease(self.pipeline, self.place);
         let lease = Held::take(state, lease, &self.worker.holder, self.pipeline.limits.lease_ms).await?;
         let Some(lease) = lease else { return Ok(false) };
-        lease.during(self.read_to_end()).await?;
+        let read = lease.during(self.read_to_end()).await;
+        // Also after a fault: another process may be able to read it.
         lease.release().await;
-        Ok(true)
+        read.map(|()| true)
     }
 
     /// Reads from the cursor on. The next page is read while one is compared and published.

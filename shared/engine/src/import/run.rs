@@ -263,6 +263,9 @@ pub async fn demanded(pipeline: &Pipeline) -> Result<bool, Fault> {
 
 /// Reads ranges of the run that another process leads, as long as any is free.
 pub async fn assist(pipeline: &Pipeline, worker: &Worker) -> Result<(), Fault> {
+    // Who helps time and again asks nowhere else whether the hash store is another one (L11): its handle would go on to
+    // refuse every call.
+    epoch::establish(pipeline).await?;
     let Some(run) = latest(pipeline).await? else { return Ok(()) };
     // By another mapping nothing would be compared that the run is to compare.
     let is_other = run.mapping != pipeline.mapper.revision() || run.epoch != epoch::current(pipeline).await?;
