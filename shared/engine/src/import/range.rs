@@ -1,7 +1,7 @@
 //! The loop over the pages of one range.
 
 use fides_core::port::Expect;
-use fides_core::{Change, Fault, Key, KeyRange, Mark, Op, Origin, Page};
+use fides_core::{Change, Fault, Key, KeyRange, Mark, Op, Origin, Page, PipelineId};
 use serde::{Deserialize, Serialize};
 
 use super::compare::Comparing;
@@ -12,6 +12,9 @@ use crate::lease::Held;
 use crate::publishing::Worker;
 use crate::spool::{self, Source};
 use crate::{Counts, DeletePolicy, Mapping, Pipeline, Progress, Trace, extras, fence, persisted, publisher};
+
+/// Entries read from the state store at a time.
+const LIST_MAX: usize = 256;
 
 /// The durable state of one range of a run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -247,5 +250,27 @@ impl RangeReader<'_> {
         counts.unchanged += sorted.same.len() as u64;
         counts.relabelled += sorted.same.len() as u64;
         Ok(sorted.send)
+    }
+}
+
+pub(super) fn range_prefix(pipeline: &PipelineId, run: &str) -> String {
+    format!("range/{pipeline}/{run}/")
+}
+
+/// The ranges of a run by their state entries, in order.
+pub(super) async fn ranges(pipeline: &Pipeline, run: &str) -> Result<Vec<(String, RangeState)>, Fault> {
+    let prefix = range_prefix(&pipeline.id, run);
+    let mut ranges: Vec<(String, RangeState)> = Vec::new();
+    loop {
+        let after = ranges.last().map(|(key, _)| key.as_str());
+        let listed = pipeline.backplane.state.list(&prefix, after, LIST_MAX).await?;
+        let end = listed.len() < LIST_MAX;
+        for (key, entry) in listed {
+            let range = persisted::decode(&key, &entry.value)?;
+            ranges.push((key, range));
+        }
+        if end {
+            return Ok(ranges);
+        }
     }
 }

@@ -8,7 +8,7 @@ use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 
 use super::abandon::{abandon, give_up};
-use super::range::{RangeReader, RangeState};
+use super::range::{RangeReader, RangeState, range_prefix, ranges};
 use super::snapshots::Snapshots;
 use crate::admin::{self, Demanded, Orders, Stopped};
 use crate::edit::{self, Edit};
@@ -18,9 +18,6 @@ use crate::place::Place;
 use crate::publishing::Worker;
 use crate::sweep::Listing;
 use crate::{Counts, Pipeline, Progress, SweepReport, epoch, extras, fence, follow, persisted, rebuild, spool, sweep};
-
-/// Entries read from the state store at a time.
-const LIST_MAX: usize = 256;
 
 /// A process that waits for another to finish looks this often in the life of a lease.
 pub(super) const ASKS_PER_LEASE: u64 = 8;
@@ -100,10 +97,6 @@ pub struct Report {
 
 pub(super) fn run_key(pipeline: &PipelineId) -> String {
     format!("run/{pipeline}")
-}
-
-fn range_prefix(pipeline: &PipelineId, run: &str) -> String {
-    format!("range/{pipeline}/{run}/")
 }
 
 /// The latest run of a pipeline.
@@ -484,21 +477,4 @@ async fn open(
     spool::clear_others(pipeline, RUN_KIND, &run.id).await?;
     edit::clear_others(pipeline, &run.id).await?;
     Ok((run, revision))
-}
-
-pub(super) async fn ranges(pipeline: &Pipeline, run: &str) -> Result<Vec<(String, RangeState)>, Fault> {
-    let prefix = range_prefix(&pipeline.id, run);
-    let mut ranges: Vec<(String, RangeState)> = Vec::new();
-    loop {
-        let after = ranges.last().map(|(key, _)| key.as_str());
-        let listed = pipeline.backplane.state.list(&prefix, after, LIST_MAX).await?;
-        let end = listed.len() < LIST_MAX;
-        for (key, entry) in listed {
-            let range = persisted::decode(&key, &entry.value)?;
-            ranges.push((key, range));
-        }
-        if end {
-            return Ok(ranges);
-        }
-    }
 }
