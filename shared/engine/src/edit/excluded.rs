@@ -20,6 +20,11 @@ pub(crate) async fn spool(pipeline: &Pipeline, run: &str, keys: &[Key]) -> Resul
     candidates::put(pipeline, &name(run), Source::Listing, keys).await
 }
 
+/// Whether a mark tells that what the mapping leaves out now was there before by the host's own record.
+pub(crate) fn tells(mark: &Mark) -> bool {
+    mark.fingerprint.is_some() || mark.held != Held::Present
+}
+
 /// Splits what may be sent from what has to be judged first: deletions of records that the mapping leaves out, where the mark
 /// does not tell what the target holds, or there is none because marks were lost. `known` are their marks, aligned. Where
 /// nothing is ever deleted nothing has to be judged.
@@ -35,8 +40,7 @@ pub(crate) async fn split(
     let lost = changes.iter().zip(known).any(is_unmarked) && epoch::owed(pipeline).await?.rebuild_marks;
     let (mut send, mut judged) = (Vec::with_capacity(changes.len()), Vec::new());
     for (change, mark) in changes.into_iter().zip(known) {
-        let tells = mark.as_ref().map_or(!lost, |mark| mark.fingerprint.is_some() || mark.held != Held::Present);
-        if change.op != Op::Delete || tells {
+        if change.op != Op::Delete || mark.as_ref().map_or(!lost, tells) {
             send.push(change);
         } else {
             judged.push(change.key);

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use fides_core::decide::Verdict;
 use fides_core::port::Snapshot;
-use fides_core::{Change, Fault, Held, Key, KeyRange, Mark, Op, Page, Selection, Shape, Value};
+use fides_core::{Change, Fault, Key, KeyRange, Mark, Op, Page, Selection, Shape, Value};
 use serde::Serialize;
 
 use super::FieldDifference;
@@ -156,8 +156,7 @@ impl Planner<'_> {
             }
             Op::Delete if exists => {
                 // As an import does: a mark that does not tell is judged.
-                let tells = mark.is_some_and(|mark| mark.fingerprint.is_some() || mark.held != Held::Present);
-                self.unknown += u64::from(!tells);
+                self.unknown += u64::from(!mark.as_ref().is_some_and(edit::tells));
                 self.leave_out(&change.key);
             }
             Op::Delete => self.plan.unchanged += 1,
