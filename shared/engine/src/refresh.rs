@@ -1,6 +1,6 @@
-use fides_core::decide::Verdict;
-use fides_core::{Change, Fault, Key, KeyRange, Op, Origin};
+use fides_core::{Change, Fault, Key, KeyRange, Op, Origin, fingerprint};
 
+use crate::deletions::{self, Wanted};
 use crate::edit::{self, Edit};
 use crate::{DeletePolicy, Mapping, Pipeline, publisher, sweep};
 
@@ -15,13 +15,24 @@ pub async fn refresh(pipeline: &Pipeline, keys: &[Key], origin: Origin, forced: 
     // A fetch in a snapshot proves these absences. How many records the host has is not known here; whether it has any is.
     let is_empty = pipeline.peek_host().await?.scan(&KeyRange::ALL, None).await?.is_empty();
     let host_records = if is_empty { 0 } else { u64::MAX };
-    match sweep::judge(pipeline, absent.len() as u64, host_records, true, 0).await? {
-        Verdict::Allowed => Ok(published + sweep::delete_absent(pipeline, &absent).await?),
-        Verdict::Refused(why) => Err(Fault::permanent(format!(
+    let wanted = Wanted { deletions: absent.len() as u64, host_records, listing_complete: true, approved: 0 };
+    match deletions::reserve(pipeline, &name(&absent), &wanted).await? {
+        Ok(grant) => {
+            let deleted = sweep::delete_absent(pipeline, &absent, &grant).await?;
+            grant.end().await?;
+            Ok(published + deleted)
+        }
+        Err(why) => Err(Fault::permanent(format!(
             "{} records are gone from the host, and deleting them was refused: {why}",
             absent.len()
         ))),
     }
+}
+
+/// Many may refresh at the same moment. Whoever does it again after a fault asks again for the same.
+fn name(absent: &[Key]) -> String {
+    let first = absent.first().map_or(&[][..], Key::as_bytes);
+    format!("refresh-{}", fingerprint(first, 0))
 }
 
 /// The part of [`refresh`] that sends what the host has. Returns how many changes were published, and the other keys.
