@@ -25,3 +25,4 @@ mod survives;
 mod told;
 mod turns;
 mod waits;
+mod window;
