@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fides_core::port::{Consumer, Delivery};
-use fides_core::{Change, Fault, FenceId, Limits, Message, Shape};
+use fides_core::{Change, Fault, FenceId, Limits, Message, Origin, Shape};
 use tokio::time::{Instant, timeout_at};
 
 /// Several deliveries that are applied, marked and settled together.
@@ -44,7 +44,8 @@ impl Gatherer {
     }
 
     /// Waits for a first delivery, then gathers until a limit is reached, a marker comes, or the documents change their
-    /// shape. A delivery that was taken when the future is dropped returns with its consumer. A fault of the consumer comes
+    /// shape. Where a change is among them that somebody waits for, only what has been delivered already goes with it: while it
+    /// is written the next ones gather by themselves. A delivery that was taken when the future is dropped returns with its consumer. A fault of the consumer comes
     /// after what was gathered before it: a message that this release cannot read stops no message before it.
     pub(super) async fn next(&mut self, consumer: &mut dyn Consumer, limits: &Limits) -> Result<Gathered, Fault> {
         let mut gathered = Gathered {
@@ -93,6 +94,9 @@ impl Gatherer {
                     return Ok(gathered);
                 }
                 Message::Changes(batch) => {
+                    if batch.origin != Origin::Import {
+                        deadline = Instant::now();
+                    }
                     gathered.traces.push((gathered.changes.len(), batch.trace));
                     gathered.shape = Some(batch.shape);
                     gathered.changes.extend(batch.changes);
