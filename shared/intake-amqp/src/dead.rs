@@ -3,7 +3,7 @@
 use fides_core::Fault;
 use lapin::message::Delivery;
 use lapin::options::BasicPublishOptions;
-use lapin::types::{AMQPValue, FieldTable, ShortString};
+use lapin::types::{AMQPValue, ShortString};
 use lapin::{Channel, Confirmation};
 use tokio::sync::Mutex;
 
@@ -30,7 +30,7 @@ impl Grave {
     /// Returns when the broker has confirmed it: the event may be acknowledged then. It is what it was, with its reason.
     pub(crate) async fn bury(&self, session: &Session, delivery: &Delivery, reason: &str) -> Result<(), Fault> {
         let what = format!("putting a malformed event into queue {}", self.queue);
-        let mut headers = delivery.properties.headers().clone().unwrap_or_else(FieldTable::default);
+        let mut headers = delivery.properties.headers().clone().unwrap_or_default();
         for (name, value) in [
             (REASON, bounded(reason)),
             ("x-fides-exchange", delivery.exchange.as_str()),
