@@ -176,7 +176,8 @@ impl Form for Secret {
         if node.scalar().is_none() {
             return reading.refuse(node, self.0);
         }
-        filled(reading, node, SecretString::from(reading.text(node, self.0)?))
+        let secret = SecretString::from(reading.text(node, self.0)?);
+        filled(reading, node, secret)
     }
 
     fn schema(&self, _: &mut Definitions) -> Value {
