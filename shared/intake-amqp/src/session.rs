@@ -26,10 +26,8 @@ impl Session {
 
     /// What one call answers: an error and silence are faults that say what could not be done.
     pub(crate) async fn call<T>(&self, what: &str, call: impl Future<Output = lapin::Result<T>>) -> Result<T, Fault> {
-        self.try_call(what, call).await?.ok_or_else(|| {
-            Fault::unavailable(format!("{}: it is not there", self.at(what)))
-                .advise("the host's exchange must be there: Fides never makes it")
-        })
+        let answer = self.try_call(what, call).await?;
+        answer.ok_or_else(|| Fault::unavailable(format!("{}: it is not there", self.at(what))))
     }
 
     /// The same; `None` where what was asked for is not there, which closes the channel.

@@ -23,7 +23,8 @@ pub(crate) fn short(name: &str) -> Result<ShortString, Fault> {
 /// Makes the queues and binds them. The exchange is the host's: it is only asked for.
 pub(crate) async fn declare(session: &Session, channel: &Channel, settings: &Settings) -> Result<(), Fault> {
     let exchange = short(&settings.exchange)?;
-    session.call(&asking(settings), passive_exchange(channel, &exchange)).await?;
+    let asked = session.call(&asking(settings), passive_exchange(channel, &exchange)).await;
+    asked.map_err(|fault| fault.advise("the host's exchange must be there: Fides never makes it"))?;
     let dead = short(&settings.dead_queue())?;
     let bounds = [("x-max-length", AMQPValue::LongLongInt(DEAD_MESSAGES_MAX)), ("x-overflow", text("reject-publish"))];
     queue(session, channel, &dead, bounds.into()).await?;
