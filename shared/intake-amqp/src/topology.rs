@@ -24,7 +24,10 @@ pub(crate) fn short(name: &str) -> Result<ShortString, Fault> {
 pub(crate) async fn declare(session: &Session, channel: &Channel, settings: &Settings) -> Result<(), Fault> {
     let exchange = short(&settings.exchange)?;
     let asked = session.call(&asking(settings), passive_exchange(channel, &exchange)).await;
-    asked.map_err(|fault| fault.advise("the host's exchange must be there: Fides never makes it"))?;
+    asked.map_err(|fault| match fault.advice {
+        Some(_) => fault,
+        None => fault.advise("the host's exchange must be there: Fides never makes it"),
+    })?;
     let dead = short(&settings.dead_queue())?;
     let bounds = [("x-max-length", AMQPValue::LongLongInt(DEAD_MESSAGES_MAX)), ("x-overflow", text("reject-publish"))];
     queue(session, channel, &dead, bounds.into()).await?;
