@@ -37,7 +37,7 @@ pub struct Progress {
     pub dead: AtomicU64,
     /// Pages read again because a run was resumed or a call was repeated.
     pub resumed: AtomicU64,
-    /// Changes that the host's log told.
+    /// Changes that the host told: by its log, or by hints.
     pub followed: AtomicU64,
     /// Records of the host that were compared with the target by schedule.
     pub verified: AtomicU64,

@@ -10,7 +10,7 @@ use crate::backplane::Opened;
 use crate::config::{self, Config};
 use crate::finding::{Finding, StartError, located};
 use crate::schedule::Task;
-use crate::{backplane, convert, registry, wire};
+use crate::{backplane, convert, intake, registry, wire};
 
 /// Whether this process runs pipelines or only looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +35,10 @@ pub struct App {
     pub(crate) schedules: HashMap<(PipelineId, Task), config::Schedule>,
     /// Pipelines whose host's log is followed.
     pub(crate) followed: HashSet<PipelineId>,
+    /// Pipelines that are told of changes, and how.
+    pub(crate) hinted: HashMap<PipelineId, config::Events>,
+    /// Where events are received over HTTP.
+    pub(crate) intake: config::Intake,
     /// Whether a pipeline creates its target namespace.
     pub(crate) create: HashMap<PipelineId, bool>,
 }
@@ -88,6 +92,8 @@ impl App {
             admin: answers.then_some(admin),
             schedules: HashMap::new(),
             followed: HashSet::new(),
+            hinted: HashMap::new(),
+            intake: config.intake,
             create: HashMap::new(),
         };
         let mut findings = Vec::new();
@@ -120,8 +126,14 @@ impl App {
                 self.schedules.insert((built.id.clone(), task), schedule.clone());
             }
         }
-        if configured.events == Some(config::Events::Log) {
-            self.followed.insert(built.id.clone());
+        match &configured.events {
+            Some(config::Events::Log) => {
+                self.followed.insert(built.id.clone());
+            }
+            Some(hints) => {
+                self.hinted.insert(built.id.clone(), hints.clone());
+            }
+            None => {}
         }
         self.create.insert(built.id.clone(), configured.create);
         self.pipelines.push(built);
@@ -174,7 +186,7 @@ async fn build<'a>(
         let path = format!("{section}.{name}");
         move |fault: Fault| vec![Finding::fault(path, &fault)]
     };
-    let follows = pipeline.events == Some(config::Events::Log);
+    let follows = matches!(pipeline.events, Some(config::Events::Log));
     let host = if let Some(host) = hosts.get(&(pipeline.host.as_str(), follows)) {
         host.clone()
     } else {
@@ -188,6 +200,10 @@ async fn build<'a>(
     let mapped = wire::map(pipeline, &*host).await.map_err::<Vec<Finding>, _>(of_host)?;
     for warning in &mapped.warnings {
         tracing::warn!(path = warning.path, "{}", warning.message);
+    }
+    let unfit: Vec<Finding> = intake::unfit(pipeline, &mapped.selection).into_iter().collect();
+    if !unfit.is_empty() {
+        return Err(unfit);
     }
     let store = config.targets.get(&pipeline.target).ok_or_else(|| missing("targets", &pipeline.target))?;
     let target = registry::target(store, &limits).await.map_err(fault("targets", &pipeline.target))?;

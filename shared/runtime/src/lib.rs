@@ -16,6 +16,7 @@ mod convert;
 mod desk;
 mod finding;
 mod init;
+mod intake;
 mod logging;
 mod patience;
 mod readiness;

@@ -1,5 +1,5 @@
 //! The four services as processes, over real `RabbitMQ`, Redis and `PostgreSQL`, while things break. Run through
-//! `tests/run`, or `tests/parts/postgres tests/parts/redis tests/parts/rabbitmq tests/parts/pika cargo test … --test distributed`.
+//! `tests/run`, or `tests/parts/postgres tests/parts/redis tests/parts/rabbitmq tests/parts/pika tests/parts/cloudevents cargo test … --test distributed`.
 //!
 //! `FIDES_TEST_LONG` makes the tables as large as the figures of the README speak of.
 
@@ -18,6 +18,7 @@ mod asks;
 mod deletes;
 mod failover;
 mod follows;
+mod hints;
 mod holds;
 mod mends;
 mod shares;

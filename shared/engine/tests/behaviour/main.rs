@@ -10,6 +10,7 @@ mod dead;
 mod edits;
 mod events;
 mod evidence;
+mod hints;
 mod lanes;
 mod left_out;
 mod orphans;

@@ -7,7 +7,7 @@ use super::errors::Spot;
 use super::fields::{Fields, Section, section};
 use super::form::Reading;
 use super::limits::LimitsPatch;
-use super::model::{Backplane, Config, Limits, Log, LogFormat, Pipeline, Service};
+use super::model::{Backplane, Config, Intake, Limits, Log, LogFormat, Pipeline, Service};
 use super::pipeline::Draft;
 use super::places::Places;
 use super::scalar::{Listen, Number, Word};
@@ -30,6 +30,8 @@ impl Section for Config {
         let limits = fields.defaulted("limits", "bounds of every pipeline", section::<LimitsPatch>(), "");
         let about = "how the process is watched and stopped";
         let service = fields.defaulted("service", about, section::<Service>(), "");
+        let about = "where events are received over HTTP";
+        let intake = fields.defaulted("intake", about, section::<Intake>(), "");
         let log = fields.defaulted("log", "how the process logs", section::<Log>(), "");
 
         let limits = fields.check(|reading, node| {
@@ -56,6 +58,7 @@ impl Section for Config {
             pipelines: pipelines?,
             limits: limits?,
             service: service?,
+            intake: intake?,
             log: log?,
             places: fields.check(|_, node| Some(Places::of(node)))?,
         })

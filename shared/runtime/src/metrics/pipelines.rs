@@ -37,7 +37,7 @@ const COUNTERS: &[Number] = numbers! {
     "fides.records.stale" "{record}" "Records dropped by a consumer, because the mark is newer."
         = |it| Progress::get(&it.stale);
     "fides.records.dead" "{record}" "Records that became dead letters." = |it| Progress::get(&it.dead);
-    "fides.records.followed" "{record}" "Changes that the host's log told." = |it| Progress::get(&it.followed);
+    "fides.records.followed" "{record}" "Changes that the host told: by its log, or by hints." = |it| Progress::get(&it.followed);
     "fides.records.verified" "{record}" "Records of the host compared with the target by schedule."
         = |it| Progress::get(&it.verified);
     "fides.records.drifted" "{record}" "Records that a scheduled comparison found different, and that no import mends."
