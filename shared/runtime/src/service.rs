@@ -17,7 +17,7 @@ use crate::health::{self, Health};
 use crate::metrics::Metrics;
 use crate::readiness::{Readiness, Starting};
 use crate::serve::{Role, serve};
-use crate::{Watched, install_logging};
+use crate::{Stream, Telemetry, Watched};
 
 /// How long a service waits before it looks for its parts again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -70,7 +70,14 @@ pub fn run(service: Service) -> ExitCode {
     };
     let file = matches.get_one::<PathBuf>("config").cloned().unwrap_or_default();
     let ended = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(live(service, file)),
+        Ok(runtime) => {
+            let mut telemetry = None;
+            let ended = runtime.block_on(live(service, file, &mut telemetry));
+            if let Some(telemetry) = telemetry {
+                telemetry.end();
+            }
+            ended
+        }
         Err(error) => Ended::new(70, format!("the process cannot start its threads: {error}")),
     };
     if let Some(why) = ended.why {
@@ -79,7 +86,7 @@ pub fn run(service: Service) -> ExitCode {
     ended.code.into()
 }
 
-async fn live(service: Service, file: PathBuf) -> Ended {
+async fn live(service: Service, file: PathBuf, telemetry: &mut Option<Telemetry>) -> Ended {
     let config = match config::load(&file) {
         Ok(config) => config,
         Err(errors) => return Ended::new(config::EXIT_CODE, errors),
@@ -89,21 +96,21 @@ async fn live(service: Service, file: PathBuf) -> Ended {
             Finding::error("backplane", "is `embedded`, which is one process: `fides sync` runs all services");
         return Ended::new(config::EXIT_CODE, finding);
     }
-    install_logging(&config.log);
+    let telemetry = match Telemetry::install(service.name, &config, Stream::Out) {
+        Ok(installed) => telemetry.insert(installed),
+        Err(fault) => return Ended::new(config::EXIT_CODE, fault),
+    };
     let stop = match stop_on_signals() {
         Ok(stop) => stop,
         Err(error) => return Ended::new(70, format!("signals cannot be received: {error}")),
     };
-    let metrics = match Metrics::new(service.name) {
-        Ok(metrics) => metrics,
-        Err(fault) => return Ended::new(70, fault),
-    };
+    let metrics = telemetry.metrics().clone();
     let health = Health::new();
     let probes = CancellationToken::new();
     let served = health::serve(config.service.listen, health.clone(), metrics.clone(), probes.clone());
     let answering = match served {
         Ok((address, answering)) => {
-            tracing::info!(service = service.name, %address, "answering probes");
+            tracing::info!(%address, "answering probes");
             tokio::spawn(answering)
         }
         Err(fault) => return Ended::new(69, fault),
@@ -136,7 +143,7 @@ async fn work(
     // Before it says that it has started: it is ready when every part has answered.
     let parts = Readiness::new(&app, config, service.roles, health);
     starting.done();
-    tracing::info!(service = service.name, pipelines = app.pipelines.len(), "ready");
+    tracing::info!(pipelines = app.pipelines.len(), "ready");
     let watch = |watched: Watched| metrics.pipeline(&watched.pipeline, watched.progress);
     let serving = serve(&app, service.roles, watch, stop.clone());
     let within_grace = async {

@@ -3,6 +3,7 @@ use std::collections::HashMap;
 use fides_core::PipelineId;
 use fides_engine::Progress;
 use fides_engine::import::Mode;
+use fides_runtime::metrics::Metrics;
 use fides_runtime::{Access, App, Outcome, Role, Watched};
 use serde::Serialize;
 
@@ -40,9 +41,13 @@ pub async fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
     let config = global.load()?;
     let stop = Stop::listen()?;
     if !args.once {
-        global.log(&config);
-        let app = App::open(&config, Access::Own, &args.pipelines).await?;
-        return serve(&app, &stop).await;
+        let telemetry = global.tell(&config)?;
+        let metrics = telemetry.metrics();
+        let app = App::open_metered(&config, Access::Own, &args.pipelines, &|| metrics.meter()).await?;
+        let served = serve(&app, metrics, &stop).await;
+        // It blocks: what the runtime does for it is done by another of its threads.
+        let _ = tokio::task::spawn_blocking(|| telemetry.end()).await;
+        return served;
     }
     global.log_if_asked(&config);
     let app = App::open(&config, Access::Own, &args.pipelines).await?;
@@ -57,10 +62,11 @@ pub async fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
     Ok(conclude(outcomes, &stop))
 }
 
-async fn serve(app: &App, stop: &Stop) -> Result<Exit, Failure> {
+async fn serve(app: &App, metrics: &Metrics, stop: &Stop) -> Result<Exit, Failure> {
     let names: Vec<&str> = app.pipelines.iter().map(|pipeline| pipeline.id.as_str()).collect();
     present::note(&format!("ready: keeping {} in step; Ctrl-C stops", names.join(", ")));
-    fides_runtime::serve(app, &Role::ALL, |_| {}, stop.token()).await?;
+    let watch = |watched: Watched| metrics.pipeline(&watched.pipeline, watched.progress);
+    fides_runtime::serve(app, &Role::ALL, watch, stop.token()).await?;
     Ok(stop.exit().unwrap_or(Exit::Ok))
 }
 

@@ -24,6 +24,11 @@ pub(super) struct Gathered {
 }
 
 impl Gathered {
+    /// Traces of the batches, in order.
+    pub(super) fn traces(&self) -> impl ExactSizeIterator<Item = Option<&str>> {
+        self.traces.iter().map(|(_, trace)| trace.as_deref())
+    }
+
     /// Trace of the batch that change `at` came in.
     pub(super) fn trace(&self, at: usize) -> Option<&str> {
         let batch = self.traces.partition_point(|&(begin, _)| begin <= at).checked_sub(1)?;

@@ -29,6 +29,7 @@ mod scalar;
 mod schema;
 mod secrets;
 mod store;
+mod telemetry;
 #[cfg(test)]
 mod tests;
 mod validate;
@@ -40,7 +41,7 @@ pub use environment::Environment;
 pub use errors::{ConfigError, ConfigErrors, EXIT_CODE, Place, Spot};
 pub use model::{
     Amqp, Arity, Backplane, Columns, Config, Delete, Events, Fields, Foreign, Kind, LagAction, Limits, Literal, Log,
-    LogFormat, Namespace, Pipeline, Redis, Relation, Schedule, Service, Source, Store,
+    LogFormat, Namespace, Otlp, Pipeline, Redis, Relation, Schedule, Service, Source, Store, Telemetry,
 };
 pub use places::Places;
 pub use schema::json_schema;

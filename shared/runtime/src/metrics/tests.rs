@@ -222,8 +222,15 @@ fn paused_lanes_are_counted() {
 fn the_process_tells_what_it_is_and_what_it_holds() {
     let metrics = metrics();
     let version = env!("CARGO_PKG_VERSION");
-    let info = format!("target_info{{service_name=\"fides-test\",service_version=\"{version}\"}}");
-    assert_eq!(value(&metrics, &info), Some(1.0));
+    let text = metrics.text().unwrap();
+    let info = text.lines().find(|line| line.starts_with("target_info{")).unwrap();
+    for label in
+        ["service_name=\"fides-test\"", "service_namespace=\"fides\"", &format!("service_version=\"{version}\"")]
+    {
+        assert!(info.contains(label) && info.ends_with(" 1"), "{label}: {info}");
+    }
+    let instance = |text: &str| text.split_once("service_instance_id=\"").unwrap().1[..36].to_owned();
+    assert_ne!(instance(info), instance(&self::metrics().text().unwrap()), "replicas are told apart");
     let memory = value(&metrics, "process_memory_usage_bytes");
     assert_eq!(memory.is_some(), cfg!(target_os = "linux"));
     assert!(memory.is_none_or(|bytes| bytes > 100_000.0), "{memory:?}");
