@@ -74,6 +74,7 @@ pub(crate) async fn sweep(
     let wanted = if pipeline.delete == DeletePolicy::Never { 0 } else { candidates };
     if let Some(why) = refused(pipeline, listing, wanted, allowance).await? {
         tracing::error!(pipeline = %pipeline.id, run, candidates, why, "clean-up refused: nothing was deleted");
+        Progress::add(&progress.refused, 1);
         admin::refuse(pipeline, run, candidates, &why).await?;
         report.refused = Some(why);
         return Ok(report);

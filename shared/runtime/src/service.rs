@@ -2,6 +2,7 @@
 //! on SIGTERM finish what is in hand within the grace period.
 
 use std::fmt::Display;
+use std::future::pending;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -146,6 +147,10 @@ async fn work(
     tracing::info!(pipelines = app.pipelines.len(), "ready");
     let watch = |watched: Watched| metrics.pipeline(&watched.pipeline, watched.progress);
     let serving = serve(&app, service.roles, watch, stop.clone());
+    // Importers are few: everybody would be told the same.
+    let stock = async {
+        if service.roles.contains(&Role::Importer) { metrics.keep_stock(&app.pipelines).await } else { pending().await }
+    };
     let within_grace = async {
         stop.cancelled().await;
         sleep(Duration::from_secs(u64::from(config.service.grace_seconds))).await;
@@ -157,6 +162,7 @@ async fn work(
         },
         () = within_grace => Ended::new(75, "the grace period was over before what was in hand was finished; nothing is lost"),
         never = parts.watch() => match never {},
+        never = stock => match never {},
     }
 }
 
@@ -165,7 +171,7 @@ async fn open(config: &Config, metrics: &Metrics, starting: &mut Starting<'_>) -
     let mut told = String::new();
     loop {
         let error = match App::open_metered(config, Access::Own, &[], &|| metrics.meter()).await {
-            Ok(app) => return Ok(app),
+            Ok(app) => return Ok(app.counted(metrics)),
             Err(error) => error,
         };
         if error.findings.iter().any(|finding| !finding.unavailable) {

@@ -21,6 +21,7 @@ mod deletes;
 mod failover;
 mod follows;
 mod holds;
+mod measured;
 mod mends;
 mod shares;
 mod survives;

@@ -3,6 +3,7 @@ use std::collections::HashMap;
 use fides_core::PipelineId;
 use fides_engine::Progress;
 use fides_engine::import::Mode;
+use fides_runtime::config::Config;
 use fides_runtime::metrics::Metrics;
 use fides_runtime::{Access, App, Outcome, Role, Watched};
 use serde::Serialize;
@@ -42,9 +43,7 @@ pub async fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
     let stop = Stop::listen()?;
     if !args.once {
         let telemetry = global.tell(&config)?;
-        let metrics = telemetry.metrics();
-        let app = App::open_metered(&config, Access::Own, &args.pipelines, &|| metrics.meter()).await?;
-        let served = serve(&app, metrics, &stop).await;
+        let served = serve(&config, &args.pipelines, telemetry.metrics(), &stop).await;
         // It blocks: what the runtime does for it is done by another of its threads.
         let _ = tokio::task::spawn_blocking(|| telemetry.end()).await;
         return served;
@@ -62,11 +61,15 @@ pub async fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
     Ok(conclude(outcomes, &stop))
 }
 
-async fn serve(app: &App, metrics: &Metrics, stop: &Stop) -> Result<Exit, Failure> {
+async fn serve(config: &Config, pipelines: &[String], metrics: &Metrics, stop: &Stop) -> Result<Exit, Failure> {
+    let app = App::open_metered(config, Access::Own, pipelines, &|| metrics.meter()).await?.counted(metrics);
     let names: Vec<&str> = app.pipelines.iter().map(|pipeline| pipeline.id.as_str()).collect();
     present::note(&format!("ready: keeping {} in step; Ctrl-C stops", names.join(", ")));
     let watch = |watched: Watched| metrics.pipeline(&watched.pipeline, watched.progress);
-    fides_runtime::serve(app, &Role::ALL, watch, stop.token()).await?;
+    tokio::select! {
+        served = fides_runtime::serve(&app, &Role::ALL, watch, stop.token()) => served?,
+        never = metrics.keep_stock(&app.pipelines) => match never {},
+    }
     Ok(stop.exit().unwrap_or(Exit::Ok))
 }
 

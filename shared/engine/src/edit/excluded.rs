@@ -44,6 +44,7 @@ pub(crate) async fn delete(
     if let Verdict::Refused(why) = sweep::judge(pipeline, wanted, host_records, listing_complete, 0).await? {
         let why = refusal(&why);
         tracing::error!(pipeline = %pipeline.id, run, candidates = report.candidates, why, "clean-up refused: nothing was deleted");
+        Progress::add(&progress.refused, 1);
         report.refused = Some(why);
         return Ok(report);
     }

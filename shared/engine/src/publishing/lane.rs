@@ -50,6 +50,7 @@ pub(super) async fn consume_lane(pipeline: &Pipeline, worker: &Worker, lane: &La
         }
     }
     worker.progress.resume(lane.index);
+    worker.progress.took(lane.index, None);
 }
 
 /// A lane that is paused before it consumes is tried again at least this often: whatever it waits for, it goes on soon
@@ -150,6 +151,7 @@ async fn work(
             }
         };
         Progress::add(&worker.progress.redelivered, gathered.redelivered);
+        worker.progress.took(lane.index, gathered.sent_ms);
         let span = trace::consumer(lane, gathered.traces(), gathered.changes.len());
         let settled = async {
             round.run(&gathered).await?;
@@ -160,6 +162,7 @@ async fn work(
             consumer.settle(&gathered.tags).await
         };
         trace::told(&span, settled.instrument(span.clone()).await)?;
+        worker.progress.took(lane.index, None);
         worker.progress.resume(lane.index);
         turn.worked = true;
     }

@@ -4,9 +4,10 @@ use super::collection::{NameRule, Named, complete};
 use super::fields::{Fields, Section, section};
 use super::form::{Definitions, Form, Reading};
 use super::model::{Otlp, Telemetry};
-use super::node::Node;
+use super::node::{Node, shown_text};
 use super::scalar::{FilePath, Text};
 use super::store::Url;
+use hyper::header::{HeaderName, HeaderValue};
 use secrecy::SecretString;
 use serde_json::Value;
 
@@ -31,10 +32,20 @@ impl Section for Otlp {
         let headers = fields.optional("headers", "headers of every request: authorization: Bearer ${TOKEN}", headers);
         let about = "certificate authorities beside those of the system, as PEM";
         let ca = fields.optional("ca_file", about, FilePath);
-        let headers = headers?.map_or(Some(Vec::new()), complete);
+        let named = fields.check(|reading, node| {
+            let entries = node.get("headers").and_then(Node::entries).unwrap_or_default();
+            let odd = entries.iter().find(|entry| HeaderName::from_bytes(entry.name.as_bytes()).is_err());
+            match odd {
+                Some(entry) => reading.refuse_at(&entry.spot, shown_text(&entry.name), "the name of an HTTP header"),
+                None => Some(()),
+            }
+        });
+        let headers = headers?.map_or(Some(Vec::new()), complete).filter(|_| named.is_some());
         Some(Self { endpoint: endpoint?, headers: headers?, ca_file: ca? })
     }
 }
+
+const EXPECTED: &str = "the value of an HTTP header";
 
 /// A text that no error shows.
 struct Secret;
@@ -43,10 +54,14 @@ impl Form for Secret {
     type Value = SecretString;
 
     fn read(&self, reading: &mut Reading<'_>, node: &Node) -> Option<SecretString> {
-        Some(SecretString::from(reading.text(node, "the value of a header")?))
+        let text = reading.text(node, EXPECTED)?;
+        if HeaderValue::from_str(&text).is_err() {
+            return reading.refuse_at(&node.spot, "another text (not shown)", EXPECTED);
+        }
+        Some(SecretString::from(text))
     }
 
     fn schema(&self, definitions: &mut Definitions) -> Value {
-        Text("the value of a header").schema(definitions)
+        Text(EXPECTED).schema(definitions)
     }
 }

@@ -7,17 +7,20 @@ mod breakers;
 mod guard;
 mod pipelines;
 mod process;
+mod stock;
 
 #[cfg(test)]
 mod tests;
 
+use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
 
 use fides_core::{Fault, PipelineId};
-use fides_engine::Progress;
+use fides_engine::{Pipeline, Progress};
 use fides_guard::Meter;
-use opentelemetry::metrics::MeterProvider;
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::{Counter, MeterProvider};
 use opentelemetry_otlp::MetricExporter;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider};
@@ -27,6 +30,7 @@ use crate::telemetry;
 use breakers::Breakers;
 use guard::{GuardMeter, Instruments};
 use pipelines::Pipelines;
+use stock::Stock;
 
 /// The content type of [`Metrics::text`].
 pub(crate) const TEXT_FORMAT: &str = prometheus::TEXT_FORMAT;
@@ -44,6 +48,8 @@ struct Inner {
     calls: Arc<Instruments>,
     breakers: Arc<Breakers>,
     pipelines: Arc<Pipelines>,
+    stock: Arc<Stock>,
+    commands: Counter<u64>,
 }
 
 impl fmt::Debug for Metrics {
@@ -81,6 +87,12 @@ impl Metrics {
             calls: Arc::new(Instruments::new(&meter)),
             breakers: Breakers::observed(&meter),
             pipelines: Pipelines::observed(&meter),
+            stock: Stock::observed(&meter),
+            commands: meter
+                .u64_counter("fides.commands")
+                .with_unit("{command}")
+                .with_description("Commands that were answered, by what was asked and what was answered.")
+                .build(),
             provider,
         };
         Ok(Metrics { inner: Arc::new(inner) })
@@ -98,6 +110,16 @@ impl Metrics {
     /// Shows the counters of a pipeline from now on, instead of those shown under its name before.
     pub fn pipeline(&self, id: &PipelineId, progress: Arc<Progress>) {
         self.inner.pipelines.show(id, progress);
+    }
+
+    /// Asks the backplane for what `pipelines` hold, every now and then, for as long as it is polled.
+    pub async fn keep_stock(&self, pipelines: &[Pipeline]) -> Infallible {
+        self.inner.stock.keep(pipelines).await
+    }
+
+    /// Counts a command that was answered.
+    pub(crate) fn commanded(&self, command: &'static str, status: &'static str) {
+        self.inner.commands.add(1, &[KeyValue::new("command", command), KeyValue::new("status", status)]);
     }
 
     /// Exports what is measured now, and no more. Blocks, for some seconds where nobody takes it.

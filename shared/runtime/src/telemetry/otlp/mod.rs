@@ -5,6 +5,8 @@
 mod client;
 mod lines;
 mod spans;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::sync::Arc;
