@@ -87,7 +87,7 @@ impl Collector {
                 let value = value.trim();
                 match (name.trim_start_matches("-> ").trim(), in_link) {
                     ("Trace ID", true) => span.links.push((value.to_owned(), String::new())),
-                    ("ID", true) => span.links.last_mut().unwrap().1 = value.to_owned(),
+                    ("ID", true) => value.clone_into(&mut span.links.last_mut().unwrap().1),
                     (_, true) => {}
                     ("Trace ID", _) => value.clone_into(&mut span.trace),
                     ("Parent ID", _) => value.clone_into(&mut span.parent),

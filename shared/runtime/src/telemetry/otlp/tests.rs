@@ -36,8 +36,7 @@ fn received(tell: impl FnOnce()) -> Vec<SpanData> {
     let spans = Spans::new(Arc::clone(&processor), InstrumentationScope::builder("fides").build(), "rabbitmq");
     tracing::subscriber::with_default(tracing_subscriber::registry().with(Identify).with(spans), tell);
     processor.force_flush().unwrap();
-    let spans = received.0.lock().unwrap().clone();
-    spans
+    std::mem::take(&mut received.0.lock().unwrap())
 }
 
 const ONE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
@@ -66,7 +65,7 @@ fn a_span_has_the_identity_that_messages_carry() {
     let attributes = [
         KeyValue::new("messaging.operation.name", "send"),
         KeyValue::new("fides.pipeline", "orders"),
-        KeyValue::new("fides.sent", 7),
+        KeyValue::new("fides.sent", 7i64),
         KeyValue::new("messaging.system", "rabbitmq"),
     ];
     assert_eq!(page.attributes, attributes);
