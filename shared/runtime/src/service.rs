@@ -144,7 +144,7 @@ async fn work(
     // Before it says that it has started: it is ready when every part has answered.
     let parts = Readiness::new(&app, config, service.roles, health);
     starting.done();
-    tracing::info!(pipelines = app.pipelines.len(), "ready");
+    tracing::info!(pipeline_count = app.pipelines.len(), "ready");
     let watch = |watched: Watched| metrics.pipeline(&watched.pipeline, watched.progress);
     let serving = serve(&app, service.roles, watch, stop.clone());
     // Importers are few: everybody would be told the same.
