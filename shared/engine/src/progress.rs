@@ -51,6 +51,8 @@ pub struct Progress {
     pub log_lag: AtomicU64,
     /// Clean-ups and repairs that would have deleted too much.
     pub refused: AtomicU64,
+    /// When what the lanes have in hand was sent.
+    in_hand: Mutex<BTreeMap<u16, u64>>,
     troubled: Mutex<BTreeMap<u16, Trouble>>,
     /// What came to an end lately, and whether well.
     recent: Mutex<Recent>,
@@ -183,6 +185,25 @@ impl Progress {
         let now = Instant::now();
         let since = troubled.get(&lane).map_or(now, |trouble| trouble.since);
         troubled.insert(lane, Trouble { since, latest: now, reason, waits: true });
+    }
+
+    /// Says when the oldest of what a lane has in hand was sent, in milliseconds since 1970; that it has nothing in hand, where
+    /// there is no such time. What returns to the queue after a fault stays in hand until the lane works or is given up.
+    pub fn took(&self, lane: u16, sent_ms: Option<u64>) {
+        let Ok(mut in_hand) = self.in_hand.lock() else { return };
+        match sent_ms {
+            Some(sent_ms) => {
+                in_hand.insert(lane, sent_ms);
+            }
+            None => {
+                in_hand.remove(&lane);
+            }
+        }
+    }
+
+    /// When the oldest was sent of what each lane has in hand, in milliseconds since 1970. Lanes that have nothing are left out.
+    pub fn in_hand(&self) -> BTreeMap<u16, u64> {
+        self.in_hand.lock().map(|in_hand| in_hand.clone()).unwrap_or_default()
     }
 
     /// Says that a lane is tried again. Whether it works is not known yet.

@@ -9,6 +9,7 @@ use fides_guard::{Meter, TracingMeter, guard_host, guard_target};
 use crate::backplane::Opened;
 use crate::config::{self, Config};
 use crate::finding::{Finding, StartError, located};
+use crate::metrics::Metrics;
 use crate::schedule::Task;
 use crate::{backplane, convert, intake, registry, wire};
 
@@ -31,6 +32,8 @@ pub struct App {
     /// How commands come in. `None` where others answer them: this process has a part of the pipelines, and would refuse
     /// commands for the rest.
     pub(crate) admin: Option<Arc<dyn AdminQueue>>,
+    /// Who counts commands.
+    pub(crate) metrics: Option<Metrics>,
     /// When each pipeline is imported, cleaned up and verified.
     pub(crate) schedules: HashMap<(PipelineId, Task), config::Schedule>,
     /// Pipelines whose host's log is followed.
@@ -54,6 +57,13 @@ impl App {
     /// the targets are prepared too: created where `create: true`, otherwise checked.
     pub async fn open(config: &Config, access: Access, only: &[String]) -> Result<App, StartError> {
         Self::open_metered(config, access, only, &|| Arc::new(TracingMeter)).await
+    }
+
+    /// Counts the commands that it answers.
+    #[must_use]
+    pub fn counted(mut self, metrics: &Metrics) -> App {
+        self.metrics = Some(metrics.clone());
+        self
     }
 
     /// [`App::open`] with somebody who learns of every call that crosses a network.
@@ -90,6 +100,7 @@ impl App {
         let mut app = App {
             pipelines: Vec::new(),
             admin: answers.then_some(admin),
+            metrics: None,
             schedules: HashMap::new(),
             followed: HashSet::new(),
             hinted: HashMap::new(),

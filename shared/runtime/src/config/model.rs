@@ -28,6 +28,8 @@ pub struct Config {
     pub intake: Intake,
     /// How the process logs.
     pub log: Log,
+    /// Where telemetry goes.
+    pub telemetry: Telemetry,
     /// Where all of this was written.
     pub places: Places,
 }
@@ -362,13 +364,31 @@ pub struct Log {
     pub level: tracing::Level,
 }
 
+/// Where traces, metrics and logs go.
+#[derive(Clone, Debug, Default)]
+pub struct Telemetry {
+    /// A collector; where there is none, the environment may name one.
+    pub otlp: Option<Otlp>,
+}
+
+/// A collector of OpenTelemetry.
+#[derive(Clone, Debug)]
+pub struct Otlp {
+    /// Where it is, without the paths of the signals; it may hold a password.
+    pub endpoint: SecretString,
+    /// Headers of every request.
+    pub headers: Vec<(String, SecretString)>,
+    /// Certificate authorities beside those of the system.
+    pub ca_file: Option<PathBuf>,
+}
+
 /// What a line of the log looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// Pretty on a terminal, JSON elsewhere.
+    /// Pretty on a terminal, ECS elsewhere.
     Auto,
     /// For people.
     Pretty,
-    /// One JSON object per line.
-    Json,
+    /// One JSON object per line, in the terms of the Elastic Common Schema.
+    Ecs,
 }

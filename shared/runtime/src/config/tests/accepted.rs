@@ -125,6 +125,30 @@ fn a_service_listens_where_it_is_told() {
 }
 
 #[test]
+fn lines_have_a_form_and_two_words_name_one() {
+    let pipeline = pipeline("");
+    let format = |word: &str| accepted(&format!("log: {{ format: {word} }}\n{pipeline}")).log.format;
+    assert_eq!((format("ecs"), format("json")), (LogFormat::Ecs, LogFormat::Ecs));
+    assert_eq!((format("pretty"), format("auto")), (LogFormat::Pretty, LogFormat::Auto));
+}
+
+#[test]
+fn a_collector_has_an_endpoint_and_headers() {
+    let pipeline = pipeline("");
+    assert!(accepted(&pipeline).telemetry.otlp.is_none());
+    let text = format!(
+        "telemetry: {{ otlp: {{ endpoint: 'https://c:4318', headers: {{ authorization: 'Bearer ${{TOKEN}}' }}, ca_file: ca.pem }} }}\n{pipeline}"
+    );
+    let config = read(&text, &[("TOKEN", "hunter2")]).unwrap();
+    assert!(!format!("{config:?}").contains("hunter2"));
+    let otlp = config.telemetry.otlp.unwrap();
+    assert_eq!(otlp.endpoint.expose_secret(), "https://c:4318");
+    let [(name, value)] = &otlp.headers[..] else { panic!("{otlp:?}") };
+    assert_eq!((name.as_str(), value.expose_secret()), ("authorization", "Bearer hunter2"));
+    assert_eq!(otlp.ca_file, Some(PathBuf::from("/etc/fides/ca.pem")));
+}
+
+#[test]
 fn constants_keep_their_digits_and_their_type() {
     let text = pipeline(
         "mapping:\n  a: { const: 12345678901234567890.10 }\n  b: { const: '007' }\n  c: { const: null }\n  d: { const: [true, 1e5, {x: no}] }\n  e: { const: 2024-01-31 }",
