@@ -52,11 +52,13 @@ pub(crate) enum Order {
     Folding,
 }
 
-/// An index on whole columns.
+/// An index.
 #[derive(Clone, Debug)]
 pub(crate) struct Index {
     pub(crate) name: String,
     pub(crate) unique: bool,
+    /// Whether it is a B-tree on whole columns: not on their first characters, and not on expressions.
+    pub(crate) is_whole: bool,
     pub(crate) columns: Vec<String>,
 }
 
@@ -74,13 +76,14 @@ impl Relation {
     /// Whether an index is sorted by these columns in the order of the key encoding.
     pub(crate) fn sorted_by(&self, key: &[String]) -> bool {
         let in_order = |name: &String| self.column(name).is_some_and(|column| column.order == Order::Key);
-        key.iter().all(in_order) && self.indexes.iter().any(|index| index.columns.starts_with(key))
+        key.iter().all(in_order) && self.indexes.iter().any(|index| index.is_whole && index.columns.starts_with(key))
     }
 
     /// Sets of columns that are unique and not null, the primary key first.
     pub(crate) fn unique(&self) -> Vec<Vec<String>> {
         let not_null = |index: &&Index| {
             index.unique
+                && index.is_whole
                 && index.columns.iter().all(|name| self.column(name).is_some_and(|column| column.not_null))
         };
         let mut sets: Vec<&Index> = self.indexes.iter().filter(not_null).collect();
@@ -127,10 +130,7 @@ pub(crate) fn named(namespace: &Namespace) -> String {
     format!("table_schema = {database} AND table_name = {}", quote::text(table))
 }
 
-async fn look_up(
-    connection: &mut MySqlConnection,
-    namespace: &Namespace,
-) -> Result<Option<Relation>, sqlx::Error> {
+async fn look_up(connection: &mut MySqlConnection, namespace: &Namespace) -> Result<Option<Relation>, sqlx::Error> {
     let named = named(namespace);
     let sql = format!(
         "SELECT table_schema, table_name, engine, COALESCE(table_rows, 0) FROM information_schema.tables WHERE {named}"
@@ -216,18 +216,18 @@ async fn indexes(connection: &mut MySqlConnection, named: &str) -> Result<Vec<In
         "SELECT index_name, non_unique, column_name, sub_part IS NOT NULL OR column_name IS NULL OR index_type <> 'BTREE' \
          FROM information_schema.statistics WHERE {named} ORDER BY index_name <> 'PRIMARY', index_name, seq_in_index"
     );
-    let mut indexes: Vec<(Index, bool)> = Vec::new();
+    let mut indexes: Vec<Index> = Vec::new();
     for row in texts(connection, &sql).await? {
         let [name, non_unique, column, partial] = take(row);
         let name = name.unwrap_or_default();
-        if indexes.last().is_none_or(|(index, _)| index.name != name) {
+        if indexes.last().is_none_or(|index| index.name != name) {
             let unique = non_unique.as_deref() == Some("0");
-            indexes.push((Index { name, unique, columns: Vec::new() }, true));
+            indexes.push(Index { name, unique, is_whole: true, columns: Vec::new() });
         }
-        if let Some((index, is_whole)) = indexes.last_mut() {
+        if let Some(index) = indexes.last_mut() {
             index.columns.extend(column);
-            *is_whole &= partial.as_deref() != Some("1");
+            index.is_whole &= partial.as_deref() != Some("1");
         }
     }
-    Ok(indexes.into_iter().filter(|(_, is_whole)| *is_whole).map(|(index, _)| index).collect())
+    Ok(indexes)
 }

@@ -86,7 +86,10 @@ impl Cells {
     /// A record whose include has no value fails by itself, and no other.
     fn refuse(&self, name: &str, text: &str, values: &[Value<'_>]) -> Result<(), Fault> {
         let (what, advice) = if text.contains(MATCHES) {
-            ("finds more than one match where `one` was declared", "declare it as `many`, or make the columns it is joined on unique")
+            (
+                "finds more than one match where `one` was declared",
+                "declare it as `many`, or make the columns it is joined on unique",
+            )
         } else if text.contains(LARGE) {
             ("is larger than max_allowed_packet", "raise max_allowed_packet of the server")
         } else {

@@ -17,7 +17,8 @@ pub(crate) async fn namespaces(connection: &mut MySqlConnection) -> Result<Vec<N
         quote::text(fence::TABLE)
     );
     let rows = texts(connection, &sql).await.map_err(|error| fault("listing tables", error))?;
-    let mut found: Vec<Namespace> = rows.into_iter().map(|row| Namespace(row.into_iter().flatten().collect())).collect();
+    let mut found: Vec<Namespace> =
+        rows.into_iter().map(|row| Namespace(row.into_iter().flatten().collect())).collect();
     found.sort();
     Ok(found)
 }

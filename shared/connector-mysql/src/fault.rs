@@ -67,9 +67,10 @@ fn advised(fault: Fault) -> Fault {
 fn of_number(number: u16, state: &str) -> (FaultKind, Option<&'static str>) {
     use FaultKind::{Deferred, Permanent, Transient, Unavailable};
     match number {
-        1045 | 1130 | 1131 | 1251 | 1524 | 1698 | 1820 | 1862 | 3118 | 4151 => {
-            (Unavailable, Some("check user and password of the URL, and the host that the server lets this user come from"))
-        }
+        1045 | 1130 | 1131 | 1251 | 1524 | 1698 | 1820 | 1862 | 3118 | 4151 => (
+            Unavailable,
+            Some("check user and password of the URL, and the host that the server lets this user come from"),
+        ),
         number if DENIED.contains(&number) => (Unavailable, Some("grant this user the right")),
         1049 => (Unavailable, Some("create the database, or name another in the URL")),
         1290 | 1792 | 1836 => (Unavailable, Some("the server or the session is read-only: is it a replica?")),
@@ -86,7 +87,11 @@ fn of_number(number: u16, state: &str) -> (FaultKind, Option<&'static str>) {
             "21" | "22" | "23" | "42" | "44" | "45" => (Permanent, None),
             "08" | "40" | "70" => (Transient, None),
             // Most errors have only HY000. Of the server's own range those about values and definitions are ours to mend.
-            _ if matches!(number, 1136 | 1292 | 1356 | 1364..=1366 | 1406 | 1411 | 1525 | 1906 | 3140 | 3819 | 4025 | 4078) => {
+            _ if matches!(
+                number,
+                1136 | 1292 | 1356 | 1364..=1366 | 1406 | 1411 | 1525 | 1906 | 3140 | 3819 | 4025 | 4078
+            ) =>
+            {
                 (Permanent, None)
             }
             _ => (Transient, None),

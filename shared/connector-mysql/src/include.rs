@@ -39,11 +39,8 @@ pub(crate) fn subquery(include: &Include, related: &Related, parent: &str, next:
     }
     let object = object(&fields);
     let on = include.on.iter().map(|(own, parents)| format!("{} = {parent}.{}", of(own), quote::name(parents)));
-    let from = format!(
-        "FROM {} AS {alias} WHERE {}",
-        quote::table(&include.namespace)?,
-        on.collect::<Vec<_>>().join(" AND ")
-    );
+    let from =
+        format!("FROM {} AS {alias} WHERE {}", quote::table(&include.namespace)?, on.collect::<Vec<_>>().join(" AND "));
     let large = quote::text(LARGE);
     Ok(match include.arity {
         Arity::Many => {

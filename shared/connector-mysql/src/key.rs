@@ -116,7 +116,8 @@ impl KeyColumns {
             return Ok(format!("{} IN ({})", only.equal, all.join(", ")));
         }
         let one = |literals: &Vec<String>| {
-            let parts = self.columns.iter().zip(literals).map(|(column, literal)| format!("{} = {literal}", column.equal));
+            let parts =
+                self.columns.iter().zip(literals).map(|(column, literal)| format!("{} = {literal}", column.equal));
             format!("({})", parts.collect::<Vec<_>>().join(" AND "))
         };
         Ok(tuples.iter().map(one).collect::<Vec<_>>().join(" OR "))
@@ -150,7 +151,9 @@ impl KeyColumn {
         let column = format!("p.{}", quote::name(&found.name));
         let ty = found.ty.read_as(kind);
         let (sorted, in_bytes) = match found.ty {
-            MyType::Bool | MyType::Int | MyType::Unsigned if matches!(ty, MyType::Bool | MyType::Int | MyType::Unsigned) => {
+            MyType::Bool | MyType::Int | MyType::Unsigned
+                if matches!(ty, MyType::Bool | MyType::Int | MyType::Unsigned) =>
+            {
                 (column.clone(), false)
             }
             MyType::Decimal if ty == MyType::Whole && found.scale == Some(0) => (column.clone(), false),
@@ -216,8 +219,10 @@ pub(crate) fn is_of(value: &Value<'_>, ty: MyType) -> bool {
 pub(crate) fn keeps(column: &Attribute, kind: Kind) -> bool {
     match kind {
         Kind::I64 => matches!(column.ty, MyType::Int),
-        Kind::U64 => matches!(column.ty, MyType::Unsigned | MyType::Int)
-            || (column.ty == MyType::Decimal && column.scale == Some(0)),
+        Kind::U64 => {
+            matches!(column.ty, MyType::Unsigned | MyType::Int)
+                || (column.ty == MyType::Decimal && column.scale == Some(0))
+        }
         Kind::Bool => column.ty == MyType::Bool,
         Kind::String | Kind::Any => column.ty == MyType::Text && column.order == Order::Key,
         // `binary(n)` pads with zeros.

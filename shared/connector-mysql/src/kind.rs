@@ -183,7 +183,10 @@ mod tests {
         assert_eq!(MyType::Bit.value(&[1, 0]), Some(Value::U64(256)));
         assert_eq!(value(MyType::Float, "0.10000000149011612"), Value::F64(0.1));
         assert_eq!(value(MyType::Decimal, "1.50"), Value::Decimal("1.50".into()));
-        assert_eq!(value(MyType::TimestampTz, "2024-01-01 10:00:00.500000"), Value::Timestamp("2024-01-01T10:00:00.5Z".into()));
+        assert_eq!(
+            value(MyType::TimestampTz, "2024-01-01 10:00:00.500000"),
+            Value::Timestamp("2024-01-01T10:00:00.5Z".into())
+        );
         assert_eq!(value(MyType::Timestamp, "0000-00-00 00:00:00"), Value::String("0000-00-00 00:00:00".into()));
         assert_eq!(value(MyType::Time, "-838:59:59"), Value::String("-838:59:59".into()));
         assert_eq!(value(MyType::Time, "13:05:00.250000"), Value::Time("13:05:00.25".into()));

@@ -5,6 +5,7 @@
 //! sessions join it where the server proves that they see the same state ([`readers`]). The target is written by
 //! statements of many rows, fenced by a row with the lane's token.
 
+mod apply;
 mod catalog;
 mod cells;
 mod connect;
@@ -13,8 +14,11 @@ mod fault;
 mod fence;
 mod host;
 mod include;
+mod inspect;
 mod key;
 mod kind;
+mod layout;
+mod literal;
 mod place;
 mod plan;
 mod query;
@@ -22,11 +26,13 @@ mod quote;
 mod readers;
 mod reading;
 mod snapshot;
+mod target;
+mod transaction;
 
 use std::sync::Arc;
 
 use fides_core::Fault;
-use fides_core::port::Host;
+use fides_core::port::{Host, Target};
 
 use crate::connect::Server;
 
@@ -39,4 +45,13 @@ use crate::connect::Server;
 #[allow(clippy::unused_async)]
 pub async fn host(url: &str, connections: u32) -> Result<Arc<dyn Host>, Fault> {
     Ok(Arc::new(host::MySqlHost::new(&Server::parse(url)?, connections)))
+}
+
+/// The database under `url` as a target, over at most `connections` connections. The server gives up a write before
+/// `write_timeout_ms_max` (L6).
+///
+/// Does not connect yet; faults as [`host`].
+#[allow(clippy::unused_async)]
+pub async fn target(url: &str, connections: u32, write_timeout_ms_max: u64) -> Result<Arc<dyn Target>, Fault> {
+    Ok(Arc::new(target::MySqlTarget::new(&Server::parse(url)?, connections, write_timeout_ms_max)))
 }

@@ -27,7 +27,9 @@ pub(crate) async fn of_snapshot(connection: &mut MySqlConnection) -> Result<Opti
         let row = rows.iter().find(|row| row[0].as_deref().is_some_and(|found| found.eq_ignore_ascii_case(name)))?;
         row.get(1)?.as_deref()
     };
-    Ok(value("binlog_snapshot_file").zip(value("binlog_snapshot_position")).and_then(|(file, offset)| place(file, offset)))
+    Ok(value("binlog_snapshot_file")
+        .zip(value("binlog_snapshot_position"))
+        .and_then(|(file, offset)| place(file, offset)))
 }
 
 #[cfg(test)]

@@ -10,7 +10,11 @@ use crate::quote;
 use crate::reading::Reading;
 
 /// Up to `want` ranges. A key without an index would be sorted anew for each of them, so it is read in one.
-pub(crate) async fn plan(connection: &mut MySqlConnection, reading: &Reading, want: usize) -> Result<Vec<KeyRange>, Fault> {
+pub(crate) async fn plan(
+    connection: &mut MySqlConnection,
+    reading: &Reading,
+    want: usize,
+) -> Result<Vec<KeyRange>, Fault> {
     let failed = |error| fault(&format!("planning table {}", reading.selection.namespace), error);
     let bounds = if want <= 1 || !reading.key.indexed {
         Vec::new()
@@ -32,7 +36,8 @@ async fn integers(connection: &mut MySqlConnection, reading: &Reading, want: usi
     let mut numbers = row.into_iter().map(|text| text.and_then(|text| text.parse::<i128>().ok()));
     let (Some(Some(low)), Some(Some(high))) = (numbers.next(), numbers.next()) else { return Ok(Vec::new()) };
     let parts = want as i128;
-    let mut bounds: Vec<i128> = (1..parts).map(|part| low + (high - low) * part / parts).filter(|&at| at > low).collect();
+    let mut bounds: Vec<i128> =
+        (1..parts).map(|part| low + (high - low) * part / parts).filter(|&at| at > low).collect();
     bounds.dedup();
     let key = |bound: i128| match i64::try_from(bound) {
         Ok(number) => Key::encode(&[Value::I64(number)]),

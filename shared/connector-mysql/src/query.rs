@@ -11,7 +11,10 @@ pub(crate) async fn run(connection: &mut MySqlConnection, sql: &str) -> Result<(
 }
 
 /// All rows of a small answer, as text; bytes that are no UTF-8 are replaced.
-pub(crate) async fn texts(connection: &mut MySqlConnection, sql: &str) -> Result<Vec<Vec<Option<String>>>, sqlx::Error> {
+pub(crate) async fn texts(
+    connection: &mut MySqlConnection,
+    sql: &str,
+) -> Result<Vec<Vec<Option<String>>>, sqlx::Error> {
     let mut found = Vec::new();
     let mut rows = connection.fetch(sqlx::raw_sql(AssertSqlSafe(sql.to_owned())));
     while let Some(row) = rows.try_next().await? {

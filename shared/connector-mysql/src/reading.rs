@@ -97,7 +97,8 @@ async fn refuse_null_keys(
     for name in selection.key.iter().filter(|name| relation.column(name).is_some_and(|column| !column.not_null)) {
         let sql =
             format!("SELECT EXISTS (SELECT 1 FROM {} WHERE {} IS NULL)", quote::table(namespace)?, quote::name(name));
-        let found = scalar(connection, &sql).await.map_err(|error| fault(&format!("reading table {namespace}"), error))?;
+        let found =
+            scalar(connection, &sql).await.map_err(|error| fault(&format!("reading table {namespace}"), error))?;
         if found.as_deref() == Some("1") {
             return Err(Fault::permanent(format!("key column {namespace}.{name} holds NULL"))
                 .advise("choose key columns that are declared NOT NULL and unique, or remove the record"));

@@ -8,23 +8,26 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use common::Database;
-use fides_core::port::Host;
+use fides_core::port::{Host, Target};
 use fides_core::{Kind, Namespace, Value};
 use fides_format::text::{f64_text, uuid_text};
 use fides_testkit::conformance::Spec;
 use fides_testkit::conformance::host::HostFixture;
+use fides_testkit::conformance::target::TargetFixture;
 use sqlx::mysql::MySql;
 use sqlx::{AssertSqlSafe, query::Query};
 
 struct Fixture {
     host: Arc<dyn Host>,
+    target: Arc<dyn Target>,
     database: Database,
 }
 
 async fn fixture() -> Fixture {
     let database = Database::create().await;
     let host = database.host(4).await;
-    Fixture { host, database }
+    let target = fides_connector_mysql::target(&database.url, 2, 20_000).await.unwrap();
+    Fixture { host, target, database }
 }
 
 fn native(kind: Kind, is_key: bool) -> &'static str {
@@ -113,4 +116,24 @@ impl HostFixture for Fixture {
     }
 }
 
+#[async_trait]
+impl TargetFixture for Fixture {
+    fn target(&self) -> Arc<dyn Target> {
+        self.target.clone()
+    }
+
+    fn namespace(&self, table: &str) -> Namespace {
+        self.database.table(table)
+    }
+
+    async fn create(&self, spec: &Spec) {
+        self.make(spec).await;
+    }
+
+    fn unholdable(&self) -> (Kind, Value<'static>) {
+        (Kind::Timestamp, Value::Timestamp("12024-01-01T00:00:00".into()))
+    }
+}
+
 fides_testkit::host_conformance!(fixture().await);
+fides_testkit::target_conformance!(fixture().await);
