@@ -3,19 +3,20 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use fides_core::port::{Host, Lineage, Opened, Snapshot};
+use fides_core::port::{Concern, Host, Lineage, Opened, Snapshot};
 use fides_core::{Fault, Namespace, PipelineId, Selection, Table, Version};
 use tokio::sync::Semaphore;
 
 use crate::connect::{Server, Sessions};
 use crate::describe;
-use crate::fault::fault;
-use crate::query::scalar;
 use crate::readers::Readers;
 use crate::snapshot::MySqlSnapshot;
 
 /// A statement that reads.
 pub(crate) const READ_MS_MAX: u64 = 600_000;
+
+const NO_LOG: &str = "the binary log of MySQL and MariaDB is not followed yet";
+const NO_LOG_ADVICE: &str = "leave `events` out of the pipeline: imports find what changed";
 
 pub(crate) struct MySqlHost {
     /// For catalogs; readers never wait for them.
@@ -49,13 +50,9 @@ impl Host for MySqlHost {
         Ok(table)
     }
 
+    /// Versions are drawn, whatever server is behind the URL.
     async fn lineage(&self) -> Result<Lineage, Fault> {
-        let mut session = self.control.take().await?;
-        let name = scalar(session.connection(), "SELECT DATABASE()")
-            .await
-            .map_err(|error| fault("asking for the database's name", error))?;
-        session.give_back();
-        Ok(Lineage(format!("mysql:{}:drawn", name.unwrap_or_default())))
+        Ok(Lineage("mysql:drawn".to_owned()))
     }
 
     async fn snapshot(&self, selection: &Selection, drawn: Version) -> Result<Arc<dyn Snapshot>, Fault> {
@@ -64,8 +61,11 @@ impl Host for MySqlHost {
         Ok(Arc::new(MySqlSnapshot::open(readers, first, selection, drawn).await?))
     }
 
-    async fn log(&self, _selection: &Selection, _reader: &PipelineId, _after: Option<u64>) -> Result<Opened, Fault> {
-        Err(Fault::permanent("the binary log of MySQL is not followed yet")
-            .advise("import by a schedule, without `follow`"))
+    async fn log(&self, selection: &Selection, _reader: &PipelineId, _after: Option<u64>) -> Result<Opened, Fault> {
+        Err(Fault::permanent(format!("{}: {NO_LOG}", selection.namespace)).advise(NO_LOG_ADVICE))
+    }
+
+    async fn check_log(&self, _selection: &Selection, _reader: &PipelineId) -> Result<Vec<Concern>, Fault> {
+        Ok(vec![Concern { stops: true, what: NO_LOG.to_owned(), mend: Some(NO_LOG_ADVICE.to_owned()) }])
     }
 }

@@ -10,8 +10,8 @@ use sqlx::MySqlConnection;
 use crate::fault::fault;
 use crate::query::texts;
 
-/// The place of a transaction's end is greater than that of every snapshot that does not see it, and not greater than
-/// that of any that does. Offsets are 32 bits wide in every event.
+/// The end of a transaction is at a greater place than every snapshot that does not see it, and not at a greater one than
+/// any that does. Offsets are 32 bits wide in every event.
 pub(crate) fn place(file: &str, offset: &str) -> Option<u64> {
     let number: u32 = file.rsplit_once('.')?.1.parse().ok()?;
     let offset: u32 = offset.parse().ok()?;
