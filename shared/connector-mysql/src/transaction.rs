@@ -76,41 +76,68 @@ async fn before_commit(
     if let Err(lost) = fence::hold(connection, &layout.lanes, write).await? {
         return Ok(Err(lost));
     }
-    let present = match layout.is_guarded || layout.version.is_some() {
-        true => match present(connection, layout, rows).await? {
+    let present = if layout.is_guarded || layout.version.is_some() {
+        match present(connection, layout, rows).await? {
             Ok(present) => present,
             Err(fault) => return Ok(Err(fault)),
-        },
-        false => HashMap::new(),
+        }
+    } else {
+        HashMap::new()
     };
+    let (stale, statements) = match statements(layout, rows, &present) {
+        Ok(statements) => statements,
+        Err(fault) => return Ok(Err(fault)),
+    };
+    for sql in statements {
+        run(connection, &sql).await?;
+    }
+    Ok(Ok(stale))
+}
+
+/// Rows that are older than what is there, and the statements that write the others.
+fn statements(layout: &Layout, rows: &[Row], present: &Present) -> Result<(Vec<usize>, Vec<String>), Fault> {
     let is_stale = |row: &&Row| matches!(present.get(row.key.as_bytes()), Some(Some(held)) if *held > row.version);
     let (stale, fresh): (Vec<&Row>, Vec<&Row>) = rows.iter().partition(is_stale);
+    let (upserts, deletes): (Vec<&Row>, Vec<&Row>) = fresh.into_iter().partition(|row| row.literals.is_some());
     // Deletions first: they may free a unique value for an upsert.
-    let deletes: Vec<&Row> = fresh.iter().copied().filter(|row| row.literals.is_none()).collect();
+    let mut statements = Vec::new();
     for chunk in deletes.chunks(KEYS_MAX) {
-        let condition = match layout.key_columns.among(chunk.iter().map(|row| &row.key)) {
-            Ok(condition) => condition,
-            Err(fault) => return Ok(Err(fault)),
-        };
-        run(connection, &format!("DELETE p FROM {} AS p WHERE {condition}", layout.table)).await?;
+        let condition = layout.key_columns.among(chunk.iter().map(|row| &row.key))?;
+        statements.push(format!("DELETE p FROM {} AS p WHERE {condition}", layout.table));
     }
     // Where another index could be met, only what is there by its key may be replaced, and the rest is inserted plainly:
     // ON DUPLICATE KEY UPDATE would write into whatever row it meets.
-    let (new, known): (Vec<&Row>, Vec<&Row>) = fresh
-        .into_iter()
-        .filter(|row| row.literals.is_some())
-        .partition(|row| layout.is_guarded && !present.contains_key(row.key.as_bytes()));
-    upsert(connection, layout, &known, &layout.replace).await?;
-    upsert(connection, layout, &new, "").await?;
-    Ok(Ok(stale.into_iter().map(|row| row.at).collect()))
+    let is_new = |row: &&Row| layout.is_guarded && !present.contains_key(row.key.as_bytes());
+    let (new, known): (Vec<&Row>, Vec<&Row>) = upserts.into_iter().partition(is_new);
+    insert(layout, &known, &layout.replace, &mut statements);
+    insert(layout, &new, "", &mut statements);
+    Ok((stale.into_iter().map(|row| row.at).collect(), statements))
 }
+
+fn insert(layout: &Layout, rows: &[&Row], behind: &str, statements: &mut Vec<String>) {
+    let bytes_max = STATEMENT_BYTES_MAX.min(layout.row_bytes_max);
+    let mut rows = rows.iter().filter_map(|row| row.literals.as_deref()).peekable();
+    while let Some(first) = rows.next() {
+        let mut sql = layout.insert.clone();
+        sql.push_str(first);
+        while let Some(next) = rows.next_if(|next| sql.len() + next.len() < bytes_max) {
+            sql.push(',');
+            sql.push_str(next);
+        }
+        sql.push_str(behind);
+        statements.push(sql);
+    }
+}
+
+/// Encoded keys that are there, with their versions.
+type Present = HashMap<Vec<u8>, Option<String>>;
 
 /// Keys that the table holds, with their versions; they are locked.
 async fn present(
     connection: &mut MySqlConnection,
     layout: &Layout,
     rows: &[Row],
-) -> Result<Result<HashMap<Vec<u8>, Option<String>>, Fault>, sqlx::Error> {
+) -> Result<Result<Present, Fault>, sqlx::Error> {
     let names: Vec<&str> = layout.key_columns.columns.iter().map(|column| column.name.as_str()).collect();
     let (width, names) = (names.len(), crate::quote::names("p.", names));
     let version = layout.version.as_ref().map(|version| format!(", p.{version}")).unwrap_or_default();
@@ -133,29 +160,6 @@ async fn present(
         }
     }
     Ok(Ok(present))
-}
-
-async fn upsert(
-    connection: &mut MySqlConnection,
-    layout: &Layout,
-    rows: &[&Row],
-    behind: &str,
-) -> Result<(), sqlx::Error> {
-    let mut rows = rows.iter().filter_map(|row| row.literals.as_deref()).peekable();
-    while let Some(first) = rows.next() {
-        let mut sql = String::with_capacity(STATEMENT_BYTES_MAX / 4);
-        sql.push_str(&layout.insert);
-        sql.push_str(first);
-        while let Some(next) =
-            rows.next_if(|next| sql.len() + next.len() < STATEMENT_BYTES_MAX.min(layout.row_bytes_max))
-        {
-            sql.push(',');
-            sql.push_str(next);
-        }
-        sql.push_str(behind);
-        run(connection, &sql).await?;
-    }
-    Ok(())
 }
 
 fn rolled_back(what: &str, error: sqlx::Error) -> Written {
