@@ -6,6 +6,7 @@ use fides_core::port::Expect;
 use serde::{Deserialize, Serialize};
 
 use crate::admin::{self, Allowance, Orders};
+use crate::extras::Place;
 use crate::lease::Held;
 use crate::publishing::Worker;
 use crate::sweep::Listing;
@@ -13,6 +14,8 @@ use crate::{Pipeline, SweepReport, epoch, extras, fence, persisted, spool, sweep
 
 /// Begins the names of clean-ups, among other runs.
 const RUN_KIND: &str = "cleanup-";
+/// A clean-up that died longer ago begins anew.
+const RESUME_MS_MAX: u64 = 24 * 3_600_000;
 
 /// A pipeline's latest clean-up.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -28,6 +31,24 @@ pub struct Cleaned {
 
 fn key(pipeline: &Pipeline) -> String {
     format!("cleanup/{}", pipeline.id)
+}
+
+/// How far a clean-up is that has not come to its end.
+fn unfinished(pipeline: &Pipeline) -> String {
+    format!("cleanup-walk/{}", pipeline.id)
+}
+
+/// Where a clean-up goes on that did not come to its end, or a new one begins. Whatever was found long ago is fetched again
+/// before it is deleted; only the host's count grows old.
+async fn place(pipeline: &Pipeline, epoch: u32) -> Result<Place, Fault> {
+    let state = &*pipeline.backplane.state;
+    let began_ms = state.now_ms().await?;
+    let known = persisted::load::<Place>(state, &unfinished(pipeline)).await?;
+    let known = known.map(|(place, _)| place).filter(|place| {
+        // Without its marks a walk cannot tell foreign rows from others (L11).
+        place.epoch == epoch && began_ms.saturating_sub(place.began_ms) <= RESUME_MS_MAX
+    });
+    Ok(known.unwrap_or_else(|| Place::new(format!("{RUN_KIND}{began_ms:013}"), epoch, began_ms)))
 }
 
 /// The lease of whoever cleans a pipeline up.
@@ -61,6 +82,7 @@ pub async fn clean_up(pipeline: &Pipeline, worker: &Worker, due_ms: u64) -> Resu
             let ended_ms = pipeline.backplane.state.now_ms().await?;
             let latest = Cleaned { due_ms, ended_ms, report: report.clone() };
             persisted::store(&*pipeline.backplane.state, &key(pipeline), &latest, Expect::Any).await?;
+            pipeline.backplane.state.remove(&unfinished(pipeline)).await?;
             Ok(Some(report))
         }
     }
@@ -83,14 +105,15 @@ pub(crate) async fn clean_up_allowed(
     }
     let walk = async {
         worker.progress.enter("waiting for earlier changes to settle");
-        epoch::establish(pipeline).await?;
+        let (_, epoch) = (epoch::establish(pipeline).await?, epoch::current(pipeline).await?);
         // L7: what is queued may create or delete what the walk compares.
         let before = fence::raise(pipeline).await?;
         fence::wait_settled(pipeline, before).await?;
         worker.progress.enter("comparing the target with the host");
-        let run = format!("{RUN_KIND}{:013}", state.now_ms().await?);
+        let place = place(pipeline, epoch).await?;
+        let run = place.run.clone();
         spool::clear_others(pipeline, RUN_KIND, &run).await?;
-        let walked = match extras::spool_extras(pipeline, &run).await {
+        let walked = match extras::spool_extras(pipeline, place, Some(&unfinished(pipeline))).await {
             Ok(walked) => walked,
             Err(fault) => {
                 // An alert until a clean-up comes to its end; a refusal that waits for a person stays.
@@ -107,6 +130,7 @@ pub(crate) async fn clean_up_allowed(
         report.foreign = walked.foreign;
         let latest = Cleaned { due_ms, ended_ms: state.now_ms().await?, report: report.clone() };
         persisted::store(state, &key(pipeline), &latest, Expect::Any).await?;
+        state.remove(&unfinished(pipeline)).await?;
         worker.progress.enter("waiting for the schedule");
         Ok(report)
     };

@@ -1,15 +1,17 @@
 //! What the target holds beyond the host, found by one ordered walk over both: for clean-up, and after an epoch was
 //! raised again, when no mark tells of it (L11).
 
-use fides_core::{Fault, Held, Key, Mark, Version};
+use fides_core::port::Expect;
+use fides_core::{Fault, Held, Key, KeyRange, Mark, Version};
+use serde::{Deserialize, Serialize};
 
 use crate::inspect::walk::Sources;
 use crate::soft::Flag;
 use crate::spool::{self, Listed, Source};
-use crate::{ForeignPolicy, Pipeline, epoch};
+use crate::{ForeignPolicy, Pipeline, epoch, persisted};
 
 /// What a walk has met.
-#[derive(Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Walked {
     /// Records of the host.
     pub(crate) host_records: u64,
@@ -20,15 +22,22 @@ pub(crate) struct Walked {
 /// Spools every key that the target has and the host has not as a candidate for deletion, unless the run's listing has
 /// spooled it already: deletions are judged by their number. Each is judged, and fetched again, like every other candidate.
 /// What both have is marked where it was not. Holds a page of each side, and as many keys.
-pub(crate) async fn spool_extras(pipeline: &Pipeline, run: &str) -> Result<Walked, Fault> {
+///
+/// Goes on at `place`, and keeps under `entry`, if there is one, how far it is.
+pub(crate) async fn spool_extras(pipeline: &Pipeline, mut place: Place, entry: Option<&str>) -> Result<Walked, Fault> {
+    let run = place.run.clone();
     let spares = pipeline.foreign == ForeignPolicy::Keep && marks_tell(pipeline).await?;
     let sources = Sources::new(pipeline);
-    let (mut walked, mut listed) = (Walked::default(), Listed::new(pipeline, run));
+    if place.ranges.is_empty() {
+        place.ranges = sources.plan().await?.into_iter().map(Bounds::from).collect();
+    }
+    let mut listed = Listed::new(pipeline, &run);
     let flag = Flag::of(pipeline);
-    for range in sources.plan().await? {
-        let mut walk = sources.walk(&range);
+    while let Some(bounds) = place.ranges.get(place.at) {
+        let mut walk = sources.walk(&bounds.range(), place.after.as_deref().map(Key::from_bytes).as_ref());
         loop {
             let (mut extras, mut shared): (Vec<Key>, Vec<Key>) = Default::default();
+            let walked = &mut place.walked;
             let more = walk
                 .step(|host, target| {
                     walked.host_records += u64::from(host.is_some());
@@ -46,14 +55,68 @@ pub(crate) async fn spool_extras(pipeline: &Pipeline, run: &str) -> Result<Walke
             if spares {
                 walked.foreign += forget_foreign(pipeline, &mut extras).await?;
             }
-            spool::put(pipeline, run, Source::Walk, &extras).await?;
+            spool::put(pipeline, &run, Source::Walk, &extras).await?;
             adopt(pipeline, &shared).await?;
+            place.after = walk.reached().map(|key| key.as_bytes().to_vec()).or(place.after);
+            if !more {
+                (place.at, place.after) = (place.at + 1, None);
+            }
+            if let Some(entry) = entry {
+                // L3: what was found is spooled; only now the place moves.
+                persisted::store(&*pipeline.backplane.state, entry, &place, Expect::Any).await?;
+            }
             if !more {
                 break;
             }
         }
     }
-    Ok(walked)
+    Ok(place.walked)
+}
+
+/// How far a walk is.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Place {
+    /// The run that its candidates are spooled for.
+    pub(crate) run: String,
+    /// The epoch of the marks that it trusts.
+    pub(crate) epoch: u32,
+    /// When it began, in milliseconds since 1970.
+    pub(crate) began_ms: u64,
+    /// Planned once: they must be the same when the walk goes on.
+    ranges: Vec<Bounds>,
+    /// The range at hand.
+    at: usize,
+    /// The last key of it that was seen.
+    after: Option<Vec<u8>>,
+    walked: Walked,
+}
+
+impl Place {
+    /// At the beginning.
+    pub(crate) fn new(run: String, epoch: u32, began_ms: u64) -> Self {
+        Self { run, epoch, began_ms, ..Self::default() }
+    }
+}
+
+/// A range of keys, as it is kept.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Bounds {
+    lower: Option<Vec<u8>>,
+    upper: Option<Vec<u8>>,
+}
+
+impl Bounds {
+    fn range(&self) -> KeyRange {
+        let key = |bytes: &Option<Vec<u8>>| bytes.as_deref().map(Key::from_bytes);
+        KeyRange { lower: key(&self.lower), upper: key(&self.upper) }
+    }
+}
+
+impl From<KeyRange> for Bounds {
+    fn from(KeyRange { lower, upper }: KeyRange) -> Self {
+        let bytes = |key: Option<Key>| key.map(|key| key.as_bytes().to_vec());
+        Self { lower: bytes(lower), upper: bytes(upper) }
+    }
 }
 
 /// Whether a row without a mark is somebody else's. Where marks may have been lost it may as well be a record of ours that

@@ -151,7 +151,7 @@ impl Rebuilding<'_> {
     async fn walk(self) -> Result<RebuildReport, Fault> {
         let mut report = RebuildReport::default();
         let mut judge = Judge::new(self.pipeline);
-        let mut walk = self.sources.walk(&self.range);
+        let mut walk = self.sources.walk(&self.range, None);
         loop {
             let (mut marks, mut extras): (Vec<(Key, Mark)>, Vec<Key>) = Default::default();
             let more = walk

@@ -18,14 +18,31 @@ use crate::stand::{Stand, rows};
 const PATIENCE: Duration = Duration::from_mins(2);
 const DEADLINE_S: &str = "120";
 
+/// A Python that has pika.
+fn python() -> String {
+    std::env::var("FIDES_TEST_PIKA").expect("FIDES_TEST_PIKA is not set: run this through tests/parts/pika")
+}
+
+/// Runs the Python of the documentation, for this stand; what it prints.
+async fn as_documented(stand: &Stand) -> String {
+    let page = include_str!("../../../docs/admin.md");
+    let script = page.split("```python\n").nth(1).unwrap().split("```").next().unwrap();
+    let script = script
+        .replace("amqps://ops:secret@mq:5671/fides", &Stand::broker_url())
+        .replace("fides.admin", &stand.admin_queue())
+        .replace("cities", &stand.pipeline);
+    let run = move || Command::new(python()).args(["-c", &script]).output().unwrap();
+    let output = tokio::task::spawn_blocking(run).await.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
 /// Sends bytes with Python's pika and `reply_to`, and reads the answer.
 async fn send(stand: &Stand, body: Vec<u8>) -> Value {
-    let python =
-        std::env::var("FIDES_TEST_PIKA").expect("FIDES_TEST_PIKA is not set: run this through tests/parts/pika");
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/distributed/ask.py");
     let (url, queue) = (Stand::broker_url(), stand.admin_queue());
     let asked = tokio::task::spawn_blocking(move || {
-        let mut child = Command::new(python)
+        let mut child = Command::new(python())
             .args([script, &url, &queue, DEADLINE_S])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -166,6 +183,8 @@ async fn a_command_is_done_once_and_what_is_none_is_refused() {
     assert!(status(&stand)["paused"].is_null());
     let audited = services[0].log().lines().filter(|line| line.contains("fides::audit") && line.contains(&id)).count();
     assert!(audited >= 3, "every time it was asked, and when it was carried out: {audited}");
+    let printed = as_documented(&stand).await;
+    assert!(printed.contains("'status': 'accepted'"), "{printed}");
     terminate(services).await;
     stand.close().await;
 }

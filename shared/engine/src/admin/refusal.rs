@@ -32,10 +32,10 @@ pub async fn refusal(pipeline: &Pipeline) -> Result<Option<Refusal>, Fault> {
     Ok(stored.map(|(refusal, _)| refusal))
 }
 
-/// Keeps a refusal. A run that is judged again keeps what was said of it.
+/// Keeps a refusal. A run that is judged again keeps what was said of it, unless its listing was not complete then.
 pub(crate) async fn refuse(pipeline: &Pipeline, run: &str, candidates: u64, why: &str) -> Result<(), Fault> {
     let state = &*pipeline.backplane.state;
-    if refusal(pipeline).await?.is_some_and(|known| known.run == run) {
+    if refusal(pipeline).await?.is_some_and(|known| known.run == run && known.candidates > 0) {
         return Ok(());
     }
     let refusal = Refusal {

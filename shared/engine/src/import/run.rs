@@ -13,6 +13,7 @@ use super::snapshots::Snapshots;
 use crate::admin::{self, Demanded, Orders, Stopped};
 use crate::edit::{self, Edit};
 use crate::epoch::Owed;
+use crate::extras::Place;
 use crate::lease::Held;
 use crate::publishing::Worker;
 use crate::sweep::Listing;
@@ -395,7 +396,7 @@ async fn judge(
 ) -> Result<SweepReport, Fault> {
     if compare_target {
         progress.enter("comparing the target, because marks may be missing");
-        extras::spool_extras(pipeline, run).await?;
+        extras::spool_extras(pipeline, Place::new(run.to_owned(), 0, 0), None).await?;
     }
     progress.enter("deleting what is gone");
     let listing = Listing { run, kind: RUN_KIND, host_records, complete: listing_complete };

@@ -69,7 +69,7 @@ impl Comparison {
     async fn range(&self, sources: &Sources, range: &KeyRange) -> Result<VerifyReport, Fault> {
         let mut report = VerifyReport::default();
         let mut judge = Judge::new(&self.pipeline);
-        let mut walk = sources.walk(range);
+        let mut walk = sources.walk(range, None);
         let mut pending: Vec<Key> = Vec::new();
         loop {
             let read = report.host_records;

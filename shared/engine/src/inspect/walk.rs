@@ -58,9 +58,9 @@ impl Sources {
         host.plan(self.host.pipeline.limits.host_partitions.max(1)).await
     }
 
-    /// The walk over one range.
-    pub(crate) fn walk(&self, range: &KeyRange) -> Walk<'_> {
-        Walk { left: Side::new(&self.host, range), right: Side::new(&self.target, range) }
+    /// The walk over one range, from its beginning or behind a key that was reached before.
+    pub(crate) fn walk(&self, range: &KeyRange, after: Option<&Key>) -> Walk<'_> {
+        Walk { left: Side::new(&self.host, range, after), right: Side::new(&self.target, range, after) }
     }
 }
 
@@ -77,13 +77,15 @@ pub(crate) struct Walk<'s> {
 struct Side<'s> {
     source: &'s Source,
     range: KeyRange,
+    /// Where the first page begins.
+    after: Option<Key>,
     page: Option<Page>,
     at: usize,
 }
 
 impl<'s> Side<'s> {
-    fn new(source: &'s Source, range: &KeyRange) -> Self {
-        Self { source, range: range.clone(), page: None, at: 0 }
+    fn new(source: &'s Source, range: &KeyRange, after: Option<&Key>) -> Self {
+        Self { source, range: range.clone(), after: after.cloned(), page: None, at: 0 }
     }
 
     /// Makes the next record available, reading a page when the one at hand is through.
@@ -92,7 +94,7 @@ impl<'s> Side<'s> {
             let after: Option<Key> = match &self.page {
                 Some(page) if self.at < page.len() || page.next.is_none() => return Ok(()),
                 Some(page) => page.next.clone(),
-                None => None,
+                None => self.after.take(),
             };
             self.page = None;
             self.page = Some(self.source.current().await?.scan(&self.range, after.as_ref()).await?);
@@ -102,6 +104,11 @@ impl<'s> Side<'s> {
 
     fn peek(&self) -> Option<Found<'_>> {
         self.page.as_ref().filter(|page| self.at < page.len()).map(|page| (page, self.at))
+    }
+
+    /// The last key of the page at hand that was shown.
+    fn shown(&self) -> Option<&[u8]> {
+        Some(self.page.as_ref()?.keys.get(self.at.checked_sub(1)?))
     }
 
     fn has_more(&self) -> bool {
@@ -114,6 +121,12 @@ impl<'s> Side<'s> {
 }
 
 impl Walk<'_> {
+    /// The last key that was shown, of both sides; `None` where the last step showed none. Behind it the walk can go on
+    /// another time.
+    pub(crate) fn reached(&self) -> Option<Key> {
+        self.left.shown().max(self.right.shown()).map(Key::from_bytes)
+    }
+
     /// Goes on until one of the pages at hand is through, and shows every key with what host and target have under it.
     /// Whether there is more.
     pub(crate) async fn step(

@@ -23,7 +23,9 @@ impl Round<'_> {
             std::mem::take(changes).into_iter().partition(|(change, _)| change.op == Op::Delete);
         *changes = rest;
         let Some(flag) = flag else {
-            deletions.iter().for_each(|(change, known)| settlement.applied(change, *known));
+            for (change, known) in &deletions {
+                settlement.applied(change, *known);
+            }
             return Vec::new();
         };
         match self.flagged(&flag, deletions, settlement).await {
