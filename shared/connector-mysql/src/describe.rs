@@ -6,7 +6,7 @@ use sqlx::MySqlConnection;
 use crate::catalog::{self, Attribute, Order, Relation};
 use crate::fault::fault;
 use crate::kind::MyType;
-use crate::query::{scalar, texts};
+use crate::query::texts;
 use crate::{fence, quote};
 
 /// Every table and view of the URL's database that this user may see.
@@ -28,7 +28,6 @@ pub(crate) async fn describe(connection: &mut MySqlConnection, namespace: &Names
     let Some(relation) = catalog::relation(connection, namespace).await? else { return Ok(None) };
     let read = |error| fault(&format!("describing table {namespace}"), error);
     let references = references(connection, namespace).await.map_err(read)?;
-    let store_warnings = store_warnings(connection).await.map_err(read)?;
     let primary = relation.indexes.iter().find(|index| index.is_primary());
     Ok(Some(Table {
         columns: relation.columns.iter().map(column).collect(),
@@ -37,7 +36,7 @@ pub(crate) async fn describe(connection: &mut MySqlConnection, namespace: &Names
         unique: relation.unique(),
         records_estimate: relation.records_estimate,
         warnings: warnings(&relation),
-        store_warnings,
+        store_warnings: Vec::new(),
     }))
 }
 
@@ -64,19 +63,6 @@ async fn references(connection: &mut MySqlConnection, namespace: &Namespace) -> 
         }
     }
     Ok(references.into_iter().map(|(_, reference)| reference).collect())
-}
-
-/// L2: what the server acknowledged must survive the machine. No session can ask for that by itself.
-async fn store_warnings(connection: &mut MySqlConnection) -> Result<Vec<String>, sqlx::Error> {
-    let flush = scalar(connection, "SELECT @@GLOBAL.innodb_flush_log_at_trx_commit").await?;
-    let flush = flush.unwrap_or_default();
-    let warning = || {
-        format!(
-            "innodb_flush_log_at_trx_commit is {flush}, not 1: a crash of the server may lose writes that it has \
-             acknowledged; run: SET GLOBAL innodb_flush_log_at_trx_commit = 1"
-        )
-    };
-    Ok((flush != "1").then(warning).into_iter().collect())
 }
 
 fn column(attribute: &Attribute) -> Column {

@@ -65,7 +65,7 @@ impl Readers {
             turn.forget();
             return Ok(self.pop());
         }
-        if let Some(reader) = self.another().await? {
+        if let Some(reader) = self.another().await {
             return Ok(reader);
         }
         let turn = self.turns.acquire().await.map_err(|_| {
@@ -81,20 +81,21 @@ impl Readers {
     }
 
     /// One more session of the same state.
-    async fn another(self: &Arc<Self>) -> Result<Option<Reader>, Fault> {
+    async fn another(self: &Arc<Self>) -> Option<Reader> {
         if !self.grows.load(Ordering::Relaxed) || self.turns.is_closed() {
-            return Ok(None);
+            return None;
         }
-        let Ok(spare) = self.spare.clone().try_acquire_owned() else { return Ok(None) };
-        let (connection, place) = begin(&self.server).await?;
-        if place != self.place {
+        let spare = self.spare.clone().try_acquire_owned().ok()?;
+        // A reader more is not worth a fault: those that are there take turns.
+        let begun = begin(&self.server).await.ok().filter(|(_, place)| *place == self.place);
+        let Some((connection, _)) = begun else {
             // Whatever is committed once stays: no later session can see what this one did not.
             self.grows.store(false, Ordering::Relaxed);
-            return Ok(None);
-        }
+            return None;
+        };
         let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
         *live += 1;
-        Ok(Some(Reader { member: Some(Member { connection, _spare: Some(spare) }), readers: self.clone() }))
+        Some(Reader { member: Some(Member { connection, _spare: Some(spare) }), readers: self.clone() })
     }
 }
 

@@ -7,12 +7,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use fides_core::port::{Fencing, Obstacle, Outcome, Sink, Snapshot, Target, Write};
 use fides_core::{Change, Fault, FaultKind, Lane, Namespace, Selection, Shape, Table, Version};
-use sqlx::Connection;
+use sqlx::{Connection, MySqlConnection};
 use tokio::sync::Semaphore;
 
 use crate::connect::{Server, Sessions};
+use crate::fault::fault;
 use crate::host::READ_MS_MAX;
 use crate::layout::{Layout, make_table};
+use crate::query::scalar;
 use crate::readers::Readers;
 use crate::snapshot::MySqlSnapshot;
 use crate::{apply, catalog, describe, fence, inspect};
@@ -66,6 +68,20 @@ impl MySqlTarget {
     }
 }
 
+/// L2: what the server acknowledged must survive its machine. No session can ask for that by itself.
+async fn warn_of_losses(connection: &mut MySqlConnection) -> Result<(), Fault> {
+    let asked = scalar(connection, "SELECT @@GLOBAL.innodb_flush_log_at_trx_commit").await;
+    let setting = asked.map_err(|error| fault("asking how durable a commit is", error))?.unwrap_or_default();
+    if setting != "1" {
+        tracing::warn!(
+            innodb_flush_log_at_trx_commit = setting,
+            "a crash of the target's server may lose writes that it has acknowledged; \
+             run: SET GLOBAL innodb_flush_log_at_trx_commit = 1"
+        );
+    }
+    Ok(())
+}
+
 #[async_trait]
 impl Target for MySqlTarget {
     fn fencing(&self) -> Fencing {
@@ -96,6 +112,7 @@ impl Target for MySqlTarget {
         };
         let layout = Layout::new(session.connection(), sink, shape, &relation).await?;
         fence::ensure(session.connection(), &layout.lanes).await?;
+        warn_of_losses(session.connection()).await?;
         session.give_back();
         let key = (sink.namespace.clone(), sink.version_field.clone(), shape.clone());
         self.layouts().insert(key, Arc::new(layout));

@@ -76,7 +76,8 @@ impl Section for MySql {
     fn read(fields: &mut Fields<'_, '_>) -> Option<Self> {
         fields.required("kind", "the kind of store", Word(&[("mysql", ())]));
         let schemes = &["mysql://", "mariadb://"];
-        let url = fields.optional("url", "mysql://user:${PASSWORD}@host:3306/database?ssl-mode=verify_ca", Url(schemes));
+        let url =
+            fields.optional("url", "mysql://user:${PASSWORD}@host:3306/database?ssl-mode=verify_ca", Url(schemes));
         let file = fields.optional("url_file", "a file that holds the url", UrlFile(schemes));
         let one = fields.exactly_one(&["url", "url_file"]);
         let connections = fields.defaulted("connections", "connections at the same time", Number(1..=256), "4");

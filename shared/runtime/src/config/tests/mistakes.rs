@@ -235,7 +235,10 @@ fn an_unknown_kind_of_store() {
 #[test]
 fn a_store_without_a_kind() {
     let text = super::pipeline("").replace("kind: sqlite, path: shop", "path: shop");
-    assert!(refused(&text).contains("hosts.shop\n    found no key `kind`, expected a kind of store: mysql, postgres, sqlite"));
+    assert!(
+        refused(&text)
+            .contains("hosts.shop\n    found no key `kind`, expected a kind of store: mysql, postgres, sqlite")
+    );
 }
 
 #[test]
