@@ -183,29 +183,35 @@ async fn creation(connection: &mut MySqlConnection, sink: &Sink) -> Result<Vec<O
         let missing = Obstacle::new(format!("there is no database {database} to create it in, or no right on it"));
         return Ok(vec![missing.advise("create the database; Fides creates tables only")]);
     }
-    if may_create(connection, &database).await? {
+    let grants = grants(connection).await?;
+    let needed = ["CREATE", "SELECT", "INSERT", "UPDATE", "DELETE"];
+    let is_lacking = |right: &&str| !grants.iter().any(|grant| gives(grant, right, &database));
+    let lacking = needed.into_iter().filter(is_lacking).collect::<Vec<_>>().join(", ");
+    if lacking.is_empty() {
         return Ok(Vec::new());
     }
-    let lacking = Obstacle::new(format!("it is missing, and this user lacks the right CREATE on database {database}"));
-    Ok(vec![lacking.advise(format!(
-        "GRANT CREATE, SELECT, INSERT, UPDATE, DELETE ON {}.* TO this user, or create the table",
-        quote::name(&database)
-    ))])
+    let what = format!("it is missing, and to make and write it this user lacks on database {database}: {lacking}");
+    let advice = format!("GRANT {lacking} ON {}.* TO this user, or create the table", quote::name(&database));
+    Ok(vec![Obstacle::new(what).advise(advice)])
 }
 
-/// Whether this user may create tables in a database, by a grant of its own or of one of its roles in use.
+/// Whether this user may create tables in a database.
 pub(crate) async fn may_create(connection: &mut MySqlConnection, database: &str) -> Result<bool, Fault> {
-    let grants =
+    Ok(grants(connection).await?.iter().any(|grant| gives(grant, "CREATE", database)))
+}
+
+/// The grants of this user, and of its roles in use.
+async fn grants(connection: &mut MySqlConnection) -> Result<Vec<String>, Fault> {
+    let rows =
         texts(connection, "SHOW GRANTS").await.map_err(|error| fault("reading the rights of this user", error))?;
-    Ok(grants.into_iter().flatten().flatten().any(|grant| grants_create(&grant, database)))
+    Ok(rows.into_iter().flatten().flatten().collect())
 }
 
 /// ``GRANT SELECT, CREATE ON `shop`.* TO …``: database names are patterns, as of LIKE.
-fn grants_create(grant: &str, database: &str) -> bool {
-    let Some((rights, rest)) = grant.strip_prefix("GRANT ").and_then(|rest| rest.split_once(" ON ")) else {
-        return false;
-    };
-    let has_right = rights.split(", ").any(|right| matches!(right, "ALL PRIVILEGES" | "ALL" | "CREATE"));
+fn gives(grant: &str, right: &str, database: &str) -> bool {
+    let split = grant.strip_prefix("GRANT ").and_then(|rest| rest.split_once(" ON "));
+    let Some((rights, rest)) = split else { return false };
+    let has_right = rights.split(", ").any(|given| given == right || matches!(given, "ALL PRIVILEGES" | "ALL"));
     let Some((of, _)) = rest.split_once(".* TO ") else { return false };
     let pattern = of.trim_matches('`').replace("``", "`");
     has_right && (of == "*" || is_like(&pattern, database))
@@ -244,7 +250,7 @@ mod tests {
             ("GRANT USAGE ON *.* TO `me`@`%`", false),
             ("GRANT `role` TO `me`@`%`", false),
         ] {
-            assert_eq!(grants_create(grant, "shop"), expected, "{grant}");
+            assert_eq!(gives(grant, "CREATE", "shop"), expected, "{grant}");
         }
     }
 }

@@ -28,7 +28,7 @@ pub(crate) fn put(value: &Value<'_>, column: &Attribute, out: &mut String) -> Re
         Value::Bytes(bytes) => quote::put_bytes(bytes, out),
         Value::Uuid(uuid) if column.ty == MyType::Bytes => quote::put_bytes(uuid, out),
         Value::Uuid(uuid) => quote::put_text(&uuid_text(uuid), out),
-        Value::Date(text) => quote::put_text(text, out),
+        Value::Date(text) => put_date(text, column, out)?,
         Value::Time(text) => put_time(text, column, out)?,
         Value::Timestamp(text) => put_timestamp(text, column, out)?,
         Value::Array(_) | Value::Object(_) => quote::put_text(&to_json(value), out),
@@ -82,6 +82,14 @@ fn put_time(text: &str, column: &Attribute, out: &mut String) -> Result<(), Stri
     Ok(())
 }
 
+fn put_date(text: &str, column: &Attribute, out: &mut String) -> Result<(), String> {
+    if is_temporal(column) {
+        check_year(text, column)?;
+    }
+    quote::put_text(text, out);
+    Ok(())
+}
+
 fn put_timestamp(text: &str, column: &Attribute, out: &mut String) -> Result<(), String> {
     if !is_temporal(column) {
         quote::put_text(text, out);
@@ -89,6 +97,7 @@ fn put_timestamp(text: &str, column: &Attribute, out: &mut String) -> Result<(),
     }
     // Our sessions are in UTC.
     let local = text.strip_suffix('Z').unwrap_or(text);
+    check_year(local, column)?;
     check_fraction(local, column)?;
     quote::put_text(local, out);
     Ok(())
@@ -96,6 +105,15 @@ fn put_timestamp(text: &str, column: &Attribute, out: &mut String) -> Result<(),
 
 fn is_temporal(column: &Attribute) -> bool {
     matches!(column.ty, MyType::Date | MyType::Time | MyType::Timestamp | MyType::TimestampTz)
+}
+
+/// The server reads the first four digits of a longer year.
+fn check_year(text: &str, column: &Attribute) -> Result<(), String> {
+    let (year, rest) = text.split_at_checked(4).unwrap_or((text, ""));
+    if year.bytes().all(|byte| byte.is_ascii_digit()) && rest.starts_with('-') {
+        return Ok(());
+    }
+    Err(format!("{text} is no date of {}, which holds the years 0 to 9999", column.native))
 }
 
 /// The server rounds what it has no digits for.
@@ -151,6 +169,10 @@ mod tests {
             "'2024-01-01T10:00:00.5'"
         );
         assert!(literal(&Value::Timestamp("2024-01-01T10:00:00.1234".into()), &seconds).is_err());
+        for year in ["12024-01-01T00:00:00", "-0043-03-15T00:00:00", "infinity"] {
+            let refused = literal(&Value::Timestamp(year.into()), &seconds).unwrap_err();
+            assert!(refused.contains("the years 0 to 9999"), "{refused}");
+        }
         let clock = column("time(6)", "time", Some(6));
         assert!(literal(&Value::Time("10:00:00+02:00".into()), &clock).unwrap_err().contains("offset"));
         assert_eq!(literal(&Value::Time("-10:00:00".into()), &clock).unwrap(), "'-10:00:00'");
