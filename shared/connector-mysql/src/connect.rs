@@ -22,7 +22,7 @@ const WAIT_MS_MAX: u64 = 25_000;
 /// depends on the time zone and the character set; a silently changed value on the mode.
 const SETTINGS: &str = "SET NAMES utf8mb4, time_zone = '+00:00', autocommit = 1, \
     sql_mode = 'STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION,NO_AUTO_VALUE_ON_ZERO', \
-    group_concat_max_len = 4294967295, max_sort_length = 8192, foreign_key_checks = 1, unique_checks = 1, \
+    group_concat_max_len = 1073741824, max_sort_length = 8192, foreign_key_checks = 1, unique_checks = 1, \
     sql_safe_updates = 0, sql_select_limit = DEFAULT";
 
 /// A server and a database on it. Holds the password; prints only the address.

@@ -235,3 +235,66 @@ pub(crate) fn keeps(column: &Attribute, kind: Kind) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn columns(all: &[(&str, MyType, bool)]) -> KeyColumns {
+        let column = |(name, ty, in_bytes): &(&str, MyType, bool)| KeyColumn {
+            name: (*name).to_owned(),
+            ty: *ty,
+            equal: format!("p.{name}"),
+            sorted: if *in_bytes { format!("bytes({name})") } else { format!("p.{name}") },
+            in_bytes: *in_bytes,
+        };
+        KeyColumns { columns: all.iter().map(column).collect(), indexed: true }
+    }
+
+    fn key(values: &[Value<'_>]) -> Key {
+        Key::encode(values).unwrap()
+    }
+
+    #[test]
+    fn bounds_are_spelled_out_column_by_column() {
+        let one = columns(&[("a", MyType::Int, false)]);
+        assert_eq!(one.compare(Bound::After, &key(&[Value::I64(-7)])).unwrap(), "p.a > -7");
+        assert_eq!(one.compare(Bound::Before, &key(&[Value::U64(u64::MAX)])).unwrap(), "p.a < 18446744073709551615");
+        let two = columns(&[("a", MyType::Text, true), ("b", MyType::Int, false)]);
+        let whole = key(&[Value::String("é".into()), Value::I64(3)]);
+        assert_eq!(
+            two.compare(Bound::From, &whole).unwrap(),
+            "(bytes(a) > X'c3a9' OR (bytes(a) = X'c3a9' AND p.b >= 3)) AND bytes(a) >= X'c3a9'"
+        );
+        // What begins with the first columns sorts after them.
+        let first = key(&[Value::String("é".into())]);
+        assert_eq!(two.compare(Bound::After, &first).unwrap(), "bytes(a) >= X'c3a9'");
+        assert_eq!(two.compare(Bound::Before, &first).unwrap(), "bytes(a) < X'c3a9'");
+    }
+
+    #[test]
+    fn keys_are_looked_up_by_the_column_itself() {
+        let two = columns(&[("a", MyType::Text, true), ("b", MyType::UuidBytes, true)]);
+        let wanted = key(&[Value::String("it's".into()), Value::Uuid([7; 16])]);
+        let found = two.among([&wanted].into_iter()).unwrap();
+        assert_eq!(found, "(p.a = 'it\\'s' AND p.b = X'07070707070707070707070707070707')");
+        let one = columns(&[("a", MyType::Uuid, true)]);
+        let found = one.among([&key(&[Value::Uuid([0; 16])])].into_iter()).unwrap();
+        assert_eq!(found, "p.a IN ('00000000-0000-0000-0000-000000000000')");
+    }
+
+    #[test]
+    fn a_key_of_another_shape_is_a_fault_and_never_absent() {
+        let one = columns(&[("a", MyType::Int, false)]);
+        for other in [
+            key(&[Value::String("7".into())]),
+            key(&[Value::I64(7), Value::I64(7)]),
+            key(&[Value::Bytes(vec![7].into())]),
+        ] {
+            assert!(one.among([&other].into_iter()).is_err(), "{other}");
+            assert!(one.compare(Bound::From, &other).is_err(), "{other}");
+        }
+        let two = columns(&[("a", MyType::Int, false), ("b", MyType::Int, false)]);
+        assert!(two.among([&key(&[Value::I64(7)])].into_iter()).is_err(), "only its first column");
+    }
+}
