@@ -162,7 +162,7 @@ mod tests {
         assert!(decimal("NaN").unwrap_err().contains("no number"));
         let whole = column("int(11)", "int", Some(0));
         assert!(literal(&Value::F64(0.5), &whole).is_err());
-        assert_eq!(literal(&Value::F64(-0.0), &whole).unwrap(), "'-0'");
+        assert_eq!(literal(&Value::F64(-0.0), &whole).unwrap(), "'-0.0'");
         let seconds = column("datetime(3)", "datetime", Some(3));
         assert_eq!(
             literal(&Value::Timestamp("2024-01-01T10:00:00.5Z".into()), &seconds).unwrap(),

@@ -54,11 +54,6 @@ impl Readers {
         Ok((readers, first))
     }
 
-    /// Where this state is in the log, where the server tells.
-    pub(crate) fn place(&self) -> Option<u64> {
-        self.place
-    }
-
     /// A session that sees this state; waits for one.
     pub(crate) async fn take(self: &Arc<Self>) -> Result<Reader, Fault> {
         if let Ok(turn) = self.turns.try_acquire() {
