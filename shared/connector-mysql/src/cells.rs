@@ -110,22 +110,17 @@ impl Decode for Cells {
         values.clear();
         let mut reader = Reader::new(row, "row of MySQL");
         for at in 0..self.columns.len() {
-            let value = match reader.u8()? {
-                0 => Value::Null,
-                _ => self.value(at, reader.bytes()?)?,
-            };
+            let value = if reader.u8()? == 0 { Value::Null } else { self.value(at, reader.bytes()?)? };
             values.push(value);
         }
         for name in &self.includes {
-            let value = match reader.u8()? {
-                0 => Value::Null,
-                _ => {
-                    let text = reader.str()?;
-                    self.refuse(name, text, values)?;
-                    Value::Json(text.into())
-                }
-            };
-            values.push(value);
+            if reader.u8()? == 0 {
+                values.push(Value::Null);
+            } else {
+                let text = reader.str()?;
+                self.refuse(name, text, values)?;
+                values.push(Value::Json(text.into()));
+            }
         }
         if reader.is_empty() { Ok(()) } else { Err(reader.corrupt()) }
     }

@@ -1,6 +1,8 @@
 //! The key in SQL: how it is ordered, compared and written as literals so that the server's order is the order of the
 //! key encoding.
 
+use std::fmt::Write;
+
 use fides_core::{Fault, Key, Kind, Selection, Value};
 use fides_format::text::uuid_text;
 
@@ -28,6 +30,9 @@ pub(crate) struct KeyColumns {
     pub(crate) columns: Vec<KeyColumn>,
     pub(crate) indexed: bool,
 }
+
+/// Why what is written into SQL is expected to succeed.
+const ALWAYS: &str = "writing to a String cannot fail";
 
 /// Which side of a key a bound keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,15 +93,15 @@ impl KeyColumns {
         let count = literals.len();
         for (at, (column, literal)) in self.columns.iter().zip(&literals).enumerate() {
             if at + 1 == count {
-                out.push_str(&format!("{} {last} {literal}", column.sorted));
+                write!(out, "{} {last} {literal}", column.sorted).expect(ALWAYS);
             } else {
-                out.push_str(&format!("({} {strict} {literal} OR ({} = {literal} AND ", column.sorted, column.sorted));
+                write!(out, "({0} {strict} {literal} OR ({0} = {literal} AND ", column.sorted).expect(ALWAYS);
             }
         }
         out.push_str(&"))".repeat(count.saturating_sub(1)));
         if count > 1 {
             // The optimizer takes a bound of the first column alone for a range of the index.
-            out.push_str(&format!(" AND {} {strict}= {}", self.columns[0].sorted, literals[0]));
+            write!(out, " AND {} {strict}= {}", self.columns[0].sorted, literals[0]).expect(ALWAYS);
         }
         Ok(if count == 0 { "TRUE".to_owned() } else { out })
     }
