@@ -13,8 +13,8 @@ use crate::registry;
 /// Longest id of a pipeline.
 const ID_BYTES_MAX: usize = 63;
 
-/// The store that a text on a command line names: a PostgreSQL or MySQL url, or else the path of a SQLite file. Another url is
-/// refused with a Permanent fault that does not repeat it, because of the password that it may hold.
+/// The store that a text on a command line names: a PostgreSQL or MySQL url, or else the path of a SQLite file. Another
+/// url is refused with a Permanent fault that does not repeat it, because of the password that it may hold.
 pub fn named_host(text: &str) -> Result<Store, Fault> {
     let Some((scheme, _)) = text.split_once("://") else { return Ok(Store::Sqlite { path: PathBuf::from(text) }) };
     if ["postgres", "postgresql"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
