@@ -20,6 +20,8 @@ pub(crate) async fn host(store: &Store, follows: bool) -> Result<Arc<dyn Host>, 
         Store::Postgres { url, connections } => {
             fides_connector_postgres::host(url.expose_secret(), *connections, follows).await
         }
+        #[cfg(feature = "mysql")]
+        Store::MySql { url, connections } => fides_connector_mysql::host(url.expose_secret(), *connections).await,
         #[allow(unreachable_patterns)]
         _ => Err(not_built()),
     }
@@ -33,6 +35,10 @@ pub(crate) async fn target(store: &Store, limits: &Limits) -> Result<Arc<dyn Tar
         #[cfg(feature = "postgres")]
         Store::Postgres { url, connections } => {
             fides_connector_postgres::target(url.expose_secret(), *connections, limits.write_timeout_ms_max).await
+        }
+        #[cfg(feature = "mysql")]
+        Store::MySql { url, connections } => {
+            fides_connector_mysql::target(url.expose_secret(), *connections, limits.write_timeout_ms_max).await
         }
         #[allow(unreachable_patterns)]
         _ => Err(not_built()),

@@ -78,6 +78,13 @@ pub struct Redis {
 /// A store that can be a host, a target, or both.
 #[derive(Clone, Debug)]
 pub enum Store {
+    /// A MySQL or MariaDB database.
+    MySql {
+        /// The connection url, with its password.
+        url: SecretString,
+        /// Connections at the same time.
+        connections: u32,
+    },
     /// A PostgreSQL database.
     Postgres {
         /// The connection url, with its password.
