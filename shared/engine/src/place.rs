@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::admin::{self, Allowance};
 use crate::extras::Walked;
-use crate::{Pipeline, epoch, follow, persisted};
+use crate::{Pipeline, cleanup, epoch, follow, persisted};
 
 /// Begins the names of clean-ups, among other runs.
 pub(crate) const RUN_KIND: &str = "cleanup-";
@@ -73,7 +73,7 @@ impl From<KeyRange> for Bounds {
 
 /// The state entry of a pipeline's place.
 pub(crate) fn entry(pipeline: &Pipeline) -> String {
-    format!("cleanup-walk/{}", pipeline.id)
+    format!("cleanup-place/{}", pipeline.id)
 }
 
 /// What a walk compares, and by which rules: under others its candidates may be none.
@@ -101,7 +101,10 @@ async fn kept(pipeline: &Pipeline) -> Result<Option<Place>, Fault> {
 
 /// The instant that an unfinished clean-up of the schedule was due for: it is due now.
 pub async fn unfinished_due_ms(pipeline: &Pipeline) -> Result<Option<u64>, Fault> {
-    Ok(kept(pipeline).await?.filter(|place| place.job.is_none()).map(|place| place.due_ms))
+    let Some(place) = kept(pipeline).await?.filter(|place| place.job.is_none()) else { return Ok(None) };
+    // A place that was kept by somebody who had lost the lease may be of one that is done.
+    let last_ms = cleanup::last_due_ms(pipeline).await?;
+    Ok(Some(place.due_ms).filter(|due_ms| last_ms.is_none_or(|last_ms| last_ms < *due_ms)))
 }
 
 /// Where a clean-up goes on that died, or begins. `number` orders it among cancellations.

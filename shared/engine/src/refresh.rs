@@ -1,7 +1,7 @@
 use fides_core::decide::Verdict;
 use fides_core::{Change, Fault, Key, KeyRange, Op, Origin};
 
-use crate::edit::Edit;
+use crate::edit::{self, Edit};
 use crate::{DeletePolicy, Mapping, Pipeline, publisher, sweep};
 
 /// What became of keys that were refreshed.
@@ -73,10 +73,15 @@ pub(crate) async fn send_present(
     Ok((published, absent))
 }
 
-/// Takes out what an edited mapping leaves out, as long as no import has judged that (L8): it is the next import's.
+/// Takes out what the mapping leaves out and no import has judged (L8): it was edited, or the marks do not tell.
 pub(crate) async fn without_unjudged(pipeline: &Pipeline, changes: Vec<Change>) -> Result<Vec<Change>, Fault> {
-    if changes.iter().all(|change| change.op != Op::Delete) || Box::pin(Edit::open(pipeline)).await?.is_none() {
+    if changes.iter().all(|change| change.op != Op::Delete) {
         return Ok(changes);
     }
-    Ok(changes.into_iter().filter(|change| change.op != Op::Delete).collect())
+    if Box::pin(Edit::open(pipeline)).await?.is_some() {
+        return Ok(changes.into_iter().filter(|change| change.op != Op::Delete).collect());
+    }
+    let keys: Vec<Key> = changes.iter().map(|change| change.key.clone()).collect();
+    let known = pipeline.backplane.hashes.get(&pipeline.id, &keys).await?;
+    Ok(edit::split(pipeline, changes, &known).await?.0)
 }

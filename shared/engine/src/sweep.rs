@@ -75,9 +75,9 @@ pub(crate) async fn sweep(
     let mut report = SweepReport { candidates, ..SweepReport::default() };
     let wanted = if pipeline.delete == DeletePolicy::Never { 0 } else { candidates };
     if let Some(why) = refused(pipeline, listing, wanted, allowance).await? {
+        let why = admin::refuse(pipeline, run, candidates, &why).await?;
         tracing::error!(pipeline = %pipeline.id, run, candidates, why, "clean-up refused: nothing was deleted");
         Progress::add(&progress.refused, 1);
-        admin::refuse(pipeline, run, candidates, &why).await?;
         report.refused = Some(why);
         return Ok(report);
     }

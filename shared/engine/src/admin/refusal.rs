@@ -33,14 +33,15 @@ pub async fn refusal(pipeline: &Pipeline) -> Result<Option<Refusal>, Fault> {
 }
 
 /// Keeps a refusal. The name that is shown stays as long as the same is refused for: whoever reads it can approve it, however
-/// often runs of the same kind come meanwhile.
-pub(crate) async fn refuse(pipeline: &Pipeline, run: &str, candidates: u64, why: &str) -> Result<(), Fault> {
+/// often runs of the same kind come meanwhile. Returns the reason that stands, which names the command.
+pub(crate) async fn refuse(pipeline: &Pipeline, run: &str, candidates: u64, why: &str) -> Result<String, Fault> {
     let state = &*pipeline.backplane.state;
     let kind = |run: &str| run.split('-').next().unwrap_or_default().to_owned();
-    if refusal(pipeline).await?.is_some_and(|known| {
+    let is_same = |known: &Refusal| {
         known.candidates == candidates && candidates > 0 && known.approved_by.is_none() && kind(&known.run) == kind(run)
-    }) {
-        return Ok(());
+    };
+    if let Some(known) = refusal(pipeline).await?.filter(is_same) {
+        return Ok(known.why);
     }
     let refusal = Refusal {
         run: run.to_owned(),
@@ -49,7 +50,8 @@ pub(crate) async fn refuse(pipeline: &Pipeline, run: &str, candidates: u64, why:
         at_ms: state.now_ms().await?,
         approved_by: None,
     };
-    persisted::store(state, &key(pipeline), &refusal, Expect::Any).await.map(drop)
+    persisted::store(state, &key(pipeline), &refusal, Expect::Any).await?;
+    Ok(refusal.why)
 }
 
 /// Ends the alert: a run of the same kind was not refused. `kind` begins the names of such runs.

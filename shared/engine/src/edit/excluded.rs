@@ -3,10 +3,10 @@
 //! would empty the target. They are judged like every deletion (L8), all of a run together.
 
 use fides_core::decide::Verdict;
-use fides_core::{Change, Fault, Key, Op, Origin};
+use fides_core::{Change, Fault, Held, Key, Mark, Op, Origin};
 
 use crate::spool::{self as candidates, Source};
-use crate::{Counts, Mapping, Pipeline, Progress, SweepReport, publisher, sweep};
+use crate::{Counts, DeletePolicy, Mapping, Pipeline, Progress, SweepReport, epoch, publisher, sweep};
 
 /// Begins the names of what is left out, beside the candidates that a listing did not meet.
 const KIND: &str = "excluded-";
@@ -18,6 +18,35 @@ fn name(run: &str) -> String {
 /// Spools what the mapping leaves out of a page, before the page's cursor moves.
 pub(crate) async fn spool(pipeline: &Pipeline, run: &str, keys: &[Key]) -> Result<(), Fault> {
     candidates::put(pipeline, &name(run), Source::Listing, keys).await
+}
+
+/// Whether a mark tells that what the mapping leaves out now was there before by the host's own record.
+pub(crate) fn tells(mark: &Mark) -> bool {
+    mark.fingerprint.is_some() || mark.held != Held::Present
+}
+
+/// Splits what may be sent from what has to be judged first: deletions of records that the mapping leaves out, where the mark
+/// does not tell what the target holds, or there is none because marks were lost. `known` are their marks, aligned. Where
+/// nothing is ever deleted nothing has to be judged.
+pub(crate) async fn split(
+    pipeline: &Pipeline,
+    changes: Vec<Change>,
+    known: &[Option<Mark>],
+) -> Result<(Vec<Change>, Vec<Key>), Fault> {
+    if pipeline.delete == DeletePolicy::Never {
+        return Ok((changes, Vec::new()));
+    }
+    let is_unmarked = |(change, mark): (&Change, &Option<Mark>)| change.op == Op::Delete && mark.is_none();
+    let lost = changes.iter().zip(known).any(is_unmarked) && epoch::owed(pipeline).await?.rebuild_marks;
+    let (mut send, mut judged) = (Vec::with_capacity(changes.len()), Vec::new());
+    for (change, mark) in changes.into_iter().zip(known) {
+        if change.op != Op::Delete || mark.as_ref().map_or(!lost, tells) {
+            send.push(change);
+        } else {
+            judged.push(change.key);
+        }
+    }
+    Ok((send, judged))
 }
 
 /// Forgets what other runs have spooled.

@@ -42,7 +42,7 @@ pub(super) struct Known<'a> {
 impl<'a> Known<'a> {
     fn of(change: &Change, mark: Option<&Mark>, trace: Option<&'a str>) -> Self {
         let held = if matches!(change.op, Op::Upsert(_)) { Held::Present } else { Held::Absent };
-        let may_exist = mark.is_none_or(Mark::may_exist);
+        let may_exist = mark.is_some_and(Mark::may_exist);
         Self { was_dead: dead::is_dead(mark), held, may_exist, trace }
     }
 }
@@ -254,9 +254,8 @@ impl Settlement {
 
     /// A deletion that is not carried out, because nothing is ever deleted.
     pub(super) fn spared(&mut self, change: &Change, known: Known<'_>) {
-        let (fingerprint, held) =
-            if known.may_exist { (None, Held::Present) } else { (change.fingerprint, Held::Absent) };
-        self.marks.push((change.key.clone(), Mark { version: change.version, fingerprint, held }));
+        let held = if known.may_exist { Held::Present } else { Held::Absent };
+        self.marks.push((change.key.clone(), Mark { version: change.version, fingerprint: change.fingerprint, held }));
         self.revive(change, known.was_dead);
     }
 

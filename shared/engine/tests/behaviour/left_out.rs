@@ -4,14 +4,14 @@
 use std::sync::Arc;
 
 use fides_core::command::{Action, Extent, KeySpan, KeyText};
-use fides_core::{Origin, Version};
+use fides_core::{FaultKind, Origin, Version};
 use fides_engine::import::Mode;
-use fides_engine::inspect::verify;
-use fides_engine::{DeletePolicy, current_epoch, establish, publish};
-use fides_testkit::fake::FakeMapper;
+use fides_engine::inspect::{repair, status, verify};
+use fides_engine::{DeletePolicy, current_epoch, establish, publish, refresh};
+use fides_testkit::fake::{Act, FakeHost, FakeMapper};
 
 use crate::edits::{RARE, RARE_ROWS, ROWS, copied, excluding, imported, planned, process};
-use crate::stand::{Process, Stand, namespace, upsert};
+use crate::stand::{Process, Stand, namespace, upsert, within};
 
 /// Half of the rows, which a mistaken edit leaves out, and whose deletion was refused.
 async fn refused_edit(serve: bool) -> (Stand, Process, Option<tokio_util::sync::DropGuard>) {
@@ -59,6 +59,45 @@ async fn what_a_refused_edit_leaves_out_is_not_deleted_after_a_loss() {
         process.settle().await;
         assert_eq!(stand.target.documents(&namespace()).len(), ROWS as usize, "{mode:?}: {report:?}");
         assert!(report.sweep.refused.is_some_and(|why| why.contains("leaves out")), "{mode:?}");
+        // From here on nothing tells that there was an edit.
+        let keys: Vec<_> = (0..ROWS).map(FakeHost::key).collect();
+        refresh(&process.pipeline, &keys, Origin::Repair, true).await.unwrap();
+        within(repair(&process.pipeline, &process.worker)).await.unwrap();
+        process.settle().await;
+        assert_eq!(stand.target.documents(&namespace()).len(), ROWS as usize, "{mode:?}");
+    }
+}
+
+/// Nor where the target cannot be walked, so that no mark can be rebuilt.
+#[tokio::test(start_paused = true)]
+async fn what_a_refused_edit_leaves_out_is_not_deleted_where_marks_cannot_be_rebuilt() {
+    let (stand, process, _) = refused_edit(false).await;
+    stand.disk.lose_everything();
+    let _consumers = process.consume();
+    process.faults.script("target.snapshot", vec![Act::Reject(FaultKind::Permanent); 2]);
+    for _ in 0..3 {
+        let report = process.import(Mode::Delta).await;
+        process.settle().await;
+        assert_eq!(stand.target.documents(&namespace()).len(), ROWS as usize, "{report:?}");
+    }
+}
+
+/// A dead letter of a record that is left out now ends, also where nothing is ever deleted.
+#[tokio::test(start_paused = true)]
+async fn a_dead_letter_ends_when_its_record_is_left_out() {
+    for delete in [DeletePolicy::Never, DeletePolicy::Hard] {
+        let stand = Stand::new(6);
+        let mapper = excluding(&FakeMapper::new(1), 1, RARE).edited(1, |edited| edited.rejects = vec![77]);
+        let mut process = process(&stand, "a", &mapper).await;
+        process.pipeline.delete = delete;
+        process.copy().await;
+        stand.host.commit(&[(3, Some(77))]);
+        imported(&process).await;
+        assert_eq!(status(&process.pipeline).await.unwrap().dead, 1);
+        stand.host.commit(&[(3, Some(RARE))]);
+        imported(&process).await;
+        assert_eq!(status(&process.pipeline).await.unwrap().dead, 0);
+        assert_eq!(imported(&process).await, (0, 0));
     }
 }
 
@@ -102,6 +141,9 @@ async fn what_is_left_out_stays_where_nothing_is_ever_deleted() {
     assert!(held.iter().all(Option::is_some) && seven.is_some());
     assert_eq!((RARE_ROWS.map(|id| stand.document(id)), stand.document(7)), (held, seven));
     assert!(stand.document(8).is_some());
+    // What the edit has left out is met once more; from then on its marks remember it.
+    assert_eq!(imported(&process).await.1, 0);
+    assert_eq!(RARE_ROWS.map(|id| stand.document(id).is_some()), [true; 3]);
     assert_eq!(imported(&process).await, (0, 0), "their marks remember it");
     let found = verify(&process.pipeline, &Arc::default()).await.unwrap();
     assert_eq!((found.extra, found.drifted()), (5, 0));

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use fides_core::FaultKind;
-use fides_engine::establish;
-use fides_engine::import::{Mode, import};
+use fides_engine::import::{Mode, assist, import};
+use fides_engine::{Progress, establish};
 use fides_testkit::fake::{Act, FakeHost, FakeMapper, Gate};
 
 use crate::stand::{Process, Stand, namespace, within};
@@ -156,4 +156,32 @@ async fn a_record_that_no_import_met_is_deleted_once_it_is_gone() {
         process.settle().await;
         assert_eq!(stand.document(0), None, "{operation}");
     }
+}
+
+/// Each process has a way of its own to the marks, which refuses them once they were lost (L11). Whoever only ever helps
+/// learns of it, too, and reads its part.
+#[tokio::test(start_paused = true)]
+async fn who_helps_learns_that_marks_were_lost() {
+    let stand = Stand::new(ROWS);
+    let (leader, helper) = (stand.process("leader").await, stand.process("helper").await);
+    let _consumers = leader.consume();
+    leader.import(Mode::Delta).await;
+    helper.import(Mode::Delta).await;
+    leader.settle().await;
+    stand.disk.lose_everything();
+    // Slow, so that a range of its run is left for others.
+    leader.faults.script("host.scan", vec![Act::Slow(Duration::from_millis(50)); 100]);
+    let (pipeline, worker) = (leader.pipeline.clone(), leader.worker.clone());
+    let leading = tokio::spawn(async move { import(&pipeline, Mode::Delta, &worker).await });
+    let read = Progress::get(&helper.worker.progress.read);
+    let helped = async {
+        while !leading.is_finished() {
+            assist(&helper.pipeline, &helper.worker).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    within(helped).await;
+    let report = leading.await.unwrap().unwrap();
+    assert_eq!((report.counts.read, report.counts.published), (ROWS as u64, 0));
+    assert!(Progress::get(&helper.worker.progress.read) > read, "it has helped");
 }
