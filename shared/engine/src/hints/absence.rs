@@ -12,7 +12,7 @@ use super::gather::distinct;
 use crate::lease::Held;
 use crate::publishing::Worker;
 use crate::refresh::{Refreshed, refresh_judged};
-use crate::{DeletePolicy, Pipeline, admin, persisted};
+use crate::{DeletePolicy, Pipeline, Progress, admin, persisted};
 
 /// Entries that are settled together.
 const ENTRIES_MAX: usize = 64;
@@ -75,7 +75,7 @@ async fn turn(pipeline: &Pipeline, worker: &Worker) -> Result<u64, Fault> {
     // Listed anew: another process may have settled them before this one had the lease.
     let settled = lease.during(async {
         let due = self::due(pipeline).await?.map(|(due, _)| due).unwrap_or_default();
-        settle(pipeline, due).await
+        settle(pipeline, &worker.progress, due).await
     });
     let settled = settled.await;
     lease.release().await;
@@ -111,7 +111,7 @@ fn due_ms(entry: &str, prefix: &str) -> u64 {
 
 /// Looks for candidates a second time: those that are there now are sent, those that are not are judged and deleted.
 /// Repeating it after a crash is harmless. What is refused is left to imports and clean-ups, which find it again.
-async fn settle(pipeline: &Pipeline, entries: Entries) -> Result<(), Fault> {
+async fn settle(pipeline: &Pipeline, progress: &Progress, entries: Entries) -> Result<(), Fault> {
     let Some((first, _)) = entries.first() else { return Ok(()) };
     let run = format!("{KIND}{:x}", due_ms(first, &prefix(pipeline)));
     let keys = distinct(entries.iter().flat_map(|(_, keys)| keys));
@@ -121,8 +121,9 @@ async fn settle(pipeline: &Pipeline, entries: Entries) -> Result<(), Fault> {
         Refreshed { refused: Some(why), absent, .. } => {
             let id = &pipeline.id;
             let why = format!("{why} (to allow it once: `fides approve {id} {run} --deletions-max {absent}`)");
+            let why = admin::refuse(pipeline, &run, absent, &why).await?;
             tracing::error!(pipeline = %id, run, candidates = absent, why, "deletions after hints refused: nothing was deleted");
-            admin::refuse(pipeline, &run, absent, &why).await?;
+            Progress::add(&progress.refused, 1);
         }
     }
     for (entry, _) in &entries {
