@@ -20,7 +20,7 @@ mod asks;
 mod deletes;
 mod failover;
 mod follows;
-mod hints;
+mod hears;
 mod holds;
 mod measured;
 mod mends;

@@ -56,7 +56,7 @@ async fn intake(handler: &Process) -> String {
         let log = handler.log_of_this_life();
         let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
         let mut received = lines.filter(|line| line["message"] == "receiving events");
-        address = received.find_map(|line| Some(line["address"].as_str()?.to_owned()));
+        address = received.find_map(|line| Some(line["fides.address"].as_str()?.to_owned()));
         address.is_some()
     })
     .await;
