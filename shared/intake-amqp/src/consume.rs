@@ -16,7 +16,7 @@ use crate::dead::Grave;
 use crate::read::key_of;
 use crate::session::Session;
 use crate::topology::{declare, look, short};
-use crate::{Route, Settings};
+use crate::{Reception, Route, Settings};
 
 /// First and longest pause before a connection is opened anew, or an event offered anew.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
@@ -25,15 +25,16 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_secs(2);
 
 /// Receives the events of a queue until `stop`; whatever goes wrong is said, and tried again after a growing pause. What is
-/// under way at `stop` returns to the queue.
-pub async fn consume(settings: Settings, route: Route, stop: &CancellationToken) {
+/// under way at `stop` returns to the queue. `reception` says meanwhile whether they are received.
+pub async fn consume(settings: Settings, route: Route, reception: &Reception, stop: &CancellationToken) {
     let mut failures = 0;
     while !stop.is_cancelled() {
         let began = Instant::now();
-        let Some(Err(fault)) = stop.run_until_cancelled(receive(&settings, &route)).await else { return };
+        let Some(Err(fault)) = stop.run_until_cancelled(receive(&settings, &route, reception)).await else { return };
         failures = if began.elapsed() > PAUSE_MAX { 1 } else { failures + 1 };
         let pipeline = route.hints.pipeline();
         tracing::warn!(%pipeline, failures, %fault, "events are not received at present");
+        reception.became(Err(fault));
         stop.run_until_cancelled(sleep(pause(failures))).await;
     }
 }
@@ -45,7 +46,7 @@ fn pause(failures: u32) -> Duration {
 }
 
 /// Receives over one connection until it fails.
-async fn receive(settings: &Settings, route: &Route) -> Result<(), Fault> {
+async fn receive(settings: &Settings, route: &Route, reception: &Reception) -> Result<(), Fault> {
     let session = Session::open(settings).await?;
     let channel = session.channel().await?;
     declare(&session, &channel, settings).await?;
@@ -53,6 +54,7 @@ async fn receive(settings: &Settings, route: &Route) -> Result<(), Fault> {
     let queue = short(&settings.queue)?;
     let mut consumer = begin(&session, &channel, settings, &queue).await?;
     tracing::info!(pipeline = %route.hints.pipeline(), queue = settings.queue, exchange = settings.exchange, "receiving events");
+    reception.became(Ok(()));
     let mut under_way = FuturesUnordered::new();
     let mut looks = interval_at(Instant::now() + LOOK, LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);

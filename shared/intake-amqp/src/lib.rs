@@ -11,6 +11,7 @@ mod dead;
 mod dial;
 mod fault;
 mod read;
+mod reception;
 mod session;
 mod topology;
 
@@ -22,6 +23,7 @@ use fides_engine::Hints;
 use secrecy::SecretString;
 
 pub use crate::consume::consume;
+pub use crate::reception::Reception;
 pub use crate::topology::check;
 
 /// Where a pipeline's events go.

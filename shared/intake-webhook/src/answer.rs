@@ -22,6 +22,8 @@ pub(crate) enum Answer {
     Malformed(Malformed),
     /// Whoever sent it may not.
     Unauthorized(String),
+    /// It may not send, whoever it is.
+    Forbidden(String),
     /// There is no such pipeline, or it takes no events over HTTP.
     Unknown(String),
     /// The body, or the number of its events, is above its bound.
@@ -67,6 +69,7 @@ impl IntoResponse for Answer {
                 answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
                 answer
             }
+            Self::Forbidden(why) => error(StatusCode::FORBIDDEN, why),
             Self::Unknown(why) => error(StatusCode::NOT_FOUND, why),
             Self::TooLarge(why) => error(StatusCode::PAYLOAD_TOO_LARGE, why),
             Self::TooSlow => error(StatusCode::REQUEST_TIMEOUT, "the body did not come in time".to_owned()),

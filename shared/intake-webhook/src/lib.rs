@@ -2,10 +2,11 @@
 //!
 //! A request is answered with 200 only when the present state of every record that it names is published and confirmed
 //! (L3). Whatever else is answered, nothing is half understood: a request that is malformed in one place does nothing.
-//! Everything is bounded (L10): connections, headers, bodies, the time that each may take, and the hints that wait.
+//! A sender that asks first (`OPTIONS`) is told whether it may. Everything is bounded (L10): connections, headers, bodies, the time that each may take, and the hints that wait.
 
 mod answer;
 mod credential;
+mod handshake;
 mod receive;
 mod serve;
 
@@ -27,6 +28,8 @@ pub struct Route {
     pub hints: Hints,
     /// Who may send them.
     pub credential: Credential,
+    /// Who is told that it may when it asks before it sends, by the name that it gives itself.
+    pub origins: Vec<String>,
 }
 
 /// How the listener is bounded.

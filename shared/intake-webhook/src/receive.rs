@@ -18,6 +18,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio::time::timeout;
 
 use crate::answer::{Answer, nothing_here};
+use crate::handshake::validate;
 use crate::{Route, Settings};
 
 /// What every request is answered with.
@@ -26,10 +27,17 @@ pub(crate) struct Intake {
     pub(crate) settings: Settings,
 }
 
+impl Intake {
+    pub(crate) fn route(&self, pipeline: &str) -> Result<&Route, Answer> {
+        let unknown = || Answer::Unknown(format!("pipeline {pipeline:?} takes no events here"));
+        self.routes.get(pipeline).ok_or_else(unknown)
+    }
+}
+
 /// All paths.
 pub(crate) fn router(intake: Intake) -> Router {
     Router::new()
-        .route("/events/{pipeline}", post(receive))
+        .route("/events/{pipeline}", post(receive).options(validate))
         .fallback(async || nothing_here(StatusCode::NOT_FOUND))
         .method_not_allowed_fallback(async || nothing_here(StatusCode::METHOD_NOT_ALLOWED))
         .with_state(Arc::new(intake))
@@ -47,9 +55,7 @@ async fn receive(State(intake): State<Arc<Intake>>, Path(pipeline): Path<String>
 }
 
 async fn take(intake: &Intake, pipeline: &str, request: Request) -> Result<Answer, Answer> {
-    let Intake { routes, settings } = intake;
-    let unknown = || Answer::Unknown(format!("pipeline {pipeline:?} takes no events here"));
-    let route = routes.get(pipeline).ok_or_else(unknown)?;
+    let (route, settings) = (intake.route(pipeline)?, &intake.settings);
     let (parts, body) = request.into_parts();
     if let Some(why) = route.credential.refuses_headers(&parts.headers) {
         return Err(Answer::Unauthorized(why));

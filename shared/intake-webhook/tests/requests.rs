@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 const TOKEN: &str = "hunter2";
+const ORIGIN: &str = "events.example.com";
 const EVENT: &str = r#"{"specversion":"1.0","id":"1","source":"/shop","type":"t","subject":"1"}"#;
 
 struct Stand {
@@ -54,7 +55,8 @@ async fn stand(limits: Limits, edit: impl FnOnce(&mut Settings)) -> Stand {
     let bound = bind(settings).unwrap();
     let (address, stop) = (bound.address, CancellationToken::new());
     let rule = Rule { types: vec!["t*".into()], key: vec![KeySource::Subject] };
-    let routes = vec![Route { rule, hints: place, credential: Credential::Bearer(TOKEN.into()) }];
+    let routes =
+        vec![Route { rule, hints: place, credential: Credential::Bearer(TOKEN.into()), origins: vec![ORIGIN.into()] }];
     let (stopped, taken) = (stop.clone(), pipeline.clone());
     tokio::spawn(async move {
         let worker = Worker { holder: "a".into(), progress: Arc::new(Progress::default()) };
@@ -202,6 +204,35 @@ async fn what_cannot_be_published_now_is_to_be_sent_again() {
     assert!(status == 503 && told.contains("not confirmed within"), "{told}");
     gate.open();
     assert_eq!(stand.structured(EVENT).await.0, 200);
+}
+
+/// A sender that asks first is told that it may only where the configuration names it.
+#[tokio::test]
+async fn whoever_asks_first_is_told_whether_it_may_send() {
+    let stand = stand(Limits::default(), |_| {}).await;
+    let ask = async |path: &str, headers: &str| {
+        let request = format!("OPTIONS {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}\r\n");
+        stand.raw(request.as_bytes()).await.to_lowercase()
+    };
+    let told = ask("/events/p", "WebHook-Request-Origin: events.example.com\r\nWebHook-Request-Rate: 120\r\n").await;
+    assert!(told.starts_with("http/1.1 200"), "{told}");
+    for header in ["allow: options, post", "webhook-allowed-origin: events.example.com", "webhook-allowed-rate: *"] {
+        assert!(told.contains(&format!("\r\n{header}\r\n")), "{header}: {told}");
+    }
+    let told = ask("/events/p", "WebHook-Request-Origin: Events.Example.COM\r\n").await;
+    assert!(told.starts_with("http/1.1 200"), "names of hosts have no case: {told}");
+    let both = "WebHook-Request-Origin: events.example.com\r\nWebHook-Request-Origin: evil.example\r\n";
+    for (path, headers, status, reason) in [
+        ("/events/p", "WebHook-Request-Origin: evil.example\r\n", 403, "not among the origins"),
+        ("/events/p", "WebHook-Request-Origin: *\r\n", 403, "not among the origins"),
+        ("/events/p", "", 403, "expected header webhook-request-origin once"),
+        ("/events/p", both, 403, "expected header webhook-request-origin once"),
+        ("/events/q", "WebHook-Request-Origin: events.example.com\r\n", 404, "takes no events here"),
+    ] {
+        let told = ask(path, headers).await;
+        assert!(told.starts_with(&format!("http/1.1 {status}")) && told.contains(reason), "{reason}: {told}");
+        assert!(!told.contains("webhook-allowed"), "{told}");
+    }
 }
 
 /// Nobody holds a connection by being slow.

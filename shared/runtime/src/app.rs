@@ -5,6 +5,7 @@ use fides_core::port::{AdminQueue, Backplane, Host};
 use fides_core::{Fault, PipelineId};
 use fides_engine::Pipeline;
 use fides_guard::{Meter, TracingMeter, guard_host, guard_target};
+use fides_intake_amqp::Reception;
 
 use crate::backplane::Opened;
 use crate::config::{self, Config};
@@ -40,6 +41,8 @@ pub struct App {
     pub(crate) followed: HashSet<PipelineId>,
     /// Pipelines that are told of changes, and how.
     pub(crate) hinted: HashMap<PipelineId, config::Events>,
+    /// Of those that are told over AMQP, whether their events are received.
+    pub(crate) receptions: HashMap<PipelineId, Reception>,
     /// Where events are received over HTTP.
     pub(crate) intake: config::Intake,
     /// Whether a pipeline creates its target namespace.
@@ -104,6 +107,7 @@ impl App {
             schedules: HashMap::new(),
             followed: HashSet::new(),
             hinted: HashMap::new(),
+            receptions: HashMap::new(),
             intake: config.intake,
             create: HashMap::new(),
         };
@@ -142,6 +146,9 @@ impl App {
                 self.followed.insert(built.id.clone());
             }
             Some(hints) => {
+                if let config::Events::Amqp(_) = hints {
+                    self.receptions.insert(built.id.clone(), Reception::default());
+                }
                 self.hinted.insert(built.id.clone(), hints.clone());
             }
             None => {}

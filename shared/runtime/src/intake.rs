@@ -20,7 +20,7 @@ pub(crate) struct Intake {
     /// The listener, if a pipeline has a webhook.
     bound: Option<webhook::Bound>,
     routes: Vec<webhook::Route>,
-    queues: Vec<(amqp::Settings, amqp::Route)>,
+    queues: Vec<(amqp::Settings, amqp::Route, amqp::Reception)>,
     /// Of each pipeline, until somebody takes them.
     offers: HashMap<PipelineId, Offers>,
 }
@@ -37,7 +37,8 @@ impl Intake {
                 Events::Webhook(of) => intake.routes.push(route(of, place)),
                 Events::Amqp(of) => {
                     let route = amqp::Route { rule: rule(&of.hinted), hints: place };
-                    intake.queues.push((settings(of, pipeline.id.as_str()), route));
+                    let reception = app.receptions.get(&pipeline.id).cloned().unwrap_or_default();
+                    intake.queues.push((settings(of, pipeline.id.as_str()), route, reception));
                 }
             }
             intake.offers.insert(pipeline.id.clone(), offers);
@@ -66,8 +67,10 @@ impl Intake {
                 None => Ok(()),
             }
         };
-        let queued = join_all(queues.into_iter().map(|(settings, route)| amqp::consume(settings, route, stop)));
-        futures::join!(posted, queued).0
+        let queued = queues.into_iter().map(|(settings, route, reception)| async move {
+            amqp::consume(settings, route, &reception, stop).await;
+        });
+        futures::join!(posted, join_all(queued)).0
     }
 }
 
@@ -78,7 +81,7 @@ fn route(of: &config::Webhook, hints: Hints) -> webhook::Route {
         }
         Sender::Bearer(token) => webhook::Credential::Bearer(token.clone()),
     };
-    webhook::Route { rule: rule(&of.hinted), hints, credential }
+    webhook::Route { rule: rule(&of.hinted), hints, credential, origins: of.origins.clone() }
 }
 
 fn rule(hinted: &Hinted) -> Rule {

@@ -194,8 +194,14 @@ async fn published_events_arrive_through_kills_and_malformed_ones_are_put_aside(
     let checked = stand.fides(&["check", "--connect"]);
     assert!(checked.0 != Some(0) && format!("{checked:?}").contains("there is no such exchange"), "{checked:?}");
     until("it is said", MINUTE, async || handler.log().contains("events are not received at present")).await;
+    let reception = format!("pipelines.{}.events.amqp", stand.pipeline);
+    until("it is not ready", MINUTE, async || {
+        handler.waits_for().await.get(&reception).is_some_and(|why| why.contains("exchange"))
+    })
+    .await;
     tell(&["declare", &broker, &exchange]).await;
     until("events are received", MINUTE, async || handler.log().contains("\"receiving events\"")).await;
+    until("it is ready", MINUTE, async || handler.waits_for().await.is_empty()).await;
     let checked = stand.fides(&["check", "--connect"]);
     assert_eq!(checked.0, Some(0), "{checked:?}");
 

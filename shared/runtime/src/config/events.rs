@@ -68,6 +68,8 @@ impl Section for Webhook {
         let one = fields.exactly_one(&["secret", "secret_file", "bearer", "bearer_file"]);
         let about = "the header that carries the signature";
         let header = fields.defaulted("signature_header", about, Header, "X-Signature-256");
+        let about = "senders that are allowed when they ask first (OPTIONS), by the names that they give; else none";
+        let origins = fields.optional("origins", about, Names("the name of a sender"));
         let hinted = hinted(fields);
         one?;
         let (secret, bearer) = (secret?.or(secret_file?), bearer?.or(bearer_file?));
@@ -77,7 +79,7 @@ impl Section for Webhook {
             None => Sender::Bearer(bearer?),
         };
         header?;
-        Some(Self { sender, hinted: hinted? })
+        Some(Self { sender, origins: origins?.unwrap_or_default(), hinted: hinted? })
     }
 }
 

@@ -284,6 +284,8 @@ pub struct Hinted {
 pub struct Webhook {
     /// Who may post them.
     pub sender: Sender,
+    /// Who is told that it may, when it asks before it posts.
+    pub origins: Vec<String>,
     /// What of an event concerns the pipeline.
     pub hinted: Hinted,
 }

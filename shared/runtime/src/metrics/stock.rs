@@ -32,7 +32,7 @@ pub(super) struct Held {
 type Number = (&'static str, &'static str, &'static str, fn(&Held) -> u64);
 
 const NUMBERS: [Number; 3] = [
-    ("fides.marks.count", "{mark}", "Marks of records that the target may hold.", |it| it.marks),
+    ("fides.marks.stored", "{mark}", "Marks of records that the target may hold.", |it| it.marks),
     ("fides.marks.size", "By", "What the hash store holds for the marks.", |it| it.mark_bytes),
     ("fides.letters.waiting", "{letter}", "Dead letters that wait to be replayed or dropped.", |it| it.letters),
 ];

@@ -230,7 +230,7 @@ fn stock_is_shown_by_pipeline_and_lane() {
     let held = Held { depths: vec![0, 5], marks: 1_000, mark_bytes: 24_000, letters: 7 };
     metrics.inner.stock.show(&PipelineId::new("orders"), held);
     let of = |name: &str| value(&metrics, &format!("{name}{{pipeline=\"orders\"}}"));
-    assert_eq!(of("fides_marks_count"), Some(1_000.0));
+    assert_eq!(of("fides_marks_stored"), Some(1_000.0));
     assert_eq!(of("fides_marks_size_bytes"), Some(24_000.0));
     assert_eq!(of("fides_letters_waiting"), Some(7.0));
     let depth = |lane: u8| value(&metrics, &format!("fides_lane_depth{{lane=\"{lane}\",pipeline=\"orders\"}}"));

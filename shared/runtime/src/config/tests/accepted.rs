@@ -78,7 +78,10 @@ fn the_documented_example_is_read() {
     let Some(Events::Webhook(webhook)) = &customers.events else { panic!("{:?}", customers.events) };
     let Sender::Signature { secret, header } = &webhook.sender else { panic!("{:?}", webhook.sender) };
     assert_eq!((secret.expose_secret(), header.as_str()), ("change me", "x-signature-256"));
-    assert_eq!(webhook.hinted.types, ["shop.customer.*"]);
+    assert_eq!(
+        (&webhook.origins[..], &webhook.hinted.types[..]),
+        (&["shop.example.com".to_owned()][..], &["shop.customer.*".to_owned()][..])
+    );
     assert_eq!(webhook.hinted.key, [KeySource::Data(vec!["customer".into(), "id".into()])]);
     let Some(Events::Amqp(queue)) = &products.events else { panic!("{:?}", products.events) };
     assert_eq!(
