@@ -12,6 +12,7 @@ pub mod inspect;
 pub mod publishing;
 
 mod cleanup;
+mod deletions;
 mod edit;
 mod epoch;
 mod extras;

@@ -1,6 +1,6 @@
-use fides_core::decide::Verdict;
-use fides_core::{Change, Fault, Key, KeyRange, Op, Origin};
+use fides_core::{Change, Fault, Key, KeyRange, Op, Origin, fingerprint};
 
+use crate::deletions::{self, Wanted};
 use crate::edit::{self, Edit};
 use crate::{DeletePolicy, Mapping, Pipeline, publisher, sweep};
 
@@ -42,13 +42,21 @@ pub(crate) async fn refresh_judged(
     // A fetch in a snapshot proves these absences. How many records the host has is not known here; whether it has any is.
     let is_empty = pipeline.peek_host().await?.scan(&KeyRange::ALL, None).await?.is_empty();
     let host_records = if is_empty { 0 } else { u64::MAX };
-    match sweep::judge(pipeline, absent, host_records, true, 0).await? {
-        Verdict::Allowed => {
-            let deleted = sweep::delete_absent(pipeline, &missing).await?;
+    let wanted = Wanted { deletions: absent, host_records, listing_complete: true, approved: 0 };
+    match deletions::reserve(pipeline, &name(&missing), &wanted).await? {
+        Ok(grant) => {
+            let deleted = sweep::delete_absent(pipeline, &missing, &grant).await?;
+            grant.end().await?;
             Ok(Refreshed { published: published + deleted, absent, refused: None })
         }
-        Verdict::Refused(why) => Ok(Refreshed { published, absent, refused: Some(why) }),
+        Err(why) => Ok(Refreshed { published, absent, refused: Some(why) }),
     }
+}
+
+/// Many may refresh at the same moment. Whoever does it again after a fault asks again for the same.
+fn name(absent: &[Key]) -> String {
+    let first = absent.first().map_or(&[][..], Key::as_bytes);
+    format!("refresh-{}", fingerprint(first, 0))
 }
 
 /// The part of [`refresh`] that sends what the host has. Returns how many changes were published, and the other keys.

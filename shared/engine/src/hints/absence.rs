@@ -36,8 +36,7 @@ pub(super) async fn keep(pipeline: &Pipeline, absent: &[Key]) -> Result<(), Faul
     persisted::store(state, &entry, &bytes, Expect::Any).await.map(drop)
 }
 
-/// Settles candidates when they are due, until `stop`. One process does, under a lease: what two of them judge at the same
-/// time could exceed together what either may delete.
+/// Settles candidates when they are due, until `stop`. One process does, under a lease: they are looked for and judged once.
 pub(super) async fn settle_all(pipeline: &Pipeline, worker: &Worker, stop: &CancellationToken) {
     let mut failures = 0;
     while !stop.is_cancelled() {

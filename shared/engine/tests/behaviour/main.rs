@@ -11,6 +11,7 @@ mod edits;
 mod events;
 mod evidence;
 mod hints;
+mod judged_together;
 mod lanes;
 mod left_out;
 mod orphans;
