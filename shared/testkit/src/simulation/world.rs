@@ -343,7 +343,8 @@ impl World {
             slow: 0.05,
             late: if unfenced { 0.15 } else { 0.03 },
             crash: 0.002,
-            delay_ms_max: if unfenced { 2_000 } else { 600 },
+            delay_ms_max: 600,
+            late_factor: if unfenced { 5 } else { 1 },
         }
     }
 }

@@ -38,7 +38,7 @@ said_of_pipeline! {
          expected exactly one of `secret` and `secret_file` and `bearer` and `bearer_file`\n\
          fides.yaml:9:26  pipelines.p.events.webhook.bearr\n    \
          found the unknown key \"bearr\", expected one of the keys secret, secret_file, bearer, bearer_file, signature_header, \
-         types, key; did you mean \"bearer\"?";
+         origins, types, key; did you mean \"bearer\"?";
     a_key_that_is_nowhere: "events: { amqp: { url: 'amqp://b', exchange: e, key: [subject, date.id] } }" =>
         "fides.yaml:9:68  pipelines.p.events.amqp.key[1]\n    \
          found \"date.id\", expected `subject`, or `data.` and the way to a field, as data.order.id";
