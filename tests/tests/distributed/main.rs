@@ -30,3 +30,4 @@ mod told;
 mod traced;
 mod turns;
 mod waits;
+mod window;
