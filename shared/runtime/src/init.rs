@@ -13,17 +13,20 @@ use crate::registry;
 /// Longest id of a pipeline.
 const ID_BYTES_MAX: usize = 63;
 
-/// The store that a text on a command line names: a PostgreSQL url, or else the path of a SQLite file. Another url is
-/// refused with a Permanent fault that does not repeat it, because of the password that it may hold.
+/// The store that a text on a command line names: a PostgreSQL or MySQL url, or else the path of a SQLite file. Another
+/// url is refused with a Permanent fault that does not repeat it, because of the password that it may hold.
 pub fn named_host(text: &str) -> Result<Store, Fault> {
     let Some((scheme, _)) = text.split_once("://") else { return Ok(Store::Sqlite { path: PathBuf::from(text) }) };
     if ["postgres", "postgresql"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
         return Ok(Store::Postgres { url: SecretString::from(text), connections: 2 });
     }
+    if ["mysql", "mariadb"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
+        return Ok(Store::MySql { url: SecretString::from(text), connections: 2 });
+    }
     let is_scheme = scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+.-".contains(c));
     let scheme = if is_scheme { scheme } else { "…" };
     Err(Fault::permanent(format!("there is no kind of host for a url that begins with {scheme}://"))
-        .advise("name a postgres:// url, or the path of a SQLite file"))
+        .advise("name a postgres:// or mysql:// url, or the path of a SQLite file"))
 }
 
 /// Looks at a host and writes a configuration that copies every table with a primary key, with its relations as comments
@@ -49,9 +52,10 @@ pub async fn init(host: &Store, folder: &Path) -> Result<String, Fault> {
         yaml.line(&format!("  # note: {}", shown(warning)));
     }
     match host {
-        Store::Postgres { .. } => {
+        Store::Postgres { .. } | Store::MySql { .. } => {
+            let kind = if matches!(host, Store::MySql { .. }) { "mysql" } else { "postgres" };
             yaml.line("  # The url with its password comes from the environment, so that it is in no file.");
-            yaml.line("  host: { kind: postgres, url: \"${HOST_URL}\" }");
+            yaml.line(&format!("  host: {{ kind: {kind}, url: \"${{HOST_URL}}\" }}"));
         }
         Store::Sqlite { path } => {
             let path = seen_from(folder, path);
@@ -59,7 +63,7 @@ pub async fn init(host: &Store, folder: &Path) -> Result<String, Fault> {
         }
     }
     yaml.line(
-        "targets:\n  target: { kind: sqlite, path: ./target.sqlite }   # or kind: postgres with a url\npipelines:",
+        "targets:\n  target: { kind: sqlite, path: ./target.sqlite }   # or kind: postgres, mysql with a url\npipelines:",
     );
     let mut ids = BTreeSet::new();
     for (namespace, table) in &tables {
@@ -239,7 +243,7 @@ mod tests {
         assert!(matches!(named_host("postgres://u:p@h/db"), Ok(Store::Postgres { .. })));
         assert!(matches!(named_host("PostgreSQL://u:p@h/db"), Ok(Store::Postgres { .. })));
         assert!(matches!(named_host("shop.sqlite"), Ok(Store::Sqlite { .. })));
-        for (url, scheme) in [("mysql://u:hunter2@h/db", "mysql://"), ("u:hunter2@h://db", "…://")] {
+        for (url, scheme) in [("mssql://u:hunter2@h/db", "mssql://"), ("u:hunter2@h://db", "…://")] {
             let said = named_host(url).unwrap_err().to_string();
             assert!(said.contains(scheme) && !said.contains("hunter2"), "{said}");
         }

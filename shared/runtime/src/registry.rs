@@ -20,6 +20,8 @@ pub(crate) async fn host(store: &Store, follows: bool) -> Result<Arc<dyn Host>, 
         Store::Postgres { url, connections } => {
             fides_connector_postgres::host(url.expose_secret(), *connections, follows).await
         }
+        #[cfg(feature = "mysql")]
+        Store::MySql { url, connections } => fides_connector_mysql::host(url.expose_secret(), *connections).await,
         #[allow(unreachable_patterns)]
         _ => Err(not_built()),
     }
@@ -34,11 +36,16 @@ pub(crate) async fn target(store: &Store, limits: &Limits) -> Result<Arc<dyn Tar
         Store::Postgres { url, connections } => {
             fides_connector_postgres::target(url.expose_secret(), *connections, limits.write_timeout_ms_max).await
         }
+        #[cfg(feature = "mysql")]
+        Store::MySql { url, connections } => {
+            fides_connector_mysql::target(url.expose_secret(), *connections, limits.write_timeout_ms_max).await
+        }
         #[allow(unreachable_patterns)]
         _ => Err(not_built()),
     }
 }
 
 fn not_built() -> Fault {
-    Fault::permanent("this kind of store is not part of this build").advise("build with its Cargo feature")
+    Fault::permanent("this kind of store is not part of this build")
+        .advise("build it with its Cargo feature, as `--features mysql`")
 }

@@ -14,8 +14,8 @@ Examples:
   fides init \"$HOST_URL\"                     # postgres://…: keep the password out of the shell's history
   fides init shop.sqlite | less")]
 pub struct Args {
-    /// The host: a SQLite file, or a postgres:// url.
-    #[arg(value_name = "SQLITE-FILE|POSTGRES-URL")]
+    /// The host: a SQLite file, or a postgres:// or mysql:// url.
+    #[arg(value_name = "SQLITE-FILE|URL")]
     host: String,
     /// Write to a new file instead of stdout.
     #[arg(long, value_name = "FILE")]

@@ -17,6 +17,8 @@ pub(super) struct Gathered {
     traces: Vec<(usize, Option<String>)>,
     /// How many of the deliveries may have been delivered before.
     pub(super) redelivered: usize,
+    /// When the oldest of the deliveries was sent, where the queue tells.
+    pub(super) sent_ms: Option<u64>,
     /// Changes, in order.
     pub(super) changes: Vec<Change>,
     /// The marker that ended the gathering.
@@ -24,6 +26,11 @@ pub(super) struct Gathered {
 }
 
 impl Gathered {
+    /// Traces of the batches, in order.
+    pub(super) fn traces(&self) -> impl ExactSizeIterator<Item = Option<&str>> {
+        self.traces.iter().map(|(_, trace)| trace.as_deref())
+    }
+
     /// Trace of the batch that change `at` came in.
     pub(super) fn trace(&self, at: usize) -> Option<&str> {
         let batch = self.traces.partition_point(|&(begin, _)| begin <= at).checked_sub(1)?;
@@ -53,6 +60,7 @@ impl Gatherer {
             shape: None,
             traces: Vec::new(),
             redelivered: 0,
+            sent_ms: None,
             changes: Vec::new(),
             fence: None,
         };
@@ -88,6 +96,7 @@ impl Gatherer {
             bytes += size;
             gathered.tags.push(delivery.tag);
             gathered.redelivered += usize::from(delivery.redelivered);
+            gathered.sent_ms = gathered.sent_ms.into_iter().chain(delivery.sent_ms).min();
             match delivery.message {
                 Message::Fence(fence) => {
                     gathered.fence = Some(fence);

@@ -16,6 +16,7 @@ use super::secrets;
 type KindOfStore = (&'static str, fn(&mut Reading<'_>, &Node) -> Option<Store>, fn(&mut Definitions) -> Value);
 
 const KINDS: &[KindOfStore] = &[
+    ("mysql", |reading, node| Some(section::<MySql>().read(reading, node)?.0), Definitions::refer::<MySql>),
     ("postgres", |reading, node| Some(section::<Postgres>().read(reading, node)?.0), Definitions::refer::<Postgres>),
     ("sqlite", |reading, node| Some(section::<Sqlite>().read(reading, node)?.0), Definitions::refer::<Sqlite>),
 ];
@@ -63,6 +64,25 @@ impl Section for Postgres {
         let connections = fields.defaulted("connections", "connections at the same time", Number(1..=256), "4");
         one?;
         Some(Self(Store::Postgres { url: url?.or(file?)?, connections: connections? }))
+    }
+}
+
+struct MySql(Store);
+
+impl Section for MySql {
+    const NAME: &'static str = "mysql";
+    const ABOUT: &'static str = "a MySQL or MariaDB database";
+
+    fn read(fields: &mut Fields<'_, '_>) -> Option<Self> {
+        fields.required("kind", "the kind of store", Word(&[("mysql", ())]));
+        let schemes = &["mysql://", "mariadb://"];
+        let url =
+            fields.optional("url", "mysql://user:${PASSWORD}@host:3306/database?ssl-mode=verify_ca", Url(schemes));
+        let file = fields.optional("url_file", "a file that holds the url", UrlFile(schemes));
+        let one = fields.exactly_one(&["url", "url_file"]);
+        let connections = fields.defaulted("connections", "connections at the same time", Number(1..=256), "4");
+        one?;
+        Some(Self(Store::MySql { url: url?.or(file?)?, connections: connections? }))
     }
 }
 
@@ -150,22 +170,27 @@ impl Address {
         };
         match store {
             Store::Postgres { url, .. } => {
-                let (host, port, database) = endpoint(url.expose_secret());
+                let (host, port, database) = endpoint(url.expose_secret(), "5432");
                 Self::Database { host, port, database, namespace: in_schema("public") }
+            }
+            Store::MySql { url, .. } => {
+                // A database is what others call a schema: the one of the url only completes a name.
+                let (host, port, database) = endpoint(url.expose_secret(), "3306");
+                Self::Database { host, port, database: String::new(), namespace: in_schema(&database) }
             }
             Store::Sqlite { path } => Self::File { path: real(path), namespace: in_schema("main") },
         }
     }
 }
 
-fn endpoint(url: &str) -> (String, String, String) {
+fn endpoint(url: &str, default_port: &str) -> (String, String, String) {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let rest = rest.split(['?', '#']).next().unwrap_or_default();
     let (authority, database) = rest.rsplit_once('/').unwrap_or((rest, ""));
     let (user, server) = authority.rsplit_once('@').unwrap_or(("", authority));
     let (host, port) = match server.rsplit_once(':') {
         Some((host, port)) if !port.contains(']') => (host, port),
-        _ => (server, "5432"),
+        _ => (server, default_port),
     };
     let user = user.split(':').next().unwrap_or_default();
     let database = if database.is_empty() { user } else { database }; // as libpq does

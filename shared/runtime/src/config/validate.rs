@@ -68,8 +68,13 @@ pub(super) fn telling(reading: &mut Reading<'_>, drafts: &Drafts, hosts: &Stores
     for draft in drafts.iter().filter_map(|(_, draft)| draft.as_ref()) {
         let (Some((Events::Log, written)), Some((name, _))) = (&draft.events, &draft.host) else { continue };
         let store = hosts.iter().find(|(known, _)| known == name).and_then(|(_, store)| store.as_ref());
-        if let Some(Store::Sqlite { .. }) = store {
-            let found = format!("log, and host {name} is a SQLite file, which keeps none");
+        let why = match store {
+            Some(Store::Sqlite { .. }) => Some("a SQLite file, which keeps none"),
+            Some(Store::MySql { .. }) => Some("a MySQL server, whose log is not followed yet"),
+            Some(Store::Postgres { .. }) | None => None,
+        };
+        if let Some(why) = why {
+            let found = format!("log, and host {name} is {why}");
             whole = reading.refuse_at(&written.spot, found, "no `events`: imports find what changed");
         }
     }

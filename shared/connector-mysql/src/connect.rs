@@ -1,0 +1,210 @@
+//! Sessions: where the server is, how a session is set up, and the bounded set of them.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use fides_core::Fault;
+use sqlx::mysql::{MySqlConnectOptions, MySqlDatabaseError};
+use sqlx::{ConnectOptions, Connection, MySqlConnection};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::fault::fault;
+use crate::query::run;
+
+/// How long a new connection may take.
+const CONNECT_MS_MAX: u64 = 10_000;
+/// How long somebody waits for a free connection.
+const WAIT_MS_MAX: u64 = 25_000;
+
+/// What every session is set to, whatever the server's defaults are: the text of a value, and so its fingerprint,
+/// depends on the time zone and the character set; a silently changed value on the mode.
+const SETTINGS: &str = "SET NAMES utf8mb4, time_zone = '+00:00', autocommit = 1, \
+    sql_mode = 'STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION,NO_AUTO_VALUE_ON_ZERO', \
+    group_concat_max_len = 1073741824, max_sort_length = 8192, foreign_key_checks = 1, unique_checks = 1, \
+    sql_safe_updates = 0, sql_select_limit = DEFAULT";
+
+/// A server and a database on it. Holds the password; prints only the address.
+#[derive(Clone)]
+pub(crate) struct Server {
+    options: MySqlConnectOptions,
+    settings: String,
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.place())
+    }
+}
+
+impl Server {
+    /// Reads a URL. Its text is not repeated in faults, because of its password.
+    pub(crate) fn parse(url: &str) -> Result<Self, Fault> {
+        let wrong = |why: &dyn fmt::Display| {
+            Fault::permanent(format!("the URL of a MySQL server makes no sense: {why}"))
+                .advise("expected: mysql://user:password@host:3306/database?ssl-mode=…")
+        };
+        let parsed = url::Url::parse(url).map_err(|error| wrong(&error))?;
+        if !matches!(parsed.scheme(), "mysql" | "mariadb") {
+            return Err(wrong(&"its scheme is neither mysql nor mariadb"));
+        }
+        let options = MySqlConnectOptions::from_str(url).map_err(|_| wrong(&"one of its parts cannot be read"))?;
+        if options.get_database().is_none() {
+            return Err(wrong(&"it names no database"));
+        }
+        let options = options
+            .pipes_as_concat(false)
+            .no_engine_substitution(false)
+            .timezone(None)
+            .set_names(false)
+            .disable_statement_logging();
+        Ok(Self { options, settings: SETTINGS.to_owned() })
+    }
+
+    /// `database@host:port`
+    pub(crate) fn place(&self) -> String {
+        let database = self.options.get_database().unwrap_or_default();
+        format!("{database}@{}:{}", self.options.get_host(), self.options.get_port())
+    }
+
+    /// The same server, whose sessions only read, a statement for at most so long, and see one state per transaction.
+    pub(crate) fn reading(&self, statement_ms: u64) -> Self {
+        let limits = limits(statement_ms, 0);
+        let settings = format!("{SETTINGS}{limits}; SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ");
+        Self { settings, ..self.clone() }
+    }
+
+    /// The same server, whose sessions write: the server gives up a statement before its client does, and a transaction
+    /// whose client is gone (L6). Rows that another lane writes are not waited for: only its own are locked.
+    pub(crate) fn writing(&self, statement_ms: u64, idle_ms: u64) -> Self {
+        let wait_s = statement_ms.div_ceil(1_000).max(1);
+        let limits = limits(statement_ms, idle_ms);
+        let settings = format!(
+            "{SETTINGS}, innodb_lock_wait_timeout = {wait_s}{limits}; \
+             SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"
+        );
+        Self { settings, ..self.clone() }
+    }
+
+    /// A new session.
+    pub(crate) async fn connect(&self) -> Result<MySqlConnection, Fault> {
+        let what = || format!("connecting to MySQL {}", self.place());
+        let connecting = async {
+            let mut connection = self.options.connect().await?;
+            run(&mut connection, &self.settings).await?;
+            Ok(connection)
+        };
+        match tokio::time::timeout(Duration::from_millis(CONNECT_MS_MAX), connecting).await {
+            Ok(connected) => connected.map_err(|error| fault(&what(), error)),
+            Err(_) => Err(Fault::unavailable(format!("{}: no answer after {CONNECT_MS_MAX} ms", what()))
+                .advise("check the address of the URL, and firewalls in between")),
+        }
+    }
+}
+
+/// Only MariaDB has these; the comment hides them from MySQL.
+fn limits(statement_ms: u64, idle_ms: u64) -> String {
+    format!(
+        " /*M!100300 , max_statement_time = {}.{:03}, idle_transaction_timeout = {} */",
+        statement_ms / 1_000,
+        statement_ms % 1_000,
+        idle_ms.div_ceil(1_000)
+    )
+}
+
+/// At most so many sessions, kept for the next user.
+pub(crate) struct Sessions {
+    server: Server,
+    permits: Arc<Semaphore>,
+    idle: Mutex<Vec<MySqlConnection>>,
+    max: u32,
+}
+
+impl Sessions {
+    pub(crate) fn new(server: Server, max: u32) -> Arc<Self> {
+        let max = max.max(1);
+        Arc::new(Self { server, permits: Arc::new(Semaphore::new(max as usize)), idle: Mutex::default(), max })
+    }
+
+    /// A session that no transaction is open in; waits, boundedly, for a free one.
+    pub(crate) async fn take(self: &Arc<Self>) -> Result<Session, Fault> {
+        let waiting = self.permits.clone().acquire_owned();
+        let Ok(Ok(permit)) = tokio::time::timeout(Duration::from_millis(WAIT_MS_MAX), waiting).await else {
+            return Err(Fault::transient(format!(
+                "MySQL {}: all {} connections were busy for {WAIT_MS_MAX} ms",
+                self.server.place(),
+                self.max
+            ))
+            .advise("raise `connections`"));
+        };
+        loop {
+            let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let Some(mut connection) = idle else { break };
+            // The server may have closed it meanwhile.
+            if connection.ping().await.is_ok() {
+                return Ok(Session { connection: Some(connection), sessions: self.clone(), _permit: permit });
+            }
+        }
+        let connection = self.server.connect().await?;
+        Ok(Session { connection: Some(connection), sessions: self.clone(), _permit: permit })
+    }
+}
+
+/// One session in use. It goes back only through [`Session::give_back`]; dropped anywhere else (a cancelled call, an
+/// error) it is closed, because nobody knows what the server still has to say on it.
+pub(crate) struct Session {
+    connection: Option<MySqlConnection>,
+    sessions: Arc<Sessions>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Session {
+    /// The connection.
+    pub(crate) fn connection(&mut self) -> &mut MySqlConnection {
+        // Only `give_back` takes it out, and that consumes the session.
+        self.connection.as_mut().expect("a session has its connection until it is given back")
+    }
+
+    /// Ends the transaction and keeps the connection for others; closes it when that fails.
+    pub(crate) async fn roll_back(mut self) {
+        if run(self.connection(), "ROLLBACK").await.is_ok() {
+            self.give_back();
+        }
+    }
+
+    /// Keeps the connection for others: no transaction is open in it, and every answer has been read.
+    pub(crate) fn give_back(mut self) {
+        if let Some(connection) = self.connection.take() {
+            self.sessions.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+        }
+    }
+}
+
+/// Whether the server itself said that the statement failed, so that its outcome is known.
+pub(crate) fn is_answer(error: &sqlx::Error) -> bool {
+    let error = error.as_database_error().and_then(|error| error.try_downcast_ref::<MySqlDatabaseError>());
+    // These end the session, whatever it was doing.
+    error.is_some_and(|error| !matches!(error.number(), 1053 | 1077 | 1079 | 1152 | 1184 | 1927 | 1928 | 2000..=2999))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let server = Server::parse("mysql://me:s3cr%65t@db.example:3307/shop").unwrap();
+        assert_eq!(format!("{server:?}"), "shop@db.example:3307");
+        for url in [
+            "mysql://me:s3cret@:x/",
+            "postgres://me:s3cret@db/shop",
+            "mysql://me:s3cret@db/shop?ssl-mode=s3cret",
+            "mysql://me:s3cret@db",
+        ] {
+            let fault = Server::parse(url).unwrap_err();
+            assert!(!fault.to_string().contains("s3cret"), "{fault}");
+            assert!(fault.to_string().contains("mysql://user:password@host"), "{fault}");
+        }
+    }
+}

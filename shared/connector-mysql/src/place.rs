@@ -1,0 +1,48 @@
+//! A place in the binary log as one number: the number of its file, and the offset in it.
+//!
+//! MariaDB tells the exact place of a snapshot: `START TRANSACTION WITH CONSISTENT SNAPSHOT` holds commits back while it
+//! takes the snapshot of InnoDB and the log's position together, and `SHOW STATUS` then gives that position. MySQL has
+//! nothing of the kind.
+
+use fides_core::Fault;
+use sqlx::MySqlConnection;
+
+use crate::fault::fault;
+use crate::query::texts;
+
+/// The end of a transaction is at a greater place than every snapshot that does not see it, and not at a greater one than
+/// any that does. Offsets are 32 bits wide in every event.
+pub(crate) fn place(file: &str, offset: &str) -> Option<u64> {
+    let number: u32 = file.rsplit_once('.')?.1.parse().ok()?;
+    let offset: u32 = offset.parse().ok()?;
+    Some(u64::from(number) << 32 | u64::from(offset))
+}
+
+/// Where the open snapshot of this session is in the log; `None` where the server does not tell.
+pub(crate) async fn of_snapshot(connection: &mut MySqlConnection) -> Result<Option<u64>, Fault> {
+    let rows = texts(connection, "SHOW STATUS LIKE 'binlog_snapshot_%'")
+        .await
+        .map_err(|error| fault("asking for the place of a snapshot in the log", error))?;
+    let value = |name: &str| {
+        let row = rows.iter().find(|row| row[0].as_deref().is_some_and(|found| found.eq_ignore_ascii_case(name)))?;
+        row.get(1)?.as_deref()
+    };
+    Ok(value("binlog_snapshot_file")
+        .zip(value("binlog_snapshot_position"))
+        .and_then(|(file, offset)| place(file, offset)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_keep_the_order_of_the_log() {
+        let at = |file: &str, offset: &str| place(file, offset).unwrap();
+        assert!(at("binlog.000001", "4294967295") < at("binlog.000002", "4"));
+        assert!(at("binlog.999999", "4") < at("binlog.1000000", "4"));
+        assert!(at("a.b.000007", "10") < at("a.b.000007", "11"));
+        assert_eq!(place("binlog", "4"), None);
+        assert_eq!(place("", "0"), None);
+    }
+}

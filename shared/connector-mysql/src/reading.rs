@@ -1,0 +1,108 @@
+//! How a selection is read: checked once, then the SQL of its pages.
+
+use std::sync::Arc;
+
+use fides_core::{Fault, Key, KeyRange, Selection};
+use sqlx::MySqlConnection;
+
+use crate::catalog::{self, Relation};
+use crate::cells::Cells;
+use crate::fault::fault;
+use crate::key::{Bound, KeyColumns};
+use crate::query::scalar;
+use crate::{include, quote};
+
+/// The SQL of one selection.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    pub(crate) selection: Selection,
+    pub(crate) key: KeyColumns,
+    pub(crate) cells: Arc<Cells>,
+    /// The quoted name of the table.
+    pub(crate) table: String,
+    select: String,
+}
+
+impl Reading {
+    /// Proves that the selection can be read: tables, columns, and a key without NULL. Everything that is missing is
+    /// named in one Permanent fault.
+    pub(crate) async fn open(connection: &mut MySqlConnection, selection: &Selection) -> Result<Self, Fault> {
+        let namespace = &selection.namespace;
+        let relation = catalog::require(connection, namespace).await?;
+        let read = selection.columns.iter().map(|column| &column.name).chain(&selection.key);
+        let unknown = read.filter(|name| relation.column(name).is_none());
+        let mut missing: Vec<String> = unknown.map(|name| format!("column {namespace}.{name}")).collect();
+        let related = include::look_up(connection, &selection.includes, &relation, &mut missing).await?;
+        if !missing.is_empty() {
+            missing.dedup();
+            return Err(Fault::permanent(format!("table {namespace}: there is no {}", missing.join(", no ")))
+                .advise("check the names in the mapping, and that this user may see them"));
+        }
+        let key = KeyColumns::new(selection, &relation)?;
+        refuse_null_keys(connection, selection, &relation).await?;
+        let cells = cells(selection, &relation);
+        let mut fields: Vec<String> = Vec::new();
+        for (name, ty) in &cells.columns {
+            fields.push(ty.selected(&format!("p.{}", quote::name(name))));
+        }
+        let mut next = 0;
+        for (include, related) in selection.includes.iter().zip(&related) {
+            fields.push(include::subquery(include, related, "p", &mut next)?);
+        }
+        let table = quote::table(namespace)?;
+        let select = format!("SELECT {} FROM {table} AS p", fields.join(", "));
+        Ok(Self { selection: selection.clone(), key, cells: Arc::new(cells), table, select })
+    }
+
+    /// The rows of `range` behind `after`, at most `limit`.
+    pub(crate) fn page(&self, range: &KeyRange, after: Option<&Key>, limit: usize) -> Result<String, Fault> {
+        let lower = match (after, &range.lower) {
+            (Some(after), Some(lower)) if after < lower => Some((Bound::From, lower)),
+            (Some(after), _) => Some((Bound::After, after)),
+            (None, lower) => lower.as_ref().map(|lower| (Bound::From, lower)),
+        };
+        let bounds = lower.into_iter().chain(range.upper.as_ref().map(|upper| (Bound::Before, upper)));
+        let conditions = bounds.map(|(bound, key)| self.key.compare(bound, key)).collect::<Result<Vec<_>, _>>()?;
+        let conditions = if conditions.is_empty() { "TRUE".to_owned() } else { conditions.join(" AND ") };
+        Ok(format!("{} WHERE {conditions} ORDER BY {} LIMIT {limit}", self.select, self.key.order()))
+    }
+
+    /// The rows of `keys`, and perhaps some that only the collation calls equal.
+    pub(crate) fn among<'k>(&self, keys: impl Iterator<Item = &'k Key>) -> Result<String, Fault> {
+        Ok(format!("{} WHERE {} ORDER BY {}", self.select, self.key.among(keys)?, self.key.order()))
+    }
+}
+
+fn cells(selection: &Selection, relation: &Relation) -> Cells {
+    let own = |column: &fides_core::Column| {
+        let found = relation.column(&column.name).map_or(crate::kind::MyType::Other, |found| found.ty);
+        (column.name.clone(), found.read_as(column.kind))
+    };
+    Cells {
+        place: selection.namespace.to_string(),
+        columns: selection.columns.iter().map(own).collect(),
+        key: selection.key_positions(),
+        includes: selection.includes.iter().map(|include| include.name.clone()).collect(),
+    }
+}
+
+/// Comparisons skip NULLs, so that a scan of ranges would miss such a record silently. Only columns that are not
+/// declared NOT NULL are asked.
+async fn refuse_null_keys(
+    connection: &mut MySqlConnection,
+    selection: &Selection,
+    relation: &Relation,
+) -> Result<(), Fault> {
+    let namespace = &selection.namespace;
+    for name in selection.key.iter().filter(|name| relation.column(name).is_some_and(|column| !column.not_null)) {
+        let sql =
+            format!("SELECT EXISTS (SELECT 1 FROM {} WHERE {} IS NULL)", quote::table(namespace)?, quote::name(name));
+        let found =
+            scalar(connection, &sql).await.map_err(|error| fault(&format!("reading table {namespace}"), error))?;
+        if found.as_deref() == Some("1") {
+            return Err(Fault::permanent(format!("key column {namespace}.{name} holds NULL"))
+                .advise("choose key columns that are declared NOT NULL and unique, or remove the record"));
+        }
+    }
+    Ok(())
+}
