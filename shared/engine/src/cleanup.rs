@@ -1,21 +1,16 @@
 //! Clean-up: the target against the host, for what no import can tell. A record that an import does not meet is a
 //! candidate already; this walk also finds what the marks do not know.
 
-use fides_core::Fault;
 use fides_core::port::Expect;
+use fides_core::{Fault, FaultKind};
 use serde::{Deserialize, Serialize};
 
 use crate::admin::{self, Allowance, Orders};
-use crate::extras::Place;
 use crate::lease::Held;
+use crate::place::{self, Place, RUN_KIND};
 use crate::publishing::Worker;
 use crate::sweep::Listing;
-use crate::{Pipeline, SweepReport, epoch, extras, fence, persisted, spool, sweep};
-
-/// Begins the names of clean-ups, among other runs.
-const RUN_KIND: &str = "cleanup-";
-/// A clean-up that died longer ago begins anew.
-const RESUME_MS_MAX: u64 = 24 * 3_600_000;
+use crate::{Pipeline, Progress, SweepReport, epoch, extras, fence, persisted, spool, sweep};
 
 /// A pipeline's latest clean-up.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -31,24 +26,6 @@ pub struct Cleaned {
 
 fn key(pipeline: &Pipeline) -> String {
     format!("cleanup/{}", pipeline.id)
-}
-
-/// How far a clean-up is that has not come to its end.
-fn unfinished(pipeline: &Pipeline) -> String {
-    format!("cleanup-walk/{}", pipeline.id)
-}
-
-/// Where a clean-up goes on that did not come to its end, or a new one begins. Whatever was found long ago is fetched again
-/// before it is deleted; only the host's count grows old.
-async fn place(pipeline: &Pipeline, epoch: u32) -> Result<Place, Fault> {
-    let state = &*pipeline.backplane.state;
-    let began_ms = state.now_ms().await?;
-    let known = persisted::load::<Place>(state, &unfinished(pipeline)).await?;
-    let known = known.map(|(place, _)| place).filter(|place| {
-        // Without its marks a walk cannot tell foreign rows from others (L11).
-        place.epoch == epoch && began_ms.saturating_sub(place.began_ms) <= RESUME_MS_MAX
-    });
-    Ok(known.unwrap_or_else(|| Place::new(format!("{RUN_KIND}{began_ms:013}"), epoch, began_ms)))
 }
 
 /// The lease of whoever cleans a pipeline up.
@@ -73,8 +50,9 @@ pub async fn last_due_ms(pipeline: &Pipeline) -> Result<Option<u64>, Fault> {
 ///
 /// While the pipeline is paused it waits; when it is cancelled it ends, and the report says so.
 pub async fn clean_up(pipeline: &Pipeline, worker: &Worker, due_ms: u64) -> Result<Option<SweepReport>, Fault> {
+    let worker = &worker.at("clean-up");
     let orders = Orders::begin(pipeline, &worker.progress).await?;
-    match orders.obey(|| Box::pin(clean_up_allowed(pipeline, worker, due_ms, None))).await? {
+    match orders.obey(|| Box::pin(clean_up_allowed(pipeline, worker, due_ms, orders.number, None))).await? {
         Ok(report) => Ok(report),
         Err(stopped) => {
             tracing::warn!(pipeline = %pipeline.id, by = stopped.requester, "clean-up cancelled");
@@ -82,7 +60,6 @@ pub async fn clean_up(pipeline: &Pipeline, worker: &Worker, due_ms: u64) -> Resu
             let ended_ms = pipeline.backplane.state.now_ms().await?;
             let latest = Cleaned { due_ms, ended_ms, report: report.clone() };
             persisted::store(&*pipeline.backplane.state, &key(pipeline), &latest, Expect::Any).await?;
-            pipeline.backplane.state.remove(&unfinished(pipeline)).await?;
             Ok(Some(report))
         }
     }
@@ -93,6 +70,7 @@ pub(crate) async fn clean_up_allowed(
     pipeline: &Pipeline,
     worker: &Worker,
     due_ms: u64,
+    number: u64,
     allowance: Option<&Allowance<'_>>,
 ) -> Result<Option<SweepReport>, Fault> {
     let state = &*pipeline.backplane.state;
@@ -105,32 +83,37 @@ pub(crate) async fn clean_up_allowed(
     }
     let walk = async {
         worker.progress.enter("waiting for earlier changes to settle");
-        let (_, epoch) = (epoch::establish(pipeline).await?, epoch::current(pipeline).await?);
+        epoch::establish(pipeline).await?;
         // L7: what is queued may create or delete what the walk compares.
         let before = fence::raise(pipeline).await?;
         fence::wait_settled(pipeline, before).await?;
         worker.progress.enter("comparing the target with the host");
-        let place = place(pipeline, epoch).await?;
+        let mut place = place::open(pipeline, due_ms, number, allowance).await?;
         let run = place.run.clone();
         spool::clear_others(pipeline, RUN_KIND, &run).await?;
-        let walked = match extras::spool_extras(pipeline, place, Some(&unfinished(pipeline))).await {
-            Ok(walked) => walked,
-            Err(fault) => {
-                // An alert until a clean-up comes to its end; a refusal that waits for a person stays.
-                if admin::refusal(pipeline).await?.is_none() {
-                    let why = format!("the listing is not proven complete: {fault}");
-                    admin::refuse(pipeline, &run, 0, &why).await?;
-                }
-                return Err(fault);
+        if let Err(fault) = extras::spool_extras(pipeline, &mut place, true).await {
+            // An alert until a clean-up comes to its end; a refusal that waits for a person stays.
+            if admin::refusal(pipeline).await?.is_none() {
+                let why = format!("the listing is not proven complete: {fault}");
+                tracing::error!(pipeline = %pipeline.id, run, why, "clean-up refused: nothing was deleted");
+                Progress::add(&worker.progress.refused, 1);
+                admin::refuse(pipeline, &run, 0, &why).await?;
             }
-        };
+            if fault.kind == FaultKind::Permanent {
+                state.remove(&place::entry(pipeline)).await?;
+            }
+            return Err(fault);
+        }
         worker.progress.enter("deleting what is gone");
-        let listing = Listing { run: &run, kind: RUN_KIND, host_records: walked.host_records, complete: true };
+        let Place { walked, told, .. } = place;
+        let host_records = walked.host_records;
+        let listing = Listing { run: &run, kind: RUN_KIND, host_records, told, complete: true };
         let mut report = sweep::sweep(pipeline, &listing, allowance, &worker.progress).await?;
         report.foreign = walked.foreign;
         let latest = Cleaned { due_ms, ended_ms: state.now_ms().await?, report: report.clone() };
+        // First: one that seems to be unfinished is done again, one that seems to be done is not.
+        state.remove(&place::entry(pipeline)).await?;
         persisted::store(state, &key(pipeline), &latest, Expect::Any).await?;
-        state.remove(&unfinished(pipeline)).await?;
         worker.progress.enter("waiting for the schedule");
         Ok(report)
     };

@@ -2,10 +2,11 @@
 //! raised again, when no mark tells of it (L11).
 
 use fides_core::port::Expect;
-use fides_core::{Fault, Held, Key, KeyRange, Mark, Version};
+use fides_core::{Fault, Held, Key, Mark, Version};
 use serde::{Deserialize, Serialize};
 
 use crate::inspect::walk::Sources;
+use crate::place::{self, Bounds, Place};
 use crate::soft::Flag;
 use crate::spool::{self, Listed, Source};
 use crate::{ForeignPolicy, Pipeline, epoch, persisted};
@@ -23,16 +24,20 @@ pub(crate) struct Walked {
 /// spooled it already: deletions are judged by their number. Each is judged, and fetched again, like every other candidate.
 /// What both have is marked where it was not. Holds a page of each side, and as many keys.
 ///
-/// Goes on at `place`, and keeps under `entry`, if there is one, how far it is.
-pub(crate) async fn spool_extras(pipeline: &Pipeline, mut place: Place, entry: Option<&str>) -> Result<Walked, Fault> {
-    let run = place.run.clone();
+/// Goes on at `place`, and where `keeps`, keeps how far it is (L3: what was found is spooled before the place moves).
+pub(crate) async fn spool_extras(pipeline: &Pipeline, place: &mut Place, keeps: bool) -> Result<(), Fault> {
+    let state = &*pipeline.backplane.state;
     let spares = pipeline.foreign == ForeignPolicy::Keep && marks_tell(pipeline).await?;
     let sources = Sources::new(pipeline);
     if place.ranges.is_empty() {
         place.ranges = sources.plan().await?.into_iter().map(Bounds::from).collect();
+        // What a walk of this run has left that kept no place.
+        spool::clear(pipeline, &place.run, Source::Walk).await?;
     }
-    let mut listed = Listed::new(pipeline, &run);
+    let mut listed = Listed::new(pipeline, &place.run);
     let flag = Flag::of(pipeline);
+    // A step that is done again replaces what it had spooled.
+    let mut again = true;
     while let Some(bounds) = place.ranges.get(place.at) {
         let mut walk = sources.walk(&bounds.range(), place.after.as_deref().map(Key::from_bytes).as_ref());
         loop {
@@ -53,70 +58,25 @@ pub(crate) async fn spool_extras(pipeline: &Pipeline, mut place: Place, entry: O
                 .await?;
             let mut extras = listed.without(extras).await?;
             if spares {
-                walked.foreign += forget_foreign(pipeline, &mut extras).await?;
+                place.walked.foreign += forget_foreign(pipeline, &mut extras).await?;
             }
-            spool::put(pipeline, &run, Source::Walk, &extras).await?;
+            spool::put_step(pipeline, &place.run, (place.at, place.after.as_deref()), &extras, again).await?;
+            again = false;
             adopt(pipeline, &shared).await?;
-            place.after = walk.reached().map(|key| key.as_bytes().to_vec()).or(place.after);
+            place.after = walk.reached().map(|key| key.as_bytes().to_vec()).or(place.after.take());
             if !more {
                 (place.at, place.after) = (place.at + 1, None);
             }
-            if let Some(entry) = entry {
-                // L3: what was found is spooled; only now the place moves.
-                persisted::store(&*pipeline.backplane.state, entry, &place, Expect::Any).await?;
+            if keeps {
+                place.reached_ms = state.now_ms().await?;
+                persisted::store(state, &place::entry(pipeline), &place, Expect::Any).await?;
             }
             if !more {
                 break;
             }
         }
     }
-    Ok(place.walked)
-}
-
-/// How far a walk is.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Place {
-    /// The run that its candidates are spooled for.
-    pub(crate) run: String,
-    /// The epoch of the marks that it trusts.
-    pub(crate) epoch: u32,
-    /// When it began, in milliseconds since 1970.
-    pub(crate) began_ms: u64,
-    /// Planned once: they must be the same when the walk goes on.
-    ranges: Vec<Bounds>,
-    /// The range at hand.
-    at: usize,
-    /// The last key of it that was seen.
-    after: Option<Vec<u8>>,
-    walked: Walked,
-}
-
-impl Place {
-    /// At the beginning.
-    pub(crate) fn new(run: String, epoch: u32, began_ms: u64) -> Self {
-        Self { run, epoch, began_ms, ..Self::default() }
-    }
-}
-
-/// A range of keys, as it is kept.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Bounds {
-    lower: Option<Vec<u8>>,
-    upper: Option<Vec<u8>>,
-}
-
-impl Bounds {
-    fn range(&self) -> KeyRange {
-        let key = |bytes: &Option<Vec<u8>>| bytes.as_deref().map(Key::from_bytes);
-        KeyRange { lower: key(&self.lower), upper: key(&self.upper) }
-    }
-}
-
-impl From<KeyRange> for Bounds {
-    fn from(KeyRange { lower, upper }: KeyRange) -> Self {
-        let bytes = |key: Option<Key>| key.map(|key| key.as_bytes().to_vec());
-        Self { lower: bytes(lower), upper: bytes(upper) }
-    }
+    Ok(())
 }
 
 /// Whether a row without a mark is somebody else's. Where marks may have been lost it may as well be a record of ours that

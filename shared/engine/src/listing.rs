@@ -27,8 +27,9 @@ pub(crate) async fn expected(pipeline: &Pipeline) -> Result<u64, Fault> {
     Ok(last.records.saturating_sub(told))
 }
 
-/// Keeps the count of a complete listing whose deletions were not refused.
-pub(crate) async fn keep(pipeline: &Pipeline, records: u64) -> Result<(), Fault> {
-    let last = Last { records, told: follow::told_gone(pipeline).await? };
+/// Keeps the count of a complete listing whose deletions were not refused. `told` are the deletions that the host's log had
+/// told when it began: what it tells of meanwhile may be counted or not.
+pub(crate) async fn keep(pipeline: &Pipeline, records: u64, told: u64) -> Result<(), Fault> {
+    let last = Last { records, told };
     persisted::store(&*pipeline.backplane.state, &key(pipeline), &last, Expect::Any).await.map(drop)
 }

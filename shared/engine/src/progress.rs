@@ -49,6 +49,8 @@ pub struct Progress {
     pub lanes: AtomicU64,
     /// Bytes of its log that the host keeps because this process, which follows it, has not released them.
     pub log_lag: AtomicU64,
+    /// Clean-ups and repairs that would have deleted too much.
+    pub refused: AtomicU64,
     troubled: Mutex<BTreeMap<u16, Trouble>>,
     /// What came to an end lately, and whether well.
     recent: Mutex<Recent>,

@@ -29,7 +29,7 @@ use crate::inspect::{await_lease, exclusively};
 use crate::publishing::Worker;
 use crate::spool::{self, Source};
 use crate::sweep::Listing;
-use crate::{Pipeline, SweepReport, cleanup, epoch, fence, sweep};
+use crate::{Pipeline, SweepReport, cleanup, epoch, fence, follow, sweep};
 
 /// Begins the names of rebuilds, among other runs.
 const RUN_KIND: &str = "rebuild-";
@@ -85,6 +85,7 @@ async fn rebuild(pipeline: &Pipeline, worker: &Worker) -> Result<RebuildReport, 
     worker.progress.enter("rebuilding marks from both sides");
     let run = format!("{RUN_KIND}{:013}", pipeline.backplane.state.now_ms().await?);
     spool::clear_others(pipeline, RUN_KIND, &run).await?;
+    let told = follow::told_gone(pipeline).await?;
     let sources = Sources::new(pipeline);
     let ranges = sources.plan().await?;
     let walks = ranges.into_iter().map(|range| {
@@ -101,7 +102,7 @@ async fn rebuild(pipeline: &Pipeline, worker: &Worker) -> Result<RebuildReport, 
         .await?;
     drop(sources);
     worker.progress.enter("deleting what is gone");
-    let listing = Listing { run: &run, kind: RUN_KIND, host_records: report.host_records, complete: true };
+    let listing = Listing { run: &run, kind: RUN_KIND, host_records: report.host_records, told, complete: true };
     report.sweep = sweep::sweep(pipeline, &listing, None, &worker.progress).await?;
     let owed = Owed { rebuild_marks: false, compare_target: report.sweep.refused.is_some() };
     epoch::settle(pipeline, epoch, owed).await?;

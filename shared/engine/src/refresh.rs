@@ -1,6 +1,7 @@
 use fides_core::decide::Verdict;
-use fides_core::{Fault, Key, Origin};
+use fides_core::{Change, Fault, Key, KeyRange, Op, Origin};
 
+use crate::edit::{self, Edit};
 use crate::{DeletePolicy, Mapping, Pipeline, publisher, sweep};
 
 /// Sends the host's present state of `keys`: a version is drawn, the records are fetched, mapped and published. Serves
@@ -11,8 +12,10 @@ pub async fn refresh(pipeline: &Pipeline, keys: &[Key], origin: Origin, forced: 
     if absent.is_empty() || pipeline.delete == DeletePolicy::Never {
         return Ok(published);
     }
-    // A fetch in a snapshot proves these absences; the host's size is not known here, and only an empty one matters.
-    match sweep::judge(pipeline, absent.len() as u64, u64::MAX, true, 0).await? {
+    // A fetch in a snapshot proves these absences. How many records the host has is not known here; whether it has any is.
+    let is_empty = pipeline.peek_host().await?.scan(&KeyRange::ALL, None).await?.is_empty();
+    let host_records = if is_empty { 0 } else { u64::MAX };
+    match sweep::judge(pipeline, absent.len() as u64, host_records, true, 0).await? {
         Verdict::Allowed => Ok(published + sweep::delete_absent(pipeline, &absent).await?),
         Verdict::Refused(why) => Err(Fault::permanent(format!(
             "{} records are gone from the host, and deleting them was refused: {why}",
@@ -35,9 +38,23 @@ pub(crate) async fn send_present(
         let page = snapshot.fetch(portion).await?;
         absent.extend(portion.iter().filter(|key| page.find(key.as_bytes()).is_none()).cloned());
         let mut mapping = Mapping::new(&*pipeline.mapper, &pipeline.selection, &pipeline.limits);
-        let changes: Vec<_> = (0..page.len()).map(|at| mapping.change(&page, at, forced)).collect();
+        let changes = (0..page.len()).map(|at| mapping.change(&page, at, forced)).collect();
+        let changes = without_unjudged(pipeline, changes).await?;
         published += changes.len() as u64;
         publisher::publish(pipeline, pipeline.shape(), origin, changes).await?;
     }
     Ok((published, absent))
+}
+
+/// Takes out what the mapping leaves out and no import has judged (L8): it was edited, or the marks do not tell.
+pub(crate) async fn without_unjudged(pipeline: &Pipeline, changes: Vec<Change>) -> Result<Vec<Change>, Fault> {
+    if changes.iter().all(|change| change.op != Op::Delete) {
+        return Ok(changes);
+    }
+    if Box::pin(Edit::open(pipeline)).await?.is_some() {
+        return Ok(changes.into_iter().filter(|change| change.op != Op::Delete).collect());
+    }
+    let keys: Vec<Key> = changes.iter().map(|change| change.key.clone()).collect();
+    let known = pipeline.backplane.hashes.get(&pipeline.id, &keys).await?;
+    Ok(edit::split(pipeline, changes, &known).await?.0)
 }

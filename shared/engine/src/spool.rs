@@ -37,10 +37,34 @@ impl Source {
 /// and no other.
 pub(crate) async fn put(pipeline: &Pipeline, run: &str, source: Source, keys: &[Key]) -> Result<(), Fault> {
     let Some(first) = keys.first() else { return Ok(()) };
-    let name = first.as_bytes().iter().fold(source.prefix().to_owned(), |name, byte| name + &format!("{byte:02x}"));
-    let entry = format!("{}{run}/{name}", prefix(&pipeline.id));
+    let entry = format!("{}{run}/{}{}", prefix(&pipeline.id), source.prefix(), hex(first.as_bytes()));
+    store(pipeline, &entry, keys).await
+}
+
+/// Spools the candidates of one step of a walk. Named by the range and the key that it began behind: done again it begins
+/// there again, whatever it finds then. `again` says that it may have been done before.
+pub(crate) async fn put_step(
+    pipeline: &Pipeline,
+    run: &str,
+    (range, after): (usize, Option<&[u8]>),
+    keys: &[Key],
+    again: bool,
+) -> Result<(), Fault> {
+    let step = format!("{range:05}-{}", hex(after.unwrap_or_default()));
+    let entry = format!("{}{run}/{}{step}", prefix(&pipeline.id), Source::Walk.prefix());
+    if !keys.is_empty() {
+        return store(pipeline, &entry, keys).await;
+    }
+    if again { pipeline.backplane.state.remove(&entry).await } else { Ok(()) }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |name, byte| name + &format!("{byte:02x}"))
+}
+
+async fn store(pipeline: &Pipeline, entry: &str, keys: &[Key]) -> Result<(), Fault> {
     let bytes: Vec<&[u8]> = keys.iter().map(Key::as_bytes).collect();
-    persisted::store(&*pipeline.backplane.state, &entry, &bytes, Expect::Any).await?;
+    persisted::store(&*pipeline.backplane.state, entry, &bytes, Expect::Any).await?;
     Ok(())
 }
 
@@ -105,6 +129,12 @@ impl<'a> Listed<'a> {
     }
 }
 
+/// How many candidates an entry holds; 0 when it is gone.
+pub(crate) async fn len(pipeline: &Pipeline, entry: &str) -> Result<u64, Fault> {
+    let stored = persisted::load::<Vec<Vec<u8>>>(&*pipeline.backplane.state, entry).await?;
+    Ok(stored.map_or(0, |(keys, _)| keys.len() as u64))
+}
+
 /// How many candidates a run has spooled.
 pub(crate) async fn count(pipeline: &Pipeline, run: &str) -> Result<u64, Fault> {
     let mut count = 0;
@@ -114,6 +144,16 @@ pub(crate) async fn count(pipeline: &Pipeline, run: &str) -> Result<u64, Fault> 
         after = Some(entry);
     }
     Ok(count)
+}
+
+/// Forgets what one source has found for a run.
+pub(crate) async fn clear(pipeline: &Pipeline, run: &str, source: Source) -> Result<(), Fault> {
+    let state = &*pipeline.backplane.state;
+    let prefix = format!("{}{run}/{}", prefix(&pipeline.id), source.prefix());
+    while let Some((entry, _)) = state.list(&prefix, None, 1).await?.pop() {
+        state.remove(&entry).await?;
+    }
+    Ok(())
 }
 
 /// Forgets the candidates of every other run of the same kind: imports and clean-ups may go on side by side.

@@ -40,6 +40,8 @@ pub(crate) struct Listing<'a> {
     pub(crate) kind: &'a str,
     /// Records that it met.
     pub(crate) host_records: u64,
+    /// Deletions that the host's log had told when it began.
+    pub(crate) told: u64,
     /// Whether it came to its proven end.
     pub(crate) complete: bool,
 }
@@ -73,19 +75,20 @@ pub(crate) async fn sweep(
     let mut report = SweepReport { candidates, ..SweepReport::default() };
     let wanted = if pipeline.delete == DeletePolicy::Never { 0 } else { candidates };
     if let Some(why) = refused(pipeline, listing, wanted, allowance).await? {
+        let why = admin::refuse(pipeline, run, candidates, &why).await?;
         tracing::error!(pipeline = %pipeline.id, run, candidates, why, "clean-up refused: nothing was deleted");
-        admin::refuse(pipeline, run, candidates, &why).await?;
+        Progress::add(&progress.refused, 1);
         report.refused = Some(why);
         return Ok(report);
     }
     if wanted == 0 {
-        settled(pipeline, listing).await?;
+        settled(pipeline, listing, allowance.is_some()).await?;
         return Ok(report);
     }
     let mut after: Option<String> = None;
     while let Some((entry, keys)) = spool::next(pipeline, run, after.as_deref()).await? {
         if let Some(allowance) = allowance {
-            allowance.spend(keys.len() as u64).await?;
+            allowance.spend(&entry, keys.len() as u64).await?;
         }
         let deleted = delete_absent(pipeline, &keys).await?;
         pipeline.backplane.state.remove(&entry).await?;
@@ -93,7 +96,7 @@ pub(crate) async fn sweep(
         report.deleted += deleted;
         after = Some(entry);
     }
-    settled(pipeline, listing).await?;
+    settled(pipeline, listing, allowance.is_some()).await?;
     Ok(report)
 }
 
@@ -111,14 +114,16 @@ async fn refused(
             Err(expired) => (0, Some(expired)),
         },
     };
-    let Verdict::Refused(why) = judge(pipeline, candidates, listing.host_records, listing.complete, approved).await?
-    else {
-        return Ok(None);
-    };
-    let why = match (expired, allowance) {
-        (Some(expired), _) => format!("{why}; {expired}"),
-        (None, Some(_)) if listing.complete => format!("{why}; the approval allows {approved}"),
-        _ => why,
+    let verdict = judge(pipeline, candidates, listing.host_records, listing.complete, approved).await?;
+    let why = match (verdict, expired, allowance) {
+        (Verdict::Refused(why), Some(expired), _) => format!("{why}; {expired}"),
+        (Verdict::Refused(why), None, Some(_)) if listing.complete => format!("{why}; the approval allows {approved}"),
+        (Verdict::Refused(why), _, _) => why,
+        // A ceiling is one also where so few would need none.
+        (Verdict::Allowed, None, Some(_)) if candidates > approved => {
+            format!("{candidates} records would be deleted; the approval allows {approved}")
+        }
+        (Verdict::Allowed, _, _) => return Ok(None),
     };
     if !listing.complete {
         return Ok(Some(why));
@@ -128,10 +133,14 @@ async fn refused(
 }
 
 /// A listing that nothing speaks against is what the next one is compared with, and ends the alert of one before.
-async fn settled(pipeline: &Pipeline, listing: &Listing<'_>) -> Result<(), Fault> {
+async fn settled(pipeline: &Pipeline, listing: &Listing<'_>, approved: bool) -> Result<(), Fault> {
     if listing.complete {
-        listing::keep(pipeline, listing.host_records).await?;
-        admin::lift(pipeline, listing.kind).await?;
+        // Where nothing is ever deleted nothing speaks against a listing: it proves nothing.
+        if pipeline.delete != DeletePolicy::Never {
+            listing::keep(pipeline, listing.host_records, listing.told).await?;
+        }
+        // What was approved is carried out, whichever kind of run had been refused.
+        admin::lift(pipeline, if approved { "" } else { listing.kind }).await?;
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use fides_engine::admin::{self, Office};
 use fides_engine::import::{Lead, Mode, assist, demanded, last};
 use fides_engine::inspect::{last_verified, verify_due};
 use fides_engine::publishing::{Worker, consume_lanes};
-use fides_engine::{Pipeline, Progress, clean_up, establish, follow, last_cleanup_due_ms};
+use fides_engine::{Pipeline, Progress, clean_up, establish, follow, last_cleanup_due_ms, unfinished_cleanup_due_ms};
 use futures::future::join_all;
 use tokio_util::sync::CancellationToken;
 
@@ -230,8 +230,10 @@ async fn keep_clean(pipeline: &Pipeline, worker: &Worker, schedules: &Schedules,
     let look = Duration::from_millis(pipeline.limits.lease_ms);
     while !stop.is_cancelled() {
         let turn = async {
-            let last_ms = last_cleanup_due_ms(pipeline).await?;
-            let due_ms = next_due(pipeline, schedules, Task::CleanUp, last_ms).await?;
+            let due_ms = match unfinished_cleanup_due_ms(pipeline).await? {
+                Some(due_ms) => due_ms,
+                None => next_due(pipeline, schedules, Task::CleanUp, last_cleanup_due_ms(pipeline).await?).await?,
+            };
             match clean_up(pipeline, worker, due_ms).await? {
                 Some(report) => tracing::info!(pipeline = %pipeline.id, candidates = report.candidates,
                     deleted = report.deleted, foreign = report.foreign, refused = report.refused, "clean-up finished"),

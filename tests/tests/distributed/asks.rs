@@ -281,6 +281,8 @@ async fn a_reimport_is_cancelled_and_deletes_nothing() {
     let stand = Stand::unscheduled("cancel", options).await;
     let services = copied(&stand).await;
     let before = status(&stand)["run"]["id"].clone();
+    let gone = "DELETE FROM items WHERE id <= 5";
+    sqlx::query(gone).execute(&mut stand.connect().await).await.unwrap();
     stand.before_host.set(Weather::Delay(Duration::from_millis(400)));
     let reimport = json!({ "id": "long", "requester": "test", "command": "reimport", "pipelines": [stand.pipeline], "mode": "full" });
     assert_eq!(ask(&stand, &reimport).await["status"], "accepted");
@@ -292,8 +294,11 @@ async fn a_reimport_is_cancelled_and_deletes_nothing() {
     assert_eq!(ended["status"], "refused", "{ended}");
     assert!(ended["reason"].as_str().unwrap().contains("cancelled by somebody else"), "{ended}");
     stand.before_host.set(Weather::Fair);
+    assert_eq!(stand.copied().await, rows(), "what it had not met before it ended is still there");
+    let again = json!({ "id": "again", "requester": "test", "command": "reimport", "pipelines": [stand.pipeline] });
+    assert_eq!(ask_until_ended(&stand, &again).await["status"], "done");
     stand.becomes_equal().await;
-    assert_eq!(stand.copied().await, rows());
+    assert_eq!(stand.copied().await, rows() - 5);
     terminate(services).await;
     stand.close().await;
 }

@@ -29,6 +29,11 @@ async fn an_emptied_redis_resurrects_nothing() {
     assert!(consumer.terminate().await.success());
     let told = followed(&services[0]).await;
     run(&mut host, "UPDATE items SET name = 'alt' WHERE id <= 200").await;
+    // One after the other: told together they would be one message.
+    until("the upserts are queued", MINUTE, async || {
+        followed(&services[0]).await >= told + 200.0 && stand.depth() >= 1
+    })
+    .await;
     run(&mut host, "DELETE FROM items WHERE id <= 100").await;
     until("the log tells both", MINUTE, async || followed(&services[0]).await >= told + 300.0).await;
     until("both are queued", MINUTE, async || stand.depth() >= 2).await;

@@ -102,6 +102,9 @@ fn remarks(text: &mut Text, standing: &Standing) {
         (Some(refusal), _) => {
             remark(present::refusal(pipeline, &refusal.why));
             remark(match &refusal.approved_by {
+                None if refusal.candidates == 0 => {
+                    format!("{pipeline}: the next clean-up that comes to its end ends this alert")
+                }
                 None => present::approval(pipeline, &refusal.run, refusal.candidates),
                 Some(by) => format!("{pipeline}: run {} was approved by command {by}", refusal.run),
             });

@@ -33,7 +33,9 @@ pub trait HashStore: Send + Sync {
     /// How many marks may exist at the target, and how many bytes the pipeline's marks take.
     async fn size(&self, pipeline: &PipelineId) -> Result<(u64, u64), Fault>;
 
-    /// Names this incarnation of the store; `None` when it is new (L11). `create` gives it a name.
+    /// Names this incarnation of the store; `None` when it is new (L11). `create` gives it a name. Where a store can lose its
+    /// data under a process, its handle works with the incarnation that this has named last: once the store is another one
+    /// every call about marks is an Unavailable fault, until somebody asks here again.
     async fn incarnation(&self) -> Result<Option<String>, Fault>;
 
     /// Names a new incarnation, if it has no name yet.

@@ -122,7 +122,7 @@ async fn take_in(pipeline: &Pipeline, command: &Command, asked_ms: u64) -> Resul
                 return Ok(Outcome::refused(why));
             }
             let expires_ms = asked_ms.saturating_add(expires_seconds.saturating_mul(1_000));
-            let approval = Approval { run: run.clone(), deletions_max: *deletions_max, expires_ms };
+            let approval = Approval { run: run.clone(), deletions_max: *deletions_max, expires_ms, spent: None };
             ask(Work::CleanUp { approval: Some(approval) }).await
         }
     }

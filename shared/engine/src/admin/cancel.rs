@@ -44,16 +44,17 @@ pub(crate) async fn of(pipeline: &Pipeline, number: u64) -> Result<Option<Cancel
 /// Cancels what is under way and what waits. What is under way notices within a lease.
 pub(super) async fn cancel(pipeline: &Pipeline, command: &str, requester: &str) -> Result<Outcome, Fault> {
     let state = &*pipeline.backplane.state;
+    // What waits goes first: nobody takes it up any more, and whoever has done so began under a smaller number.
+    let told = Outcome::refused(format!("cancelled by {requester}"));
+    let waiting = demand::demanded(pipeline).await?.commands;
+    demand::close(pipeline, &waiting, &told).await?;
+    let jobs = job::drop_all(pipeline, &told).await?;
     let stored = persisted::load::<Cancelled>(state, &key(pipeline)).await?;
     if stored.is_none_or(|(known, _)| known.command != command) {
         let number = number(pipeline).await?;
         let cancelled = Cancelled { number, requester: requester.to_owned(), command: command.to_owned() };
         persisted::store(state, &key(pipeline), &cancelled, Expect::Any).await?;
     }
-    let told = Outcome::refused(format!("cancelled by {requester}"));
-    let waiting = demand::demanded(pipeline).await?.commands;
-    demand::close(pipeline, &waiting, &told).await?;
-    let jobs = job::drop_all(pipeline, &told).await?;
     let run = import::latest(pipeline).await?.filter(|run| run.ended_ms.is_none()).map(|run| run.id);
     Ok(Outcome::done(json!({"run": run, "imports": waiting.len(), "jobs": jobs})))
 }

@@ -15,6 +15,7 @@ use crate::import::Snapshots;
 use crate::inspect::{VerifyReport, parse_key, repair as mend, verify};
 use crate::lease::Held;
 use crate::publishing::Worker;
+use crate::refresh::without_unjudged;
 use crate::{Mapping, Pipeline, SweepReport, cleanup, persisted, publisher, refresh};
 
 /// Jobs are looked for this often in the life of a lease.
@@ -25,6 +26,7 @@ const LOOKS_PER_LEASE: u64 = 4;
 ///
 /// A job that can never work is refused with its fault. After any other fault it is tried again, after a growing wait.
 pub async fn carry_out(pipeline: &Pipeline, worker: &Worker, office: Office, stop: &CancellationToken) {
+    let worker = &worker.at(office.name());
     let look_ms = (pipeline.limits.lease_ms / LOOKS_PER_LEASE).max(1);
     let mut failures = 0u32;
     while !stop.is_cancelled() {
@@ -56,7 +58,7 @@ async fn all(pipeline: &Pipeline, worker: &Worker, office: Office) -> Result<(),
     let work = async {
         while let Some((entry, job, _)) = job::first(pipeline, office).await? {
             let orders = Orders::begin(pipeline, &worker.progress).await?;
-            let ended = orders.obey(|| Box::pin(carry(pipeline, worker, &entry))).await;
+            let ended = orders.obey(|| Box::pin(carry(pipeline, worker, &entry, orders.number))).await;
             let outcome = match ended {
                 Ok(Ok(Some(outcome))) => outcome,
                 // Another process is at it.
@@ -75,7 +77,7 @@ async fn all(pipeline: &Pipeline, worker: &Worker, office: Office) -> Result<(),
 }
 
 /// Carries out one job from where it is.
-async fn carry(pipeline: &Pipeline, worker: &Worker, entry: &str) -> Result<Option<Outcome>, Fault> {
+async fn carry(pipeline: &Pipeline, worker: &Worker, entry: &str, number: u64) -> Result<Option<Outcome>, Fault> {
     let state = &*pipeline.backplane.state;
     let Some((job, revision)) = persisted::load::<Job>(state, entry).await? else {
         return Err(Fault::transient(format!("state entry {entry} is gone: the job was cancelled")));
@@ -88,7 +90,7 @@ async fn carry(pipeline: &Pipeline, worker: &Worker, entry: &str) -> Result<Opti
         Work::CleanUp { approval } => {
             let allowance = approval.map(|_| Allowance::new(pipeline, entry));
             let now_ms = state.now_ms().await?;
-            return match cleanup::clean_up_allowed(pipeline, worker, now_ms, allowance.as_ref()).await? {
+            return match cleanup::clean_up_allowed(pipeline, worker, now_ms, number, allowance.as_ref()).await? {
                 Some(report) => Ok(Some(swept(report))),
                 None => Ok(None),
             };
@@ -162,6 +164,7 @@ impl Step<'_> {
             let rows: Vec<usize> = (0..page.len()).collect();
             for rows in rows.chunks(portion) {
                 let changes = rows.iter().map(|&at| mapping.change(&page, at, true)).collect();
+                let changes = without_unjudged(pipeline, changes).await?;
                 publisher::publish(pipeline, pipeline.shape(), Origin::Repair, changes).await?;
             }
             after = page.next.as_ref().map(|key| key.as_bytes().to_vec());

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::ledger::{self, Outcome};
-use crate::{Pipeline, persisted};
+use crate::{Pipeline, persisted, spool};
 
 /// Jobs that wait at the same time, of one pipeline and office.
 const WAITING_MAX: usize = 64;
@@ -78,6 +78,9 @@ pub(crate) struct Approval {
     /// What is left of the ceiling.
     pub(crate) deletions_max: u64,
     pub(crate) expires_ms: u64,
+    /// The spooled entry that was counted last.
+    #[serde(default)]
+    pub(crate) spent: Option<String>,
 }
 
 /// An approval that is being used.
@@ -89,6 +92,11 @@ pub(crate) struct Allowance<'a> {
 impl<'a> Allowance<'a> {
     pub(super) fn new(pipeline: &'a Pipeline, entry: &'a str) -> Self {
         Self { pipeline, entry }
+    }
+
+    /// The state entry of the job that uses it.
+    pub(crate) fn job(&self) -> &str {
+        self.entry
     }
 
     async fn load(&self) -> Result<(Job, u64), Fault> {
@@ -103,14 +111,24 @@ impl<'a> Allowance<'a> {
         if self.pipeline.backplane.state.now_ms().await? >= approval.expires_ms {
             return Ok(Err(format!("the approval of {} has expired", approval.run)));
         }
-        Ok(Ok(approval.deletions_max))
+        // What is still spooled of what was counted is to be deleted again.
+        let again = match &approval.spent {
+            Some(entry) => spool::len(self.pipeline, entry).await?,
+            None => 0,
+        };
+        Ok(Ok(approval.deletions_max.saturating_add(again)))
     }
 
-    /// Counts deletions that are about to be published: after a crash the rest of the ceiling is left.
-    pub(crate) async fn spend(&self, deletions: u64) -> Result<(), Fault> {
+    /// Counts the deletions of a spooled entry that are about to be published: after a crash the rest of the ceiling is
+    /// left, and the entry is not counted twice.
+    pub(crate) async fn spend(&self, spooled: &str, deletions: u64) -> Result<(), Fault> {
         let (mut job, revision) = self.load().await?;
         if let Work::CleanUp { approval: Some(approval) } = &mut job.work {
+            if approval.spent.as_deref() == Some(spooled) {
+                return Ok(());
+            }
             approval.deletions_max = approval.deletions_max.saturating_sub(deletions);
+            approval.spent = Some(spooled.to_owned());
         }
         save(self.pipeline, self.entry, &job, revision).await.map(drop)
     }

@@ -32,11 +32,16 @@ pub async fn refusal(pipeline: &Pipeline) -> Result<Option<Refusal>, Fault> {
     Ok(stored.map(|(refusal, _)| refusal))
 }
 
-/// Keeps a refusal. A run that is judged again keeps what was said of it, unless its listing was not complete then.
-pub(crate) async fn refuse(pipeline: &Pipeline, run: &str, candidates: u64, why: &str) -> Result<(), Fault> {
+/// Keeps a refusal. The name that is shown stays as long as the same is refused for: whoever reads it can approve it, however
+/// often runs of the same kind come meanwhile. Returns the reason that stands, which names the command.
+pub(crate) async fn refuse(pipeline: &Pipeline, run: &str, candidates: u64, why: &str) -> Result<String, Fault> {
     let state = &*pipeline.backplane.state;
-    if refusal(pipeline).await?.is_some_and(|known| known.run == run && known.candidates > 0) {
-        return Ok(());
+    let kind = |run: &str| run.split('-').next().unwrap_or_default().to_owned();
+    let is_same = |known: &Refusal| {
+        known.candidates == candidates && candidates > 0 && known.approved_by.is_none() && kind(&known.run) == kind(run)
+    };
+    if let Some(known) = refusal(pipeline).await?.filter(is_same) {
+        return Ok(known.why);
     }
     let refusal = Refusal {
         run: run.to_owned(),
@@ -45,7 +50,8 @@ pub(crate) async fn refuse(pipeline: &Pipeline, run: &str, candidates: u64, why:
         at_ms: state.now_ms().await?,
         approved_by: None,
     };
-    persisted::store(state, &key(pipeline), &refusal, Expect::Any).await.map(drop)
+    persisted::store(state, &key(pipeline), &refusal, Expect::Any).await?;
+    Ok(refusal.why)
 }
 
 /// Ends the alert: a run of the same kind was not refused. `kind` begins the names of such runs.
@@ -64,6 +70,9 @@ pub(super) async fn approve(pipeline: &Pipeline, run: &str, command: &str) -> Re
     };
     if known.run != run {
         return Ok(Err(format!("`run`: found {run:?}; the refused run of {id} is {}", known.run)));
+    }
+    if known.candidates == 0 {
+        return Ok(Err(format!("nothing of run {run} can be approved: {}", known.why)));
     }
     match &known.approved_by {
         Some(by) if by == command => return Ok(Ok(())),

@@ -1,11 +1,12 @@
-//! Documents that an edited mapping leaves out. The host still has their records, so that no listing tells of them; a
-//! condition with a mistake would empty the target. They are judged like every deletion (L8), all of a run together.
+//! Documents that the mapping leaves out although their records may not have changed: it was edited, or their marks were
+//! lost and tell nothing. The host still has their records, so that no listing tells of them; a condition with a mistake
+//! would empty the target. They are judged like every deletion (L8), all of a run together.
 
 use fides_core::decide::Verdict;
-use fides_core::{Change, Fault, Key, Op, Origin};
+use fides_core::{Change, Fault, Held, Key, Mark, Op, Origin};
 
 use crate::spool::{self as candidates, Source};
-use crate::{Counts, DeletePolicy, Mapping, Pipeline, Progress, SweepReport, publisher, sweep};
+use crate::{Counts, DeletePolicy, Mapping, Pipeline, Progress, SweepReport, epoch, publisher, sweep};
 
 /// Begins the names of what is left out, beside the candidates that a listing did not meet.
 const KIND: &str = "excluded-";
@@ -14,9 +15,38 @@ fn name(run: &str) -> String {
     format!("{KIND}{run}")
 }
 
-/// Spools what an edited mapping leaves out of a page, before the page's cursor moves.
+/// Spools what the mapping leaves out of a page, before the page's cursor moves.
 pub(crate) async fn spool(pipeline: &Pipeline, run: &str, keys: &[Key]) -> Result<(), Fault> {
     candidates::put(pipeline, &name(run), Source::Listing, keys).await
+}
+
+/// Whether a mark tells that what the mapping leaves out now was there before by the host's own record.
+pub(crate) fn tells(mark: &Mark) -> bool {
+    mark.fingerprint.is_some() || mark.held != Held::Present
+}
+
+/// Splits what may be sent from what has to be judged first: deletions of records that the mapping leaves out, where the mark
+/// does not tell what the target holds, or there is none because marks were lost. `known` are their marks, aligned. Where
+/// nothing is ever deleted nothing has to be judged.
+pub(crate) async fn split(
+    pipeline: &Pipeline,
+    changes: Vec<Change>,
+    known: &[Option<Mark>],
+) -> Result<(Vec<Change>, Vec<Key>), Fault> {
+    if pipeline.delete == DeletePolicy::Never {
+        return Ok((changes, Vec::new()));
+    }
+    let is_unmarked = |(change, mark): (&Change, &Option<Mark>)| change.op == Op::Delete && mark.is_none();
+    let lost = changes.iter().zip(known).any(is_unmarked) && epoch::owed(pipeline).await?.rebuild_marks;
+    let (mut send, mut judged) = (Vec::with_capacity(changes.len()), Vec::new());
+    for (change, mark) in changes.into_iter().zip(known) {
+        if change.op != Op::Delete || mark.as_ref().map_or(!lost, tells) {
+            send.push(change);
+        } else {
+            judged.push(change.key);
+        }
+    }
+    Ok((send, judged))
 }
 
 /// Forgets what other runs have spooled.
@@ -24,7 +54,7 @@ pub(crate) async fn clear_others(pipeline: &Pipeline, run: &str) -> Result<(), F
     candidates::clear_others(pipeline, KIND, &name(run)).await
 }
 
-/// Judges what the edited mapping leaves out, and deletes it where that is allowed. Behind the sweep of the same run:
+/// Judges what the mapping leaves out, and deletes it where that is allowed. Behind the sweep of the same run:
 /// what that has deleted counts among the deletions of the last day. Repeating it after a crash is harmless.
 pub(crate) async fn delete(
     pipeline: &Pipeline,
@@ -38,12 +68,11 @@ pub(crate) async fn delete(
     if report.candidates == 0 {
         return Ok(report);
     }
-    progress.enter("deleting what the edited mapping leaves out");
-    // The lanes leave the documents where they are, and the marks remember that nothing is to be sent.
-    let wanted = if pipeline.delete == DeletePolicy::Never { 0 } else { report.candidates };
-    if let Verdict::Refused(why) = sweep::judge(pipeline, wanted, host_records, listing_complete, 0).await? {
+    progress.enter("deleting what the mapping leaves out");
+    if let Verdict::Refused(why) = sweep::judge(pipeline, report.candidates, host_records, listing_complete, 0).await? {
         let why = refusal(&why);
         tracing::error!(pipeline = %pipeline.id, run, candidates = report.candidates, why, "clean-up refused: nothing was deleted");
+        Progress::add(&progress.refused, 1);
         report.refused = Some(why);
         return Ok(report);
     }
@@ -61,7 +90,7 @@ pub(crate) async fn delete(
 /// A refusal that says what is refused.
 pub(crate) fn refusal(why: &str) -> String {
     format!(
-        "the edited mapping leaves out records whose documents the target holds: {why} (to allow it, raise the pipeline's \
+        "the mapping leaves out records whose documents the target holds: {why} (to allow it, raise the pipeline's \
          delete_ratio_max until an import has ended)"
     )
 }
@@ -77,11 +106,9 @@ async fn send_present(pipeline: &Pipeline, keys: &[Key]) -> Result<Counts, Fault
         let changes: Vec<Change> = (0..found.len()).map(|at| mapping.change(&found, at, false)).collect();
         let deletions = changes.iter().filter(|change| change.op == Op::Delete).count() as u64;
         counts.published += changes.len() as u64;
-        if pipeline.delete != DeletePolicy::Never {
-            counts.deletions += deletions;
-            // Counted first: what is published and not counted would widen the window of the next ones.
-            sweep::remember(pipeline, deletions).await?;
-        }
+        counts.deletions += deletions;
+        // Counted first: what is published and not counted would widen the window of the next ones.
+        sweep::remember(pipeline, deletions).await?;
         publisher::publish(pipeline, pipeline.shape(), Origin::Import, changes).await?;
     }
     Ok(counts)

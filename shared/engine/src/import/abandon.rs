@@ -5,8 +5,8 @@ use std::time::Duration;
 use fides_core::Fault;
 use fides_core::port::Expect;
 
-use super::range::reading_lease;
-use super::run::{ASKS_PER_LEASE, Run, ranges, run_key};
+use super::range::{ranges, reading_lease};
+use super::run::{ASKS_PER_LEASE, Run, run_key};
 use crate::lease::Held;
 use crate::publishing::Worker;
 use crate::{Pipeline, fence, persisted};

@@ -1,7 +1,7 @@
 //! The loop over the pages of one range.
 
 use fides_core::port::Expect;
-use fides_core::{Change, Fault, Key, KeyRange, Mark, Op, Origin, Page};
+use fides_core::{Change, Fault, Key, KeyRange, Mark, Op, Origin, Page, PipelineId};
 use serde::{Deserialize, Serialize};
 
 use super::compare::Comparing;
@@ -11,7 +11,10 @@ use crate::edit::{self, Edit};
 use crate::lease::Held;
 use crate::publishing::Worker;
 use crate::spool::{self, Source};
-use crate::{Counts, Mapping, Pipeline, Progress, Trace, fence, persisted, publisher};
+use crate::{Counts, DeletePolicy, Mapping, Pipeline, Progress, Trace, extras, fence, persisted, publisher};
+
+/// Entries read from the state store at a time.
+const LIST_MAX: usize = 256;
 
 /// The durable state of one range of a run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -79,9 +82,10 @@ impl RangeReader<'_> {
         let lease = reading_lease(self.pipeline, self.place);
         let lease = Held::take(state, lease, &self.worker.holder, self.pipeline.limits.lease_ms).await?;
         let Some(lease) = lease else { return Ok(false) };
-        lease.during(self.read_to_end()).await?;
+        let read = lease.during(self.read_to_end()).await;
+        // Also after a fault: another process may be able to read it.
         lease.release().await;
-        Ok(true)
+        read.map(|()| true)
     }
 
     /// Reads from the cursor on. The next page is read while one is compared and published.
@@ -185,11 +189,32 @@ impl RangeReader<'_> {
             if let Some(edit) = self.edit {
                 // Rare, and large: an import without an edit does not carry it.
                 changes = Box::pin(self.sort(edit, page, records, known, changes, &mut counts)).await?;
+            } else if changes.iter().any(|change: &Change| change.op == Op::Delete) {
+                changes = Box::pin(self.leave_out(known, changes)).await?;
             }
             counts.published += changes.len() as u64;
             publisher::publish_under(trace, pipeline, pipeline.shape(), Origin::Import, changes).await?;
         }
         Ok(counts)
+    }
+
+    /// Takes out deletions that may not be the host's: of records that the mapping leaves out, and whose marks do not tell
+    /// whether it did so before. As after they were lost, it may be an edit that was refused: such are judged (L8).
+    async fn leave_out(&self, known: Option<&[Option<Mark>]>, changes: Vec<Change>) -> Result<Vec<Change>, Fault> {
+        let pipeline = self.pipeline;
+        let read;
+        let known = if let Some(known) = known {
+            known
+        } else {
+            let keys: Vec<Key> = changes.iter().map(|change| change.key.clone()).collect();
+            read = pipeline.backplane.hashes.get(&pipeline.id, &keys).await?;
+            &read
+        };
+        let (send, judged) = edit::split(pipeline, changes, known).await?;
+        // What is not known to be there may be: the next import must not take it for never written.
+        extras::adopt(pipeline, &judged).await?;
+        edit::spool(pipeline, self.run, &judged).await?;
+        Ok(send)
     }
 
     /// What is to be sent of records after an edit of the mapping. The others only get another mark, or are spooled.
@@ -217,9 +242,35 @@ impl RangeReader<'_> {
             sorted
         };
         hashes.relabel(&pipeline.id, &sorted.same).await?;
-        edit::spool(pipeline, self.run, &sorted.excluded).await?;
+        if pipeline.delete == DeletePolicy::Never {
+            counts.unchanged += sorted.excluded.len() as u64;
+        } else {
+            edit::spool(pipeline, self.run, &sorted.excluded).await?;
+        }
         counts.unchanged += sorted.same.len() as u64;
         counts.relabelled += sorted.same.len() as u64;
         Ok(sorted.send)
+    }
+}
+
+pub(super) fn range_prefix(pipeline: &PipelineId, run: &str) -> String {
+    format!("range/{pipeline}/{run}/")
+}
+
+/// The ranges of a run by their state entries, in order.
+pub(super) async fn ranges(pipeline: &Pipeline, run: &str) -> Result<Vec<(String, RangeState)>, Fault> {
+    let prefix = range_prefix(&pipeline.id, run);
+    let mut ranges: Vec<(String, RangeState)> = Vec::new();
+    loop {
+        let after = ranges.last().map(|(key, _)| key.as_str());
+        let listed = pipeline.backplane.state.list(&prefix, after, LIST_MAX).await?;
+        let end = listed.len() < LIST_MAX;
+        for (key, entry) in listed {
+            let range = persisted::decode(&key, &entry.value)?;
+            ranges.push((key, range));
+        }
+        if end {
+            return Ok(ranges);
+        }
     }
 }

@@ -8,19 +8,16 @@ use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 
 use super::abandon::{abandon, give_up};
-use super::range::{RangeReader, RangeState};
+use super::range::{RangeReader, RangeState, range_prefix, ranges};
 use super::snapshots::Snapshots;
 use crate::admin::{self, Demanded, Orders, Stopped};
 use crate::edit::{self, Edit};
 use crate::epoch::Owed;
-use crate::extras::Place;
 use crate::lease::Held;
+use crate::place::Place;
 use crate::publishing::Worker;
 use crate::sweep::Listing;
 use crate::{Counts, Pipeline, Progress, SweepReport, epoch, extras, fence, follow, persisted, rebuild, spool, sweep};
-
-/// Entries read from the state store at a time.
-const LIST_MAX: usize = 256;
 
 /// A process that waits for another to finish looks this often in the life of a lease.
 pub(super) const ASKS_PER_LEASE: u64 = 8;
@@ -54,6 +51,9 @@ pub(crate) struct Run {
     #[serde(default)]
     pub(crate) log_gaps: u64,
     pub(crate) started_ms: u64,
+    /// Deletions that the host's log had told when it began.
+    #[serde(default)]
+    pub(crate) told: Option<u64>,
     /// The instant for which it was scheduled; when it started, if it was not.
     #[serde(default)]
     pub(crate) due_ms: u64,
@@ -97,10 +97,6 @@ pub struct Report {
 
 pub(super) fn run_key(pipeline: &PipelineId) -> String {
     format!("run/{pipeline}")
-}
-
-fn range_prefix(pipeline: &PipelineId, run: &str) -> String {
-    format!("range/{pipeline}/{run}/")
 }
 
 /// The latest run of a pipeline.
@@ -170,8 +166,8 @@ impl<'a> Lead<'a> {
             // L7: marks are compared only behind a fence.
             let before = fence::raise(pipeline).await?;
             let gaps = gaps + fence::wait_settled(pipeline, before).await?;
-            let trusted = mode == Mode::Full || !epoch::owed(pipeline).await?.rebuild_marks;
-            if trusted {
+            // Also where everything is sent: without its marks nobody knows what the mapping left out before (L8).
+            if !epoch::owed(pipeline).await?.rebuild_marks {
                 break gaps;
             }
             match rebuild_marks(pipeline, worker).await? {
@@ -260,6 +256,9 @@ pub async fn demanded(pipeline: &Pipeline) -> Result<bool, Fault> {
 
 /// Reads ranges of the run that another process leads, as long as any is free.
 pub async fn assist(pipeline: &Pipeline, worker: &Worker) -> Result<(), Fault> {
+    // Who helps time and again asks nowhere else whether the hash store is another one (L11): its handle would go on to
+    // refuse every call.
+    epoch::establish(pipeline).await?;
     let Some(run) = latest(pipeline).await? else { return Ok(()) };
     // By another mapping nothing would be compared that the run is to compare.
     let is_other = run.mapping != pipeline.mapper.revision() || run.epoch != epoch::current(pipeline).await?;
@@ -347,7 +346,12 @@ async fn finish(
     // A run that began before the epoch was raised has trusted marks that may be wrong: the next run has to do it.
     let is_current = run.epoch == epoch::current(pipeline).await?;
     let mut owed = if is_current { epoch::owed(pipeline).await? } else { Owed::default() };
-    let swept = match judge(pipeline, progress, &run.id, counts.read, listing_complete, owed.compare_target).await {
+    let told = match run.told {
+        Some(told) => told,
+        None => follow::told_gone(pipeline).await?,
+    };
+    let listing = Listing { run: &run.id, kind: RUN_KIND, host_records: counts.read, told, complete: listing_complete };
+    let swept = match judge(pipeline, progress, &listing, owed.compare_target).await {
         // The listing is complete, and what it found is sent. A walk that will never work must not keep the next
         // import from reading what has changed since.
         Err(fault) if fault.kind == FaultKind::Permanent => {
@@ -389,18 +393,16 @@ async fn finish(
 async fn judge(
     pipeline: &Pipeline,
     progress: &Progress,
-    run: &str,
-    host_records: u64,
-    listing_complete: bool,
+    listing: &Listing<'_>,
     compare_target: bool,
 ) -> Result<SweepReport, Fault> {
     if compare_target {
         progress.enter("comparing the target, because marks may be missing");
-        extras::spool_extras(pipeline, Place::new(run.to_owned(), 0, 0), None).await?;
+        let mut place = Place::of(listing.run);
+        extras::spool_extras(pipeline, &mut place, false).await?;
     }
     progress.enter("deleting what is gone");
-    let listing = Listing { run, kind: RUN_KIND, host_records, complete: listing_complete };
-    sweep::sweep(pipeline, &listing, None, progress).await
+    sweep::sweep(pipeline, listing, None, progress).await
 }
 
 /// Why an import begins.
@@ -446,6 +448,7 @@ async fn open(
     let started_ms = state.now_ms().await?;
     let id = format!("{RUN_KIND}{started_ms:013}-{:04x}", state.next_position(&pipeline.id).await? & 0xffff);
     let want = pipeline.limits.host_partitions.max(1) * RANGES_PER_READER;
+    let told = follow::told_gone(pipeline).await?;
     let plan = snapshots.current().await?.plan(want).await?;
     // Ranges first, the run last: a run that can be seen has all of its ranges.
     for (at, range) in plan.iter().enumerate() {
@@ -459,6 +462,7 @@ async fn open(
         mode,
         log_gaps: due.gaps,
         started_ms,
+        told: Some(told),
         due_ms: due.due_ms.unwrap_or(started_ms),
         ended_ms: None,
         ranges: plan.len(),
@@ -473,21 +477,4 @@ async fn open(
     spool::clear_others(pipeline, RUN_KIND, &run.id).await?;
     edit::clear_others(pipeline, &run.id).await?;
     Ok((run, revision))
-}
-
-pub(super) async fn ranges(pipeline: &Pipeline, run: &str) -> Result<Vec<(String, RangeState)>, Fault> {
-    let prefix = range_prefix(&pipeline.id, run);
-    let mut ranges: Vec<(String, RangeState)> = Vec::new();
-    loop {
-        let after = ranges.last().map(|(key, _)| key.as_str());
-        let listed = pipeline.backplane.state.list(&prefix, after, LIST_MAX).await?;
-        let end = listed.len() < LIST_MAX;
-        for (key, entry) in listed {
-            let range = persisted::decode(&key, &entry.value)?;
-            ranges.push((key, range));
-        }
-        if end {
-            return Ok(ranges);
-        }
-    }
 }

@@ -72,7 +72,7 @@ pub async fn plan(pipeline: &Pipeline, samples_max: usize, progress: &Progress) 
     let unknown = |edit: &Edit<'_>| edit.unknown().map(ToOwned::to_owned);
     let told = edit.as_ref().map(|edit| EditPlan { unknown: unknown(edit), ..EditPlan::default() });
     let plan = Plan { edit: told, ..Plan::default() };
-    let mut planner = Planner { pipeline, edit, samples_max, plan, absent: 0, wanted: Vec::new() };
+    let mut planner = Planner { pipeline, edit, samples_max, plan, absent: 0, unknown: 0, wanted: Vec::new() };
     for range in host.plan(1).await? {
         planner.range(&*host, &range, progress).await?;
     }
@@ -89,6 +89,8 @@ struct Planner<'a> {
     plan: Plan,
     /// Of the deletions, records that the host does not have.
     absent: u64,
+    /// Records that are left out, and whose marks do not tell since when.
+    unknown: u64,
     /// Keys of the samples, in their order, and what the target would hold.
     wanted: Vec<(Key, Option<Bytes>)>,
 }
@@ -152,7 +154,11 @@ impl Planner<'_> {
                 self.plan.reject += 1;
                 self.sample(&change.key, "reject", Some(reason), None);
             }
-            Op::Delete if exists => self.leave_out(&change.key),
+            Op::Delete if exists => {
+                // As an import does: a mark that does not tell is judged.
+                self.unknown += u64::from(!mark.as_ref().is_some_and(edit::tells));
+                self.leave_out(&change.key);
+            }
             Op::Delete => self.plan.unchanged += 1,
             Op::Upsert(document) => {
                 let action = if exists { "change" } else { "create" };
@@ -187,7 +193,7 @@ impl Planner<'_> {
             return Ok(());
         }
         let absent = self.absent;
-        let left_out = self.plan.edit.as_ref().map_or(0, |edit| edit.exclude);
+        let left_out = self.plan.edit.as_ref().map_or(self.unknown, |edit| edit.exclude);
         if let Verdict::Refused(why) = sweep::judge(self.pipeline, absent + left_out, self.plan.read, true, 0).await? {
             self.plan.refused = Some(if absent == 0 { edit::refusal(&why) } else { why });
         }

@@ -10,7 +10,7 @@ use super::VerifyReport;
 use super::verify::Comparison;
 use crate::lease::Held;
 use crate::publishing::Worker;
-use crate::{DeletePolicy, Pipeline, epoch, fence, refresh, spool, sweep};
+use crate::{DeletePolicy, Pipeline, Progress, epoch, fence, refresh, spool, sweep};
 
 /// Begins the names of repairs, among other runs.
 const RUN_KIND: &str = "repair-";
@@ -83,6 +83,7 @@ async fn mend(pipeline: &Pipeline, worker: &Worker) -> Result<RepairReport, Faul
     }
     progress.enter("sending what differs");
     send(pipeline, &run, &mut report).await?;
+    Progress::add(&progress.refused, usize::from(report.refused.is_some()));
     progress.enter("waiting until it is written");
     settled(pipeline).await?;
     progress.enter("looking again");
@@ -119,7 +120,7 @@ async fn send(pipeline: &Pipeline, run: &str, report: &mut RepairReport) -> Resu
     }
     // The walk came to its proven end on both sides, and each key is fetched once more before it is deleted.
     if let Verdict::Refused(why) = sweep::judge(pipeline, gone, report.found.host_records, true, 0).await? {
-        tracing::error!(pipeline = %pipeline.id, candidates = gone, why, "repair deletes nothing");
+        tracing::error!(pipeline = %pipeline.id, candidates = gone, why, "clean-up refused: nothing was deleted");
         report.refused = Some(why);
         return Ok(());
     }

@@ -182,7 +182,8 @@ fn find<'p>(page: &'p Page, key: &Key) -> Option<Found<'p>> {
 /// what the host has, or says that it cannot.
 fn is_known(pipeline: &Pipeline, kind: DifferenceKind, host: Option<Found<'_>>, mark: Option<Mark>) -> bool {
     if kind == DifferenceKind::Extra && pipeline.delete == DeletePolicy::Never {
-        return true;
+        // It stays, but for what somebody else has put there.
+        return mark.is_some();
     }
     match (host, mark) {
         (Some((page, at)), Some(mark)) => mark.held == Held::Dead || mark.fingerprint != Some(page.fingerprints[at]),

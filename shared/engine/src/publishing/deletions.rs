@@ -9,7 +9,7 @@ use crate::soft::Flag;
 impl Round<'_> {
     /// Takes the deletions out where they are not hard. Where they are soft the documents with their fields set come instead,
     /// in the shape of the pipeline's mapping; what the target does not have is settled here. Where nothing is ever deleted
-    /// all are: a record that the mapping leaves out keeps the document that it had.
+    /// all are, and the marks say that there is nothing more to be sent of the record, and what the target may hold.
     pub(super) async fn soften<'t>(
         &self,
         changes: &mut Vec<(Change, Known<'t>)>,
@@ -24,7 +24,7 @@ impl Round<'_> {
         *changes = rest;
         let Some(flag) = flag else {
             for (change, known) in &deletions {
-                settlement.applied(change, *known);
+                settlement.spared(change, *known);
             }
             return Vec::new();
         };

@@ -25,3 +25,11 @@ pub struct Worker {
     /// Its counters.
     pub progress: Arc<Progress>,
 }
+
+impl Worker {
+    /// The same at one of its tasks, as an owner of leases of its own: tasks of one process that want the same lease wait
+    /// for each other, as processes do.
+    pub(crate) fn at(&self, task: &str) -> Self {
+        Self { holder: format!("{}/{task}", self.holder).into(), progress: self.progress.clone() }
+    }
+}

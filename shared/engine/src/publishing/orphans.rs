@@ -1,6 +1,6 @@
 //! Changes of an older epoch whose marks were lost (L11).
 
-use fides_core::{Change, Fault, Key, Mark};
+use fides_core::{Change, Fault, Key, Mark, Op};
 
 use super::round::Round;
 use crate::{Mapping, Raised, epoch};
@@ -40,7 +40,9 @@ impl Round<'_> {
         for portion in orphans.chunks(pipeline.limits.batch_records_max.max(1)) {
             let keys: Vec<Key> = portion.iter().map(|&at| changes[at].key.clone()).collect();
             let page = snapshot.fetch(&keys).await?;
-            refreshed.extend((0..page.len()).map(|at| mapping.change(&page, at, false)));
+            let changes = (0..page.len()).map(|at| mapping.change(&page, at, false));
+            // What the mapping leaves out is judged by the import that follows a raised epoch (L8).
+            refreshed.extend(changes.filter(|change| change.op != Op::Delete));
         }
         Ok(refreshed)
     }

@@ -33,6 +33,8 @@ pub(super) struct Known<'a> {
     was_dead: bool,
     /// What the target holds once it is applied. A soft deletion writes a document, of a record that is gone.
     held: Held,
+    /// Whether the target may hold something before.
+    may_exist: bool,
     /// Of the batch that it came in.
     pub(super) trace: Option<&'a str>,
 }
@@ -40,7 +42,8 @@ pub(super) struct Known<'a> {
 impl<'a> Known<'a> {
     fn of(change: &Change, mark: Option<&Mark>, trace: Option<&'a str>) -> Self {
         let held = if matches!(change.op, Op::Upsert(_)) { Held::Present } else { Held::Absent };
-        Self { was_dead: dead::is_dead(mark), held, trace }
+        let may_exist = mark.is_some_and(Mark::may_exist);
+        Self { was_dead: dead::is_dead(mark), held, may_exist, trace }
     }
 }
 
@@ -83,7 +86,8 @@ impl Round<'_> {
             (change, known)
         });
         let mut refreshed: Vec<_> = refreshed.collect();
-        let softened = self.soften(&mut queued, &mut settlement).await;
+        let mut softened = self.soften(&mut queued, &mut settlement).await;
+        softened.extend(self.soften(&mut refreshed, &mut settlement).await);
         refreshed.extend(softened);
         let mapped = pipeline.shape();
         if **mapped == **shape {
@@ -246,6 +250,13 @@ impl Settlement {
         let Known { was_dead, held, .. } = known;
         self.marks.push((change.key.clone(), Mark { version: change.version, fingerprint: change.fingerprint, held }));
         self.revive(change, was_dead);
+    }
+
+    /// A deletion that is not carried out, because nothing is ever deleted.
+    pub(super) fn spared(&mut self, change: &Change, known: Known<'_>) {
+        let held = if known.may_exist { Held::Present } else { Held::Absent };
+        self.marks.push((change.key.clone(), Mark { version: change.version, fingerprint: change.fingerprint, held }));
+        self.revive(change, known.was_dead);
     }
 
     /// Its letter, if there is one, is out of date.

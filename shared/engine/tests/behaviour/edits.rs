@@ -1,30 +1,29 @@
 //! Edits of the mapping: only documents that become others are sent, and what an edit leaves out is judged.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use fides_core::{FaultKind, Held, Mark, Origin, Version};
 use fides_engine::import::{Mode, import};
-use fides_engine::inspect::{Plan, plan, verify};
-use fides_engine::{DeletePolicy, Progress, establish, publish};
+use fides_engine::inspect::{Plan, plan};
+use fides_engine::{Progress, establish, publish};
 use fides_testkit::fake::{Act, FakeHost, FakeMapper, Gate};
 
 use crate::stand::{Process, Stand, upsert, within};
 
-const ROWS: i64 = 40;
+pub const ROWS: i64 = 40;
 /// Rows whose value is `RARE`; the first is on the first page.
-const RARE_ROWS: [i64; 3] = [0, 20, 39];
-const RARE: i64 = 5;
+pub const RARE_ROWS: [i64; 3] = [0, 20, 39];
+pub const RARE: i64 = 5;
 
 /// A host with three rare rows, copied by that mapping.
-async fn copied(mapper: &FakeMapper) -> Stand {
+pub async fn copied(mapper: &FakeMapper) -> Stand {
     let stand = Stand::new(ROWS);
     stand.host.commit(&RARE_ROWS.map(|id| (id, Some(RARE))));
     process(&stand, "first", mapper).await.copy().await;
     stand
 }
 
-async fn process(stand: &Stand, name: &str, mapper: &FakeMapper) -> Process {
+pub async fn process(stand: &Stand, name: &str, mapper: &FakeMapper) -> Process {
     stand.process_of(name, mapper.clone()).await
 }
 
@@ -33,16 +32,16 @@ fn lifting(mapper: &FakeMapper, revision: u64) -> FakeMapper {
     mapper.edited(revision, |edited| edited.lifts = vec![RARE])
 }
 
-fn excluding(mapper: &FakeMapper, revision: u64, value: i64) -> FakeMapper {
+pub fn excluding(mapper: &FakeMapper, revision: u64, value: i64) -> FakeMapper {
     mapper.edited(revision, |edited| edited.excludes = vec![value])
 }
 
-async fn planned(process: &Process) -> Plan {
+pub async fn planned(process: &Process) -> Plan {
     plan(&process.pipeline, 2, &Progress::default()).await.unwrap()
 }
 
 /// Imports until all is written; what was sent, and what only got another mark.
-async fn imported(process: &Process) -> (u64, u64) {
+pub async fn imported(process: &Process) -> (u64, u64) {
     let _consumers = process.consume();
     let report = process.import(Mode::Delta).await;
     process.settle().await;
@@ -331,36 +330,6 @@ async fn what_an_edit_leaves_out_is_deleted() {
     assert_eq!((report.sweep.candidates, report.sweep.deleted, report.counts.deletions), (3, 3, 3));
     assert_eq!(RARE_ROWS.map(|id| stand.document(id)), [None, None, None]);
     assert_eq!(imported(&process).await, (0, 0));
-}
-
-/// Nothing is ever deleted means just that: what the mapping leaves out keeps the document that it had, whether the mapping
-/// or the record became another, and is not looked at again.
-#[tokio::test(start_paused = true)]
-async fn what_is_left_out_stays_where_nothing_is_ever_deleted() {
-    let before = FakeMapper::new(1);
-    let stand = copied(&before).await;
-    let mut process = process(&stand, "edited", &excluding(&before, 2, RARE)).await;
-    process.pipeline.delete = DeletePolicy::Never;
-    process.pipeline.limits.delete_ratio_max = 0.0;
-    process.pipeline.limits.delete_count_min = 0;
-    let held = RARE_ROWS.map(|id| stand.document(id));
-    stand.host.commit(&[(7, Some(RARE)), (8, None)]);
-    let seven = stand.document(7);
-    assert_eq!((planned(&process).await.delete, planned(&process).await.refused), (0, None));
-    let _consumers = process.consume();
-    let report = process.import(Mode::Delta).await;
-    process.settle().await;
-    assert_eq!((report.sweep.deleted, report.sweep.refused, report.counts.deletions), (0, None, 0));
-    assert!(held.iter().all(Option::is_some) && seven.is_some());
-    assert_eq!((RARE_ROWS.map(|id| stand.document(id)), stand.document(7)), (held, seven));
-    assert!(stand.document(8).is_some());
-    assert_eq!(imported(&process).await, (0, 0), "their marks remember it");
-    let found = verify(&process.pipeline, &Arc::default()).await.unwrap();
-    assert_eq!((found.extra, found.drifted()), (5, 0));
-
-    stand.host.commit(&[(7, Some(1))]);
-    assert_eq!(imported(&process).await, (1, 0));
-    assert_eq!(stand.document(7), before.document(7, 1).map(Into::into), "it is followed again");
 }
 
 /// A condition with a mistake must not empty the target (L8), by whatever import it comes, and however often.

@@ -11,6 +11,7 @@ mod edits;
 mod events;
 mod evidence;
 mod lanes;
+mod left_out;
 mod orphans;
 mod queue;
 mod rebuild;

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use fides_core::FaultKind;
-use fides_engine::establish;
-use fides_engine::import::{Mode, import};
+use fides_engine::import::{Mode, assist, import};
+use fides_engine::{Progress, establish};
 use fides_testkit::fake::{Act, FakeHost, FakeMapper, Gate};
 
 use crate::stand::{Process, Stand, namespace, within};
@@ -121,8 +121,12 @@ async fn a_target_that_cannot_be_walked_keeps_no_import_from_its_end() {
 /// target was compared, or before the host was asked again.
 #[tokio::test(start_paused = true)]
 async fn a_record_that_no_import_met_is_deleted_once_it_is_gone() {
-    // The listing has the first snapshot of the host, the comparison the second and the target's.
-    for (operation, before, candidates) in [("host.snapshot", 1, 0), ("target.snapshot", 0, 1)] {
+    let unwalkable = Act::Reject(FaultKind::Permanent);
+    // Marks cannot be rebuilt. Then the listing has the second snapshot of the host, the comparison the third and the
+    // target's second.
+    for (operation, earlier_acts, candidates) in
+        [("host.snapshot", vec![Act::Pass, Act::Pass], 0), ("target.snapshot", vec![unwalkable.clone()], 1)]
+    {
         let stand = Stand::new(ROWS);
         let process = stand.process("a").await;
         process.copy().await;
@@ -132,8 +136,11 @@ async fn a_record_that_no_import_met_is_deleted_once_it_is_gone() {
         stand.host.commit(&[(0, None)]);
         let _consumers = process.consume();
         let (compares, earlier) = (Gate::new(), process.faults.calls(operation));
-        let acts = std::iter::repeat_n(Act::Pass, before).chain([Act::Hold(compares.clone())]);
-        process.faults.script(operation, acts);
+        let before = earlier_acts.len();
+        if operation == "host.snapshot" {
+            process.faults.script("target.snapshot", [unwalkable.clone()]);
+        }
+        process.faults.script(operation, [earlier_acts, vec![Act::Hold(compares.clone())]].concat());
         let back = async {
             while process.faults.calls(operation) <= earlier + before as u64 {
                 tokio::time::sleep(Duration::from_millis(1)).await;
@@ -141,8 +148,7 @@ async fn a_record_that_no_import_met_is_deleted_once_it_is_gone() {
             stand.host.commit(&[(0, Some(1))]);
             compares.open();
         };
-        // In full: no mark is rebuilt, and the target is compared at the end.
-        let (report, ()) = tokio::join!(process.import(Mode::Full), back);
+        let (report, ()) = tokio::join!(process.import(Mode::Delta), back);
         assert_eq!(report.counts.read, ROWS as u64 - 1, "{operation}: the listing did not meet it");
         assert_eq!((report.sweep.candidates, report.sweep.deleted), (candidates, 0), "{operation}");
         stand.host.commit(&[(0, None)]);
@@ -150,4 +156,32 @@ async fn a_record_that_no_import_met_is_deleted_once_it_is_gone() {
         process.settle().await;
         assert_eq!(stand.document(0), None, "{operation}");
     }
+}
+
+/// Each process has a way of its own to the marks, which refuses them once they were lost (L11). Whoever only ever helps
+/// learns of it, too, and reads its part.
+#[tokio::test(start_paused = true)]
+async fn who_helps_learns_that_marks_were_lost() {
+    let stand = Stand::new(ROWS);
+    let (leader, helper) = (stand.process("leader").await, stand.process("helper").await);
+    let _consumers = leader.consume();
+    leader.import(Mode::Delta).await;
+    helper.import(Mode::Delta).await;
+    leader.settle().await;
+    stand.disk.lose_everything();
+    // Slow, so that a range of its run is left for others.
+    leader.faults.script("host.scan", vec![Act::Slow(Duration::from_millis(50)); 100]);
+    let (pipeline, worker) = (leader.pipeline.clone(), leader.worker.clone());
+    let leading = tokio::spawn(async move { import(&pipeline, Mode::Delta, &worker).await });
+    let read = Progress::get(&helper.worker.progress.read);
+    let helped = async {
+        while !leading.is_finished() {
+            assist(&helper.pipeline, &helper.worker).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    within(helped).await;
+    let report = leading.await.unwrap().unwrap();
+    assert_eq!((report.counts.read, report.counts.published), (ROWS as u64, 0));
+    assert!(Progress::get(&helper.worker.progress.read) > read, "it has helped");
 }

@@ -42,6 +42,8 @@ const COUNTERS: &[Number] = numbers! {
         = |it| Progress::get(&it.verified);
     "fides.records.drifted" "{record}" "Records that a scheduled comparison found different, and that no import mends."
         = |it| Progress::get(&it.drifted);
+    "fides.cleanup.refused" "{refusal}" "Clean-ups and repairs that deleted nothing, because it would have been too much."
+        = |it| Progress::get(&it.refused);
     "fides.messages.redelivered" "{message}" "Messages of the queue that were delivered before."
         = |it| Progress::get(&it.redelivered);
 };

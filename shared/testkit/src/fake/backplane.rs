@@ -96,7 +96,7 @@ impl Disk {
         let disk = Process { disk: Arc::clone(&self.0), generation: lock(&self.0.state).generation };
         Backplane {
             queue: Arc::new(FakeQueue(disk.clone())),
-            hashes: Arc::new(FakeHashes(disk.clone())),
+            hashes: Arc::new(FakeHashes::new(disk.clone())),
             state: Arc::new(FakeState(disk.clone())),
             dead: Arc::new(FakeDead(disk)),
         }

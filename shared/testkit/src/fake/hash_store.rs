@@ -1,10 +1,12 @@
 use std::collections::BTreeMap;
+use std::sync::Mutex;
 
 use async_trait::async_trait;
 use fides_core::port::{BucketInfo, HashStore, Relabel};
 use fides_core::{Fault, Key, KeyRange, Mark, PipelineId, bucket};
 
-use super::backplane::Process;
+use super::backplane::{Process, Store};
+use super::lock;
 
 /// The buckets of one pipeline by their lower bounds; the first one starts below every key.
 #[derive(Clone)]
@@ -65,14 +67,41 @@ impl Marks {
     }
 }
 
-pub(super) struct FakeHashes(pub Process);
+/// The marks, for one process. It works with the incarnation that it was told of last, and with no other (L11).
+pub(super) struct FakeHashes {
+    process: Process,
+    told: Mutex<Option<String>>,
+}
 
 impl FakeHashes {
+    pub fn new(process: Process) -> Self {
+        Self { process, told: Mutex::default() }
+    }
+
+    /// Refuses a store that is another one than this process was told of.
+    fn recognise(&self, store: &Store) -> Result<(), Fault> {
+        match &*lock(&self.told) {
+            Some(told) if store.incarnation.as_ref() != Some(told) => {
+                Err(Fault::unavailable("the hash store is a new incarnation: its data was lost"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn read_store<T>(&self, work: impl FnOnce(&Store) -> T) -> Result<T, Fault> {
+        self.process.read(|store| self.recognise(store).map(|()| work(store)))?
+    }
+
     fn read<T>(&self, pipeline: &PipelineId, work: impl FnOnce(&Marks) -> T) -> Result<T, Fault> {
-        self.0.read(|store| match store.marks.get(pipeline) {
+        self.read_store(|store| match store.marks.get(pipeline) {
             Some(marks) => work(marks),
             None => work(&Marks::default()),
         })
+    }
+
+    fn write<T>(&self, work: impl FnOnce(&mut Store) -> T) -> Result<T, Fault> {
+        self.read_store(|_| ())?;
+        self.process.write(work)
     }
 }
 
@@ -97,12 +126,12 @@ impl HashStore for FakeHashes {
         let overlaps =
             |info: &BucketInfo| below(&info.range.lower, &range.upper) && below(&range.lower, &info.range.upper);
         // A pipeline that was never marked has no bucket yet, as in the stores.
-        self.0.read(|store| store.marks.get(pipeline).into_iter().flat_map(Marks::infos).filter(overlaps).collect())
+        self.read_store(|store| store.marks.get(pipeline).into_iter().flat_map(Marks::infos).filter(overlaps).collect())
     }
 
     async fn advance(&self, pipeline: &PipelineId, marks: &[(Key, Mark)]) -> Result<(), Fault> {
-        let marks_max = self.0.disk.bucket_marks_max;
-        self.0.write(|store| {
+        let marks_max = self.process.disk.bucket_marks_max;
+        self.write(|store| {
             let held = store.marks.entry(pipeline.clone()).or_default();
             for (key, mark) in marks {
                 held.touch(key, marks_max, |held| {
@@ -115,8 +144,8 @@ impl HashStore for FakeHashes {
     }
 
     async fn distrust(&self, pipeline: &PipelineId, keys: &[Key]) -> Result<(), Fault> {
-        let marks_max = self.0.disk.bucket_marks_max;
-        self.0.write(|store| {
+        let marks_max = self.process.disk.bucket_marks_max;
+        self.write(|store| {
             let Some(held) = store.marks.get_mut(pipeline) else { return };
             for key in keys {
                 held.touch(key, marks_max, |held| {
@@ -129,8 +158,8 @@ impl HashStore for FakeHashes {
     }
 
     async fn relabel(&self, pipeline: &PipelineId, labels: &[Relabel]) -> Result<(), Fault> {
-        let marks_max = self.0.disk.bucket_marks_max;
-        self.0.write(|store| {
+        let marks_max = self.process.disk.bucket_marks_max;
+        self.write(|store| {
             let Some(held) = store.marks.get_mut(pipeline) else { return };
             for label in labels {
                 held.touch(&label.key, marks_max, |held| {
@@ -143,7 +172,7 @@ impl HashStore for FakeHashes {
     }
 
     async fn summarise(&self, pipeline: &PipelineId, summaries: &[(BucketInfo, u128)]) -> Result<(), Fault> {
-        self.0.write(|store| {
+        self.write(|store| {
             let Some(held) = store.marks.get_mut(pipeline) else { return };
             for (info, summary) in summaries {
                 let lower = info.range.lower.as_ref().map_or(&[][..], Key::as_bytes);
@@ -166,13 +195,19 @@ impl HashStore for FakeHashes {
     }
 
     async fn incarnation(&self) -> Result<Option<String>, Fault> {
-        self.0.read(|store| store.incarnation.clone())
+        let found = self.process.read(|store| store.incarnation.clone())?;
+        if found.is_some() {
+            lock(&self.told).clone_from(&found);
+        }
+        Ok(found)
     }
 
     async fn create_incarnation(&self, name: &str) -> Result<(), Fault> {
-        self.0.write(|store| {
-            store.incarnation.get_or_insert_with(|| name.to_owned());
-        })
+        let kept = self.process.write(|store| store.incarnation.get_or_insert_with(|| name.to_owned()).clone())?;
+        if kept == name {
+            *lock(&self.told) = Some(kept);
+        }
+        Ok(())
     }
 }
 
@@ -259,8 +294,15 @@ mod tests {
         assert_eq!(hashes.incarnation().await.unwrap().as_deref(), Some("a"));
         disk.lose_last(0, true);
         assert_eq!(hashes.incarnation().await.unwrap(), None);
-        assert_eq!(hashes.get(&pipeline, &key).await.unwrap(), [Some(mark(7))]);
+        let other = disk.open().hashes;
+        assert_eq!(other.get(&pipeline, &key).await.unwrap(), [Some(mark(7))]);
+        hashes.get(&pipeline, &key).await.expect_err("it was told of another");
         disk.lose_everything();
+        assert_eq!(other.get(&pipeline, &key).await.unwrap(), [None]);
+        other.create_incarnation("b").await.unwrap();
+        hashes.get(&pipeline, &key).await.expect_err("it was told of another");
+        hashes.advance(&pipeline, &[(key[0].clone(), mark(9))]).await.expect_err("it was told of another");
+        assert_eq!(hashes.incarnation().await.unwrap().as_deref(), Some("b"));
         assert_eq!(hashes.get(&pipeline, &key).await.unwrap(), [None]);
     }
 }
