@@ -115,7 +115,7 @@ async fn a_snapshot_whose_connection_is_lost_is_gone() {
 #[tokio::test]
 async fn a_wrong_password_is_unavailable_and_not_shown() {
     let database = Database::create().await;
-    let host = fides_connector_mysql::host(&database.url_as("nobody", "s3cret"), 1).await.unwrap();
+    let host = fides_connector_mysql::host(&database.url_as("nobody", "s3cret"), 1, false).await.unwrap();
     let fault = host.namespaces().await.unwrap_err();
     assert_eq!(fault.kind, FaultKind::Unavailable, "{fault}");
     assert!(fault.to_string().contains("check user and password") && !fault.to_string().contains("s3cret"), "{fault}");

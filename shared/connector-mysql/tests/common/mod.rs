@@ -58,7 +58,7 @@ impl Database {
     }
 
     pub async fn host(&self, connections: u32) -> std::sync::Arc<dyn Host> {
-        fides_connector_mysql::host(&self.url, connections).await.unwrap()
+        fides_connector_mysql::host(&self.url, connections, false).await.unwrap()
     }
 
     /// All columns of a table as the host describes them.

@@ -1,0 +1,147 @@
+//! What the log names, read from the tables, in a state that has seen the changes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fides_core::{Fault, Key, Page, PageBuilder, Selection, Version};
+use sqlx::MySqlConnection;
+use tokio::time::Instant;
+
+use super::tables::Tables;
+use crate::catalog;
+use crate::connect::{Session, Sessions};
+use crate::fault::fault;
+use crate::place;
+use crate::query::run;
+use crate::readers::BEGIN;
+use crate::reading::Reading;
+
+/// How long a transaction that is in the log may stay invisible.
+const VISIBLE_MS_MAX: u64 = 20_000;
+/// The longest pause between two looks.
+const PAUSE_MS_MAX: u64 = 100;
+/// A state is read from for so long: the server keeps old rows for it.
+const STATE_MS_MAX: u64 = 1_000;
+/// Records that are fetched for one page, at first and at most.
+const FETCHES: usize = 256;
+const FETCHES_MAX: usize = 2_048;
+/// Bytes of rows that a page should have.
+const PAGE_BYTES: usize = 4 << 20;
+
+/// Reads records on a connection of its own.
+pub(super) struct Fetcher {
+    pub(super) sessions: Arc<Sessions>,
+    pub(super) reading: Reading,
+    state: Option<State>,
+    /// How many records make a page.
+    pub(super) fetches_max: usize,
+}
+
+/// A session that sees one state.
+pub(super) struct State {
+    session: Session,
+    /// Where it is in the log.
+    place: u64,
+    begun: Instant,
+}
+
+impl State {
+    pub(super) fn connection(&mut self) -> &mut MySqlConnection {
+        self.session.connection()
+    }
+}
+
+impl Fetcher {
+    pub(super) fn new(sessions: Arc<Sessions>, reading: Reading) -> Self {
+        Self { sessions, reading, state: None, fetches_max: FETCHES }
+    }
+
+    /// A state that sees the transaction at `position` and all before it. In the log a transaction comes before it is
+    /// visible: by little, or by long where a replica is waited for. It is to be given back to [`Self::keep`].
+    pub(super) async fn state(&mut self, position: u64) -> Result<State, Fault> {
+        if let Some(state) = self.state.take() {
+            if state.place > position && state.begun.elapsed() < Duration::from_millis(STATE_MS_MAX) {
+                return Ok(state);
+            }
+            state.session.roll_back().await;
+        }
+        let waiting = async {
+            let mut pause_ms = 1;
+            loop {
+                let mut session = self.sessions.take().await?;
+                let begun = Instant::now();
+                let connection = session.connection();
+                run(connection, BEGIN).await.map_err(|error| fault("taking a snapshot", error))?;
+                let place = place::of_snapshot(connection).await?;
+                if let Some(place) = place.filter(|place| *place > position) {
+                    return Ok(State { session, place, begun });
+                }
+                session.roll_back().await;
+                tokio::time::sleep(Duration::from_millis(pause_ms)).await;
+                pause_ms = (pause_ms * 2).min(PAUSE_MS_MAX);
+            }
+        };
+        tokio::time::timeout(Duration::from_millis(VISIBLE_MS_MAX), waiting).await.unwrap_or_else(|_| {
+            Err(Fault::transient(format!(
+                "table {}: a transaction is in the log and was not visible within {VISIBLE_MS_MAX} ms",
+                self.reading.cells.place
+            ))
+            .advise("does the server wait for a replica? SHOW STATUS LIKE 'Rpl_semi_sync%'"))
+        })
+    }
+
+    /// Keeps a state for the next page.
+    pub(super) fn keep(&mut self, state: State) {
+        self.state = Some(state);
+    }
+
+    /// Ends the state: nothing is waiting for it.
+    pub(super) async fn rest(&mut self) {
+        if let Some(state) = self.state.take() {
+            state.session.roll_back().await;
+        }
+    }
+
+    /// The records under `keys` that there are; `keys` ascend.
+    pub(super) async fn fetch(&mut self, state: &mut State, keys: &[&Key]) -> Result<Page, Fault> {
+        let mut page = PageBuilder::new(self.reading.selection.seed);
+        self.reading.fetch(state.connection(), keys, &mut page).await?;
+        // Rows as large as these, so many at a time.
+        if !page.is_empty() {
+            let bytes = (page.row_bytes() / page.len()).max(1);
+            self.fetches_max = (PAGE_BYTES / bytes).clamp(1, FETCHES_MAX.min(self.fetches_max * 2));
+        }
+        Ok(page.finish(Version::default(), self.reading.cells.clone(), false))
+    }
+
+    /// Looks the tables up again, which were defined anew; `None` while one of them is not there.
+    pub(super) async fn reopen(&mut self) -> Result<Option<Tables>, Fault> {
+        self.rest().await;
+        let mut session = self.sessions.take().await?;
+        let connection = session.connection();
+        if !are_there(connection, &self.reading.selection).await? {
+            session.give_back();
+            return Ok(None);
+        }
+        let reading = Reading::open(connection, &self.reading.selection).await?;
+        let tables = Tables::open(connection, &reading).await?;
+        self.reading = reading;
+        session.give_back();
+        Ok(Some(tables))
+    }
+}
+
+async fn are_there(connection: &mut MySqlConnection, selection: &Selection) -> Result<bool, Fault> {
+    let mut includes: Vec<_> = selection.includes.iter().collect();
+    let mut namespaces = vec![&selection.namespace];
+    while let Some(include) = includes.pop() {
+        namespaces.push(&include.namespace);
+        includes.extend(&include.includes);
+    }
+    for namespace in namespaces {
+        if catalog::relation(connection, namespace).await?.is_none() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
