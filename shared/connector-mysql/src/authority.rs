@@ -55,7 +55,8 @@ impl Settings {
     }
 
     pub(crate) async fn ask(connection: &mut MySqlConnection) -> Result<Self, Fault> {
-        let rows = texts(connection, SETTINGS).await.map_err(|error| fault("asking for the settings of the log", error))?;
+        let rows =
+            texts(connection, SETTINGS).await.map_err(|error| fault("asking for the settings of the log", error))?;
         Ok(Self::new(rows.into_iter().filter_map(|row| {
             let mut row = row.into_iter().flatten();
             row.next().zip(row.next())
@@ -89,7 +90,9 @@ impl Settings {
                 mend: "set log_bin and server_id in the server's configuration, and restart it".to_owned(),
             });
         }
-        for (name, expected) in [("binlog_format", "ROW"), ("binlog_row_image", "FULL"), ("binlog_row_metadata", "FULL")] {
+        for (name, expected) in
+            [("binlog_format", "ROW"), ("binlog_row_image", "FULL"), ("binlog_row_metadata", "FULL")]
+        {
             let found = self.get(name).unwrap_or("unknown to this server");
             if !found.eq_ignore_ascii_case(expected) {
                 refusals.push(Refusal {
@@ -131,9 +134,11 @@ async fn rights(connection: &mut MySqlConnection) -> Result<Vec<Refusal>, Fault>
             mend: format!("run: GRANT {right} ON *.* TO …;"),
         });
     };
-    let grants = texts(connection, "SHOW GRANTS").await.map_err(|error| fault("asking for this user's rights", error))?;
+    let grants =
+        texts(connection, "SHOW GRANTS").await.map_err(|error| fault("asking for this user's rights", error))?;
     let grants = grants.iter().filter_map(|row| row.first()?.as_deref());
-    let global = grants.filter_map(|grant| grant.strip_prefix("GRANT ")?.split_once(" ON *.* TO ")).map(|(rights, _)| rights);
+    let global =
+        grants.filter_map(|grant| grant.strip_prefix("GRANT ")?.split_once(" ON *.* TO ")).map(|(rights, _)| rights);
     let may_read = |rights: &str| {
         let mut rights = rights.split(',').map(str::trim);
         rights.any(|right| matches!(right, "ALL PRIVILEGES" | "REPLICATION SLAVE" | "REPLICATION REPLICA"))
@@ -220,7 +225,8 @@ mod tests {
     fn another_server_has_another_lineage() {
         let one = settings(&[("server_id", "1"), ("server_uid", "a="), ("log_bin_basename", "/data/binlog")]).lineage();
         assert_eq!(one.0, "mysql:log:1:a=:binlog");
-        let moved = settings(&[("server_id", "1"), ("server_uid", "a="), ("log_bin_basename", "/moved/binlog")]).lineage();
+        let moved =
+            settings(&[("server_id", "1"), ("server_uid", "a="), ("log_bin_basename", "/moved/binlog")]).lineage();
         assert!(same_lineage(&one, &moved).is_ok());
         for (id, uid, files) in [("2", "a=", "binlog"), ("1", "b=", "binlog"), ("1", "a=", "mysql-bin")] {
             let other = settings(&[("server_id", id), ("server_uid", uid), ("log_bin_basename", files)]).lineage();

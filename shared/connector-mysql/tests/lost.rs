@@ -96,7 +96,8 @@ async fn settings_that_hide_rows_are_refused_with_the_statement_that_mends_them(
     database.execute("CREATE TABLE t (id int PRIMARY KEY)").await;
     let plain = database.host(1).await;
     let selection = database.selection(&*plain, "t", &["id"], 100).await;
-    for (name, bad) in [("binlog_format", "MIXED"), ("binlog_row_image", "MINIMAL"), ("binlog_row_metadata", "NO_LOG")] {
+    for (name, bad) in [("binlog_format", "MIXED"), ("binlog_row_image", "MINIMAL"), ("binlog_row_metadata", "NO_LOG")]
+    {
         database.execute(&format!("SET GLOBAL {name} = '{bad}'")).await;
         let host = database.following().await;
         let concerns = host.check_log(&selection, &reader(&database)).await.unwrap();

@@ -23,11 +23,14 @@ pub(crate) async fn check(sessions: &Arc<Sessions>, selection: &Selection) -> Re
     let connection = session.connection();
     let refusals = authority::refusals(connection).await?;
     let is_readable = refusals.is_empty();
-    let mut concerns: Vec<Concern> =
-        refusals.into_iter().map(|refusal| stops(refusal.reason, refusal.mend)).collect();
+    let mut concerns: Vec<Concern> = refusals.into_iter().map(|refusal| stops(refusal.reason, refusal.mend)).collect();
     let reading = Reading::open(connection, selection).await?;
     let tables = Tables::find(connection, &reading).await?;
-    concerns.extend(tables.refused().into_iter().map(|fault| Concern { stops: true, what: fault.what, mend: fault.advice }));
+    concerns.extend(tables.refused().into_iter().map(|fault| Concern {
+        stops: true,
+        what: fault.what,
+        mend: fault.advice,
+    }));
     concerns.extend(of_engines(&tables));
     concerns.extend(of_cascades(connection, &tables).await?);
     concerns.extend(of_settings(connection).await?);
@@ -47,12 +50,15 @@ fn warns(what: String, mend: String) -> Concern {
 }
 
 fn of_engines(tables: &Tables) -> Vec<Concern> {
-    let other = tables.0.iter().filter(|table| {
-        table.engine.as_deref().is_none_or(|engine| !engine.eq_ignore_ascii_case("InnoDB"))
-    });
+    let other = tables
+        .0
+        .iter()
+        .filter(|table| table.engine.as_deref().is_none_or(|engine| !engine.eq_ignore_ascii_case("InnoDB")));
     let concern = |table: &super::tables::Followed| {
         let what = match &table.engine {
-            Some(engine) => format!("table {} has engine {engine}: no snapshot of it has an exact place", table.place()),
+            Some(engine) => {
+                format!("table {} has engine {engine}: no snapshot of it has an exact place", table.place())
+            }
             None => format!("{} is a view, which is not in the log", table.place()),
         };
         match table.engine {
@@ -117,12 +123,14 @@ async fn of_settings(connection: &mut MySqlConnection) -> Result<Vec<Concern>, F
     }
     let updates = settings.get("log_slave_updates").or(settings.get("log_replica_updates"));
     if updates.is_some_and(|value| value.eq_ignore_ascii_case("OFF")) {
-        let running = "SELECT variable_value FROM information_schema.global_status WHERE variable_name = 'SLAVES_RUNNING'";
+        let running =
+            "SELECT variable_value FROM information_schema.global_status WHERE variable_name = 'SLAVES_RUNNING'";
         // Only MariaDB has it.
         let running = scalar(connection, running).await.ok().flatten();
         if running.is_some_and(|count| count != "0") {
             concerns.push(stops(
-                "the server is a replica, and log_slave_updates is OFF: its log has nothing of what it replicates".to_owned(),
+                "the server is a replica, and log_slave_updates is OFF: its log has nothing of what it replicates"
+                    .to_owned(),
                 "set log_slave_updates in the server's configuration and restart it, or name the primary in the URL"
                     .to_owned(),
             ));
@@ -134,7 +142,8 @@ async fn of_settings(connection: &mut MySqlConnection) -> Result<Vec<Concern>, F
 /// A server may keep databases out of its log.
 async fn of_filters(connection: &mut MySqlConnection, tables: &Tables) -> Result<Vec<Concern>, Fault> {
     let asked = texts(connection, "SHOW MASTER STATUS").await;
-    let row = asked.map_err(|error| fault("asking for the state of the log", error))?.into_iter().next().unwrap_or_default();
+    let row =
+        asked.map_err(|error| fault("asking for the state of the log", error))?.into_iter().next().unwrap_or_default();
     let list = |at: usize| -> Vec<String> {
         let text = row.get(at).cloned().flatten().unwrap_or_default();
         text.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect()

@@ -7,7 +7,8 @@ use fides_core::{Fault, Key};
 
 use super::batch::{Batch, Nested, Pending};
 use super::columns::{Columns, Told};
-use super::event::{self, Did, Field, Form, Rows, TableMap, kind};
+use super::event::{self, kind};
+use super::row::{Did, Field, Form, Rows, TableMap};
 use super::spot::{Spot, refuse_file};
 use super::statement::{self, Effect};
 use super::stream::Head;
@@ -112,16 +113,13 @@ impl Collector {
             kind::EXECUTE_LOAD => self.untold(head, "a file was loaded by a statement")?,
             kind::INCIDENT => self.untold(head, "the server says that its log lacks something")?,
             known if kind::is_silent(known) => {}
-            other => match Rows::read(other, body).ok_or_else(|| self.damaged())? {
-                Some(rows) => self.rows(head, &rows)?,
-                None if head.flags & IGNORABLE != 0 => {}
-                None => {
-                    return Err(Fault::permanent(format!(
-                        "{}: the log has an event of kind {other}, which is not known",
-                        self.tables.0[0].place()
-                    ))
-                    .advise("leave `events` out of the pipeline: imports find what changed"));
+            other => match Did::of(other) {
+                Some(did) => {
+                    let rows = Rows::read(did, other, body).ok_or_else(|| self.damaged())?;
+                    self.rows(head, &rows)?;
                 }
+                None if head.flags & IGNORABLE != 0 => {}
+                None => return Err(self.unknown(other)),
             },
         }
         Ok(())
@@ -129,6 +127,13 @@ impl Collector {
 
     fn damaged(&self) -> Fault {
         Fault::transient(format!("the log of table {}: an event makes no sense", self.tables.0[0].place()))
+    }
+
+    /// Whoever passes over what it does not know loses rows.
+    fn unknown(&self, kind: u8) -> Fault {
+        let place = self.tables.0[0].place();
+        Fault::permanent(format!("the log of table {place}: an event of kind {kind}, which is not known"))
+            .advise("leave `events` out of the pipeline: imports find what changed")
     }
 
     fn rotate(&mut self, body: &[u8]) -> Result<(), Fault> {
@@ -160,7 +165,7 @@ impl Collector {
     fn statement(&mut self, head: Head, body: &[u8]) -> Result<(), Fault> {
         let query = event::query(body, head.kind == kind::QUERY_COMPRESSED).ok_or_else(|| self.damaged())?;
         let ours = self.tables.0.iter().map(|followed| (followed.database.as_str(), followed.table.as_str()));
-        match statement::effect(&query.text, ours) {
+        match statement::effect(&query, ours) {
             Effect::Begin => match &mut self.transaction {
                 Some(transaction) => transaction.has_end = true,
                 None => self.begin(head, true),
@@ -234,7 +239,8 @@ impl Collector {
             Some(Known::Foreign) => return Ok(()),
             Some(Known::Unreadable) => true,
             Some(Known::Ours(shape)) => {
-                let mut intake = Intake { batch: &mut self.batch, transaction: &mut transaction, shape, is_untold: false };
+                let mut intake =
+                    Intake { batch: &mut self.batch, transaction: &mut transaction, shape, is_untold: false };
                 let place = self.tables.0[shape.table].place();
                 let damaged = || Fault::transient(format!("the log of table {place}: rows make no sense"));
                 rows.each(&shape.forms, |old, new| intake.change(rows.did, old, new), damaged)?;
@@ -249,9 +255,10 @@ impl Collector {
 
 impl Transaction {
     fn next(&mut self) -> Result<u32, Fault> {
-        self.sequence = self.sequence.checked_add(1).ok_or_else(|| {
-            Fault::permanent("a transaction has more changes than can be numbered (2^32)".to_owned())
-        })?;
+        self.sequence = self
+            .sequence
+            .checked_add(1)
+            .ok_or_else(|| Fault::permanent("a transaction has more changes than can be numbered (2^32)".to_owned()))?;
         Ok(self.sequence)
     }
 }
@@ -263,7 +270,7 @@ impl Shape {
         let find = |expected: &[_]| Columns::find(&place, expected, followed.width, &forms);
         let root = followed.root.as_deref().map(find).transpose()?;
         let paths = followed.paths.iter().map(|path| find(&path.own)).collect::<Result<_, _>>()?;
-        Ok(Self { table, root, paths, forms })
+        Ok(Self { table, forms, root, paths })
     }
 }
 

@@ -6,7 +6,7 @@ use fides_core::{Fault, Key, Kind, Value};
 use fides_format::text::uuid_text;
 
 use super::decimal;
-use super::event::{Field, Form, ty};
+use super::row::{Field, Form, ty};
 use crate::catalog::{Attribute, Relation};
 use crate::key::is_of;
 use crate::kind::MyType;
@@ -60,8 +60,15 @@ impl Expected {
             return Some("is COMPRESSED".to_owned());
         }
         let is_known = match self.ty {
-            MyType::Bool | MyType::Int | MyType::Unsigned | MyType::Decimal | MyType::Whole | MyType::Bytes => true,
-            MyType::Bit | MyType::Uuid | MyType::UuidBytes => true,
+            MyType::Bool
+            | MyType::Int
+            | MyType::Unsigned
+            | MyType::Bit
+            | MyType::Decimal
+            | MyType::Whole
+            | MyType::Bytes
+            | MyType::Uuid
+            | MyType::UuidBytes => true,
             MyType::Text | MyType::UuidText => return self.refused_charset(),
             _ => self.base == "uuid",
         };
@@ -82,7 +89,9 @@ impl Expected {
         let text = |text: String| Some(Cow::Owned(text.into_bytes()));
         match form.real() {
             ty::TINY | ty::SHORT | ty::INT24 | ty::LONG | ty::LONGLONG => text(self.integer(bytes)),
-            ty::YEAR => text(bytes.first().map_or(0, |year| if *year == 0 { 0 } else { 1_900 + u16::from(*year) }).to_string()),
+            ty::YEAR => {
+                text(bytes.first().map_or(0, |year| if *year == 0 { 0 } else { 1_900 + u16::from(*year) }).to_string())
+            }
             ty::DECIMAL => text(decimal::text(form.meta, bytes)?),
             ty::BIT => Some(Cow::Borrowed(bytes)),
             ty::ENUM => {
@@ -120,13 +129,15 @@ impl Expected {
             ty::VARCHAR | ty::STRING | 249..=252 if self.base != "uuid" => {
                 // In its own character set, whatever that is: then its collation decides.
                 if let Some(charset) = &self.charset {
-                    out.push_str(&format!("_{charset} "));
+                    out.extend(["_", charset, " "]);
                     quote::put_bytes(bytes, &mut out);
                 } else {
                     quote::put_bytes(&self.text(form, bytes)?, &mut out);
                 }
             }
-            ty::BIT => out.push_str(&bytes.iter().fold(0u64, |number, byte| number << 8 | u64::from(*byte)).to_string()),
+            ty::BIT => {
+                out.push_str(&bytes.iter().fold(0u64, |number, byte| number << 8 | u64::from(*byte)).to_string());
+            }
             ty::ENUM | ty::SET | ty::STRING => {
                 quote::put_text(std::str::from_utf8(&self.text(form, bytes)?).ok()?, &mut out);
             }
@@ -169,8 +180,8 @@ fn uuid(kept: &[u8]) -> Option<[u8; 16]> {
 /// MySQL's latin1 is cp1252, with the control characters where that has nothing.
 fn latin1(bytes: &[u8]) -> String {
     const HIGH: [char; 32] = [
-        '€', '\u{81}', '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', '\u{8d}', 'Ž', '\u{8f}', '\u{90}', '‘', '’', '“',
-        '”', '•', '–', '—', '˜', '™', 'š', '›', 'œ', '\u{9d}', 'ž', 'Ÿ',
+        '€', '\u{81}', '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', '\u{8d}', 'Ž', '\u{8f}', '\u{90}', '‘',
+        '’', '“', '”', '•', '–', '—', '˜', '™', 'š', '›', 'œ', '\u{9d}', 'ž', 'Ÿ',
     ];
     let char = |byte: &u8| match byte {
         0x80..=0x9f => HIGH[usize::from(byte - 0x80)],
@@ -288,7 +299,10 @@ impl Columns {
         })?;
         Ok(match told {
             Told::All(encoded) => {
-                encoded.into_iter().collect::<Result<(), Fault>>().map_err(|fault| fault.at(format!("table {}", self.place)))?;
+                encoded
+                    .into_iter()
+                    .collect::<Result<(), Fault>>()
+                    .map_err(|fault| fault.at(format!("table {}", self.place)))?;
                 Told::All(Key::from_bytes(key))
             }
             Told::Null => Told::Null,

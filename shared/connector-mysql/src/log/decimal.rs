@@ -23,7 +23,9 @@ pub(super) fn text(meta: [u8; 2], bytes: &[u8]) -> Option<String> {
     let mut bytes = bytes.to_vec();
     bytes[0] ^= 0x80;
     if is_negative {
-        bytes.iter_mut().for_each(|byte| *byte = !*byte);
+        for byte in &mut bytes {
+            *byte = !*byte;
+        }
     }
     let (mut digits, mut rest) = (String::new(), &bytes[..]);
     let mut group = |count: usize, digits: &mut String| {

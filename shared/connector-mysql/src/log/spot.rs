@@ -53,7 +53,8 @@ mod tests {
             prop_assert_eq!(Spot::of(spot.place()), spot);
             let behind = Spot { offset: later, ..spot };
             prop_assert_eq!(spot.place().cmp(&behind.place()), offset.cmp(&later));
-            prop_assert!(Spot { file: file + 1, mark: 0, offset: 0 }.place() > spot.place());
+            let next = Spot { file: file + 1, mark: 0, offset: 0 };
+            prop_assert!(next.place() > spot.place());
         }
     }
 

@@ -23,8 +23,7 @@ pub(super) struct Files {
 impl Files {
     pub(super) async fn look(connection: &mut MySqlConnection) -> Result<Self, Fault> {
         let end = crate::authority::version(0, exact(connection).await?)?.position;
-        let rows =
-            texts(connection, LOGS).await.map_err(|error| fault("asking for the files of the log", error))?;
+        let rows = texts(connection, LOGS).await.map_err(|error| fault("asking for the files of the log", error))?;
         let file = |row: Vec<Option<String>>| {
             let mut row = row.into_iter().flatten();
             let (name, size) = (row.next()?, row.next()?);
@@ -59,9 +58,7 @@ impl Files {
                 );
                 (self.end, Some(Gap::Missing(why)))
             }
-            None => {
-                (self.end, Some(Gap::Backward(format!("the log has no file with number {} any more", after.file))))
-            }
+            None => (self.end, Some(Gap::Backward(format!("the log has no file with number {} any more", after.file)))),
         }
     }
 }

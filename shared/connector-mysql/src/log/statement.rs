@@ -19,18 +19,20 @@ pub(super) enum Effect {
 /// What a statement does to the tables of these names; `ours` are pairs of database and table.
 pub(super) fn effect<'t>(text: &str, ours: impl Iterator<Item = (&'t str, &'t str)>) -> Effect {
     let text = bare(text);
-    let mut words = text.split(|char: char| char.is_whitespace() || matches!(char, '(' | ';' | '`')).filter(|word| !word.is_empty());
+    let mut words = text
+        .split(|char: char| char.is_whitespace() || matches!(char, '(' | ';' | '`'))
+        .filter(|word| !word.is_empty());
     let mut word = || words.next().unwrap_or_default().to_ascii_uppercase();
     let first = word();
     match first.as_str() {
         "BEGIN" | "START" => Effect::Begin,
-        "COMMIT" => Effect::End,
-        "ROLLBACK" if matches!(word().as_str(), "TO") => Effect::Nothing,
-        "ROLLBACK" => Effect::End,
+        // To a savepoint.
+        "ROLLBACK" if word() == "TO" => Effect::Nothing,
+        "COMMIT" | "ROLLBACK" => Effect::End,
         "XA" if word() == "COMMIT" => Effect::CommitsPrepared,
         // FLUSH ends no transaction, and none of these touches rows.
-        "XA" | "SAVEPOINT" | "RELEASE" | "GRANT" | "REVOKE" | "ANALYZE" | "OPTIMIZE" | "REPAIR" | "CHECK" | "FLUSH" | "SET"
-        | "COMMENT" => Effect::Nothing,
+        "XA" | "SAVEPOINT" | "RELEASE" | "GRANT" | "REVOKE" | "ANALYZE" | "OPTIMIZE" | "REPAIR" | "CHECK" | "FLUSH"
+        | "SET" | "COMMENT" => Effect::Nothing,
         "INSERT" | "UPDATE" | "DELETE" | "REPLACE" | "LOAD" | "WITH" | "CALL" | "SELECT" | "DO" => Effect::Untold,
         "CREATE" | "ALTER" | "DROP" => {
             let mut what = word();

@@ -74,9 +74,9 @@ impl Events {
             let stream = connection.get_binlog_stream(request).await.map_err(|error| fault(&what, &error))?;
             first(Self(stream), &what).await
         };
-        tokio::time::timeout(Duration::from_millis(START_MS_MAX), starting).await.unwrap_or_else(|_| {
-            Err(Fault::transient(format!("{what}: no answer after {START_MS_MAX} ms")))
-        })
+        tokio::time::timeout(Duration::from_millis(START_MS_MAX), starting)
+            .await
+            .unwrap_or_else(|_| Err(Fault::transient(format!("{what}: no answer after {START_MS_MAX} ms"))))
     }
 
     /// The next event. Cancel-safe.
@@ -89,7 +89,10 @@ impl Events {
     }
 }
 
-fn received(what: &str, next: Option<Result<mysql_async::binlog::events::Event, Error>>) -> Result<(Head, Vec<u8>), Fault> {
+fn received(
+    what: &str,
+    next: Option<Result<mysql_async::binlog::events::Event, Error>>,
+) -> Result<(Head, Vec<u8>), Fault> {
     let event = match next {
         Some(Ok(event)) => event,
         Some(Err(error)) => return Err(fault(what, &error)),
@@ -131,7 +134,7 @@ fn is_other_reader(message: &str) -> bool {
 /// A session of its own, set up as a replica's.
 async fn connect(server: &Server) -> Result<Conn, Error> {
     let options = options(server)?;
-    if server.tls() != MySqlSslMode::Preferred {
+    if !matches!(server.tls(), MySqlSslMode::Preferred) {
         return Conn::new(options).await;
     }
     let with_tls = OptsBuilder::from_opts(options.clone()).ssl_opts(unverified());

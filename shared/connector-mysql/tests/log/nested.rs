@@ -68,7 +68,9 @@ async fn a_change_of_what_is_nested_is_a_change_of_its_roots() {
         assert_eq!(keys(&changes), expected, "{sql}");
         same_as_scanned(&*host, &selection, &changes).await;
     }
-    let gone = roots(&database, &mut *log, "DELETE FROM l WHERE o = 2; DELETE FROM o WHERE id = 2; DELETE FROM l WHERE o = 3").await;
+    let gone =
+        roots(&database, &mut *log, "DELETE FROM l WHERE o = 2; DELETE FROM o WHERE id = 2; DELETE FROM l WHERE o = 3")
+            .await;
     assert!(gone.iter().any(|change| change.what == Change::Gone(int(2))), "{gone:?}");
     let emptied = roots(&database, &mut *log, "TRUNCATE l").await;
     assert!(matches!(&emptied[..], [Seen { what: Change::Emptied, .. }]), "{emptied:?}");

@@ -92,7 +92,8 @@ async fn a_place_that_the_log_does_not_have_is_told() {
         let gap = again.gap.unwrap_or_else(|| panic!("{lost:x}"));
         assert!(matches!(&gap, Gap::Backward(told) if told.contains(why)), "{gap:?}");
         let mut log = again.log;
-        let (changes, _) = told_in(&database, "t", &mut *log, "INSERT INTO t VALUES (2); DELETE FROM t WHERE id = 2").await;
+        let (changes, _) =
+            told_in(&database, "t", &mut *log, "INSERT INTO t VALUES (2); DELETE FROM t WHERE id = 2").await;
         assert!(!changes.is_empty(), "it is read from its end on");
     }
 }

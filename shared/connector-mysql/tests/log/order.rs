@@ -169,7 +169,8 @@ async fn a_commit_before_a_snapshot_is_not_beyond_it_and_one_behind_it_is() {
     let again = scan(&*host, &selection).await.version();
     assert_eq!(version.epoch, 1, "of the version that was drawn");
     // A file begins: numbers of files come first.
-    let changes = told(&database, &mut *log, "INSERT INTO t VALUES (2); FLUSH BINARY LOGS; INSERT INTO t VALUES (3)").await;
+    let changes =
+        told(&database, &mut *log, "INSERT INTO t VALUES (2); FLUSH BINARY LOGS; INSERT INTO t VALUES (3)").await;
     let later = scan(&*host, &selection).await.version();
     let position = |id: i64| {
         let change = changes.iter().find(|change| change.what.key() == Some(&int(id)));

@@ -69,7 +69,7 @@ pub async fn page(log: &mut dyn Log) -> LogPage {
 }
 
 pub async fn try_page(log: &mut dyn Log) -> Result<LogPage, Fault> {
-    tokio::time::timeout(Duration::from_secs(60), log.next()).await.expect("the log says something")
+    tokio::time::timeout(Duration::from_secs(45), log.next()).await.expect("the log says something")
 }
 
 /// Runs statements, and reads until a record behind them was told and is gone again: what came before it, and the place.
@@ -77,10 +77,9 @@ pub async fn try_page(log: &mut dyn Log) -> Result<LogPage, Fault> {
 pub async fn told_in(database: &Database, table: &str, log: &mut dyn Log, sql: &str) -> (Vec<Seen>, u64) {
     database.execute(sql).await;
     let (mut all, mut place) = (Vec::<Seen>::new(), 0);
-    for fence in [
-        format!("INSERT INTO `{table}` (id) VALUES ({FENCE})"),
-        format!("DELETE FROM `{table}` WHERE id = {FENCE}"),
-    ] {
+    for fence in
+        [format!("INSERT INTO `{table}` (id) VALUES ({FENCE})"), format!("DELETE FROM `{table}` WHERE id = {FENCE}")]
+    {
         database.execute(&fence).await;
         let is_fence = |seen: &Seen| seen.what.key() == Some(&int(FENCE));
         loop {

@@ -29,15 +29,18 @@ const KEYS: &[(&str, &[&str])] = &[
     ("enum('so \"so\"', 'it''s', 'b')", &["'so \"so\"'", "'it''s'", "'b'"]),
     ("binary(4)", &["X'00ff'", "X'00000000'", "X'01020304'"]),
     ("varbinary(9)", &["X'00ff5c0a27'", "X''", "X'0100'"]),
-    ("uuid", &[
-        "'00112233-4455-1677-8899-AABBCCDDEEFF'",
-        "'00112233-4455-4677-8899-AABBCCDDEE00'",
-        "'00112233-4455-7677-8899-AABBCCDDEEFF'",
-        "'00112233-4455-6677-8899-AABBCCDDEEFF'",
-        "'00112233-4455-0677-0899-AABBCCDDEEFF'",
-        "'00000000-0000-0000-0000-000000000000'",
-        "'ffffffff-ffff-ffff-ffff-ffffffffffff'",
-    ]),
+    (
+        "uuid",
+        &[
+            "'00112233-4455-1677-8899-AABBCCDDEEFF'",
+            "'00112233-4455-4677-8899-AABBCCDDEE00'",
+            "'00112233-4455-7677-8899-AABBCCDDEEFF'",
+            "'00112233-4455-6677-8899-AABBCCDDEEFF'",
+            "'00112233-4455-0677-0899-AABBCCDDEEFF'",
+            "'00000000-0000-0000-0000-000000000000'",
+            "'ffffffff-ffff-ffff-ffff-ffffffffffff'",
+        ],
+    ),
 ];
 
 #[tokio::test]
@@ -140,7 +143,8 @@ async fn values_of_every_type_are_those_of_a_scan() {
     let columns: Vec<String> = VALUES.iter().enumerate().map(|(at, (ty, _))| format!("c{at} {ty}")).collect();
     let literals: Vec<&str> = VALUES.iter().map(|(_, literal)| *literal).collect();
     let mut connection = database.connect().await;
-    let make = format!("SET NAMES utf8mb4; CREATE TABLE t ({}, v int AS (id + 1), id int PRIMARY KEY)", columns.join(", "));
+    let make =
+        format!("SET NAMES utf8mb4; CREATE TABLE t ({}, v int AS (id + 1), id int PRIMARY KEY)", columns.join(", "));
     crate::common::execute(&mut connection, &make).await;
     let host = database.following().await;
     let selection = database.selection(&*host, "t", &["id"], 100).await;

@@ -21,11 +21,17 @@ async fn what_empties_or_changes_a_table_is_told_and_the_log_goes_on_by_its_new_
         "ALTER TABLE t MODIFY id int unsigned",
     ] {
         let changes = told(&database, &mut *log, sql).await;
-        assert!(!changes.is_empty() && changes.iter().all(|change| change.what == Change::Emptied), "{sql}: {changes:?}");
-        let changes = told(&database, &mut *log, "INSERT INTO t (id, a) VALUES (7, 'seven'); DELETE FROM t WHERE id = 7").await;
+        assert!(
+            !changes.is_empty() && changes.iter().all(|change| change.what == Change::Emptied),
+            "{sql}: {changes:?}"
+        );
+        let changes =
+            told(&database, &mut *log, "INSERT INTO t (id, a) VALUES (7, 'seven'); DELETE FROM t WHERE id = 7").await;
         assert!(described(&changes).contains(&"gone 7".to_owned()), "{sql}: {changes:?}");
     }
-    for sql in ["TRUNCATE TABLE other", "ALTER TABLE other ADD COLUMN t int", "CREATE INDEX i ON t (id)", "ANALYZE TABLE t"] {
+    for sql in
+        ["TRUNCATE TABLE other", "ALTER TABLE other ADD COLUMN t int", "CREATE INDEX i ON t (id)", "ANALYZE TABLE t"]
+    {
         // A column that is called like the table is taken for it.
         let expected = usize::from(sql.contains("ADD COLUMN t"));
         assert_eq!(told(&database, &mut *log, sql).await.len(), expected, "{sql}");
