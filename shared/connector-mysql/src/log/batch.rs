@@ -50,9 +50,9 @@ impl Batch {
         self.entries.iter().any(Entry::is_fetched)
     }
 
-    /// The commit position of the latest change.
+    /// The position of the latest transaction that is looked up. What only defines tables moves no snapshot's place.
     pub(super) fn latest(&self) -> u64 {
-        self.entries.last().map_or(0, |entry| entry.position)
+        self.entries.iter().rev().find(|entry| entry.is_fetched()).map_or(0, |entry| entry.position)
     }
 
     /// The keys that the first `count` changes name, ascending, each once.

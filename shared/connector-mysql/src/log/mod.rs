@@ -44,6 +44,9 @@ use start::Files;
 use stream::{Began, Events};
 use tables::Tables;
 
+/// Where the first event of a file begins.
+const FIRST: u32 = 4;
+
 pub(crate) use check::check;
 
 /// Opens the log of a selection. What is wrong with the tables is told before anything is read.
@@ -60,11 +63,19 @@ pub(crate) async fn open(
     let reading = Reading::open(connection, selection).await?;
     let tables = Tables::open(connection, &reading).await?;
     let files = Files::look(connection).await?;
+    let (spot, mut gap) = files.resume(after.map(Spot::of));
+    let is_there = match files.name(spot.file) {
+        Some(name) => start::is_between_events(connection, name, spot.offset.max(FIRST)).await?,
+        None => false,
+    };
     session.give_back();
 
     let number = number(reader);
-    let (spot, mut gap) = files.resume(after.map(Spot::of));
-    let mut began = begin(server, expected, number, &files, spot).await?;
+    let mut began = if is_there {
+        begin(server, expected, number, &files, spot).await?
+    } else {
+        Began::Nowhere("no event begins there".to_owned())
+    };
     if gap.is_none() {
         gap = match &began {
             Began::Here(_, mark) if *mark == spot.mark => None,

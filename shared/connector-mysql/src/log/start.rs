@@ -6,9 +6,13 @@ use sqlx::MySqlConnection;
 
 use super::spot::{Spot, refuse_file};
 use crate::authority::{LOGS, exact};
-use crate::fault::fault;
+use crate::fault::{fault, number as fault_number};
 use crate::place::number;
 use crate::query::texts;
+use crate::quote;
+
+/// "Wrong offset or I/O error"
+const NO_EVENT: u16 = 1220;
 
 /// The files of the log.
 #[derive(Debug)]
@@ -60,6 +64,20 @@ impl Files {
             }
             None => (self.end, Some(Gap::Backward(format!("the log has no file with number {} any more", after.file)))),
         }
+    }
+}
+
+/// Whether an event begins at a place, or the log ends there: from within one the server sends what makes no sense.
+pub(super) async fn is_between_events(
+    connection: &mut MySqlConnection,
+    file: &str,
+    offset: u32,
+) -> Result<bool, Fault> {
+    let sql = format!("SHOW BINLOG EVENTS IN {} FROM {offset} LIMIT 1", quote::text(file));
+    match texts(connection, &sql).await {
+        Ok(_) => Ok(true),
+        Err(error) if fault_number(&error) == Some(NO_EVENT) => Ok(false),
+        Err(error) => Err(fault("looking for a place in the log", error)),
     }
 }
 

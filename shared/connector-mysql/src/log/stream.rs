@@ -11,6 +11,7 @@ use mysql_async::{
 };
 use sqlx::mysql::MySqlSslMode;
 
+use super::FIRST;
 use super::event::kind;
 use super::spot::Spot;
 use crate::authority::{SETTINGS, Settings, same_lineage};
@@ -70,7 +71,7 @@ impl Events {
                 connection.query(SETTINGS).await.map_err(|error| fault(&what, &error))?;
             same_lineage(expected, &Settings::new(settings).lineage())?;
             let request =
-                BinlogStreamRequest::new(reader).with_filename(file.as_bytes()).with_pos(u64::from(offset.max(4)));
+                BinlogStreamRequest::new(reader).with_filename(file.as_bytes()).with_pos(u64::from(offset.max(FIRST)));
             let stream = connection.get_binlog_stream(request).await.map_err(|error| fault(&what, &error))?;
             first(Self(stream), &what).await
         };

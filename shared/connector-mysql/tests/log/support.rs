@@ -107,6 +107,10 @@ pub fn reader(database: &Database) -> PipelineId {
 }
 
 pub async fn open(database: &Database, host: &dyn Host, selection: &Selection, after: Option<u64>) -> Opened {
+    if after.is_none() {
+        // A log begins behind the last transaction: that one defines no table.
+        database.execute("CREATE TABLE IF NOT EXISTS begun (n int); INSERT INTO begun VALUES (1)").await;
+    }
     host.log(selection, &reader(database), after).await.unwrap()
 }
 
