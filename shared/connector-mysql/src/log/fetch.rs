@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use fides_core::{Fault, Key, Page, PageBuilder, Selection, Version};
 use sqlx::MySqlConnection;
-use tokio::time::Instant;
 
 use super::tables::Tables;
 use crate::catalog;
@@ -20,8 +19,6 @@ use crate::reading::Reading;
 const VISIBLE_MS_MAX: u64 = 20_000;
 /// The longest pause between two looks.
 const PAUSE_MS_MAX: u64 = 100;
-/// A state is read from for so long: the server keeps old rows for it.
-const STATE_MS_MAX: u64 = 1_000;
 /// Records that are fetched for one page, at first and at most.
 const FETCHES: usize = 256;
 const FETCHES_MAX: usize = 2_048;
@@ -32,49 +29,28 @@ const PAGE_BYTES: usize = 4 << 20;
 pub(super) struct Fetcher {
     pub(super) sessions: Arc<Sessions>,
     pub(super) reading: Reading,
-    state: Option<State>,
     /// How many records make a page.
     pub(super) fetches_max: usize,
 }
 
-/// A session that sees one state.
-pub(super) struct State {
-    session: Session,
-    /// Where it is in the log.
-    place: u64,
-    begun: Instant,
-}
-
-impl State {
-    pub(super) fn connection(&mut self) -> &mut MySqlConnection {
-        self.session.connection()
-    }
-}
-
 impl Fetcher {
     pub(super) fn new(sessions: Arc<Sessions>, reading: Reading) -> Self {
-        Self { sessions, reading, state: None, fetches_max: FETCHES }
+        Self { sessions, reading, fetches_max: FETCHES }
     }
 
-    /// A state that sees the transaction at `position` and all before it. In the log a transaction comes before it is
-    /// visible: by little, or by long where a replica is waited for. It is to be given back to [`Self::keep`].
-    pub(super) async fn state(&mut self, position: u64) -> Result<State, Fault> {
-        if let Some(state) = self.state.take() {
-            if state.place > position && state.begun.elapsed() < Duration::from_millis(STATE_MS_MAX) {
-                return Ok(state);
-            }
-            state.session.roll_back().await;
-        }
+    /// A session that sees the transaction at `position` and all before it. In the log a transaction comes before it is
+    /// visible: by little, or by long where a replica is waited for. It ends with the page: the table's definition is
+    /// locked as long, and a page may wait for its readers.
+    pub(super) async fn state(&self, position: u64) -> Result<Session, Fault> {
         let waiting = async {
             let mut pause_ms = 1;
             loop {
                 let mut session = self.sessions.take().await?;
-                let begun = Instant::now();
                 let connection = session.connection();
                 run(connection, BEGIN).await.map_err(|error| fault("taking a snapshot", error))?;
                 let place = place::of_snapshot(connection).await?;
-                if let Some(place) = place.filter(|place| *place > position) {
-                    return Ok(State { session, place, begun });
+                if place.is_some_and(|place| place > position) {
+                    return Ok(session);
                 }
                 session.roll_back().await;
                 tokio::time::sleep(Duration::from_millis(pause_ms)).await;
@@ -90,20 +66,8 @@ impl Fetcher {
         })
     }
 
-    /// Keeps a state for the next page.
-    pub(super) fn keep(&mut self, state: State) {
-        self.state = Some(state);
-    }
-
-    /// Ends the state: nothing is waiting for it.
-    pub(super) async fn rest(&mut self) {
-        if let Some(state) = self.state.take() {
-            state.session.roll_back().await;
-        }
-    }
-
     /// The records under `keys` that there are; `keys` ascend.
-    pub(super) async fn fetch(&mut self, state: &mut State, keys: &[&Key]) -> Result<Page, Fault> {
+    pub(super) async fn fetch(&mut self, state: &mut Session, keys: &[&Key]) -> Result<Page, Fault> {
         let mut page = PageBuilder::new(self.reading.selection.seed);
         self.reading.fetch(state.connection(), keys, &mut page).await?;
         // Rows as large as these, so many at a time.
@@ -116,7 +80,6 @@ impl Fetcher {
 
     /// Looks the tables up again, which were defined anew; `None` while one of them is not there.
     pub(super) async fn reopen(&mut self) -> Result<Option<Tables>, Fault> {
-        self.rest().await;
         let mut session = self.sessions.take().await?;
         let connection = session.connection();
         if !are_there(connection, &self.reading.selection).await? {

@@ -12,8 +12,9 @@ use tokio::time::Instant;
 
 use super::batch::{Entry, Nested, Pending};
 use super::collect::Collector;
-use super::fetch::{Fetcher, State};
+use super::fetch::Fetcher;
 use super::stream::{Events, Head};
+use crate::connect::Session;
 
 /// How long a page waits for the rest of a transaction.
 const REST_MS: u64 = 2;
@@ -70,13 +71,11 @@ impl MySqlLog {
                 if self.is_owed || Instant::now() >= until {
                     return Ok(());
                 }
-                self.fetcher.rest().await;
                 match tokio::time::timeout_at(until, self.events.next()).await {
                     Ok(event) => event?,
                     Err(_) => return Ok(()),
                 }
             } else {
-                self.fetcher.rest().await;
                 self.events.next().await?
             };
             self.collector.take(head, &body)?;
@@ -118,7 +117,7 @@ impl MySqlLog {
             if !wanted.is_empty() {
                 found = self.fetcher.fetch(&mut state, &wanted).await?;
             }
-            self.fetcher.keep(state);
+            state.roll_back().await;
         }
         self.is_cut = count < self.collector.batch.entries.len();
         // What is behind the cut is not on this page.
@@ -130,7 +129,7 @@ impl MySqlLog {
 
     /// Finds the roots of changes in included tables. Returns how many changes make a page: where a change has very many
     /// roots (a category that all products name), the page ends in the middle of them.
-    async fn resolve(&mut self, state: &mut State) -> Result<usize, Fault> {
+    async fn resolve(&mut self, state: &mut Session) -> Result<usize, Fault> {
         let page_max = self.page_max();
         let batch = &mut self.collector.batch;
         // One of several changes of the same record of an included table is enough: what is fetched has seen them all.

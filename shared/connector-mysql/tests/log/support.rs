@@ -87,6 +87,7 @@ pub async fn told_in(database: &Database, table: &str, log: &mut dyn Log, sql: &
             assert!(page.place >= place, "a place never goes backward");
             place = page.place;
             let now = seen(&page);
+            eprintln!("{fence} {:x} {:?}", page.place, described(&now));
             let is_through = now.iter().any(is_fence);
             all.extend(now.into_iter().filter(|seen| !is_fence(seen)));
             if is_through {
