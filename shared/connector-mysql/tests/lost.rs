@@ -1,5 +1,5 @@
-//! What a server does to its log as a whole: it removes files, begins anew, is set otherwise. In a binary of its own, and
-//! one after the other, because other tests read the same server's log.
+//! What concerns every reader of a server's log: it removes files, begins anew, is set otherwise, does not tell rows. In a
+//! binary of its own, and one after the other, because other tests read the same server's log.
 
 #![allow(clippy::unwrap_used)]
 
@@ -10,7 +10,7 @@ mod support;
 use common::Database;
 use fides_core::FaultKind;
 use fides_core::port::Gap;
-use support::{described, open, reader, refused, told, told_in, try_page};
+use support::{Change, described, open, reader, refused, told, told_in, try_page};
 use tokio::sync::Mutex;
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
@@ -120,4 +120,51 @@ async fn settings_that_hide_rows_are_refused_with_the_statement_that_mends_them(
     let concerns = database.following().await.check_log(&selection, &reader(&database)).await.unwrap();
     database.execute("SET GLOBAL binlog_expire_logs_seconds = 0").await;
     assert!(concerns.iter().any(|concern| concern.what.contains("removes its log after 3600 s")), "{concerns:?}");
+}
+
+#[tokio::test]
+async fn rows_that_a_statement_changed_are_told_as_untold() {
+    let _turn = ONE_AT_A_TIME.lock().await;
+    let database = Database::create().await;
+    database.execute("CREATE TABLE t (id int PRIMARY KEY, a int); INSERT INTO t VALUES (1, 1)").await;
+    let host = database.following().await;
+    let selection = database.selection(&*host, "t", &["id"], 100).await;
+    let mut log = open(&database, &*host, &selection, None).await.log;
+    let changes = told(
+        &database,
+        &mut *log,
+        "SET SESSION binlog_format = 'STATEMENT'; BEGIN; UPDATE t SET a = 2; UPDATE t SET a = 3; COMMIT; \
+         SET SESSION binlog_format = 'ROW'; UPDATE t SET a = 4",
+    )
+    .await;
+    assert_eq!(described(&changes), ["emptied", "[I64(1), I64(4)]"]);
+    // Images of less than the whole row have the key all the same.
+    let changes = told(
+        &database,
+        &mut *log,
+        "SET SESSION binlog_row_image = 'MINIMAL'; UPDATE t SET a = 5; UPDATE t SET id = 2; DELETE FROM t",
+    )
+    .await;
+    let keys: Vec<String> = changes.iter().filter_map(|change| change.what.key()).map(ToString::to_string).collect();
+    assert!(keys.contains(&"1".to_owned()) && keys.contains(&"2".to_owned()), "{changes:?}");
+    assert!(changes.iter().all(|change| matches!(change.what, Change::Gone(_) | Change::Row { .. })), "{changes:?}");
+}
+
+#[tokio::test]
+async fn a_prepared_transaction_is_told_when_it_is_committed() {
+    let _turn = ONE_AT_A_TIME.lock().await;
+    let database = Database::create().await;
+    database.execute("CREATE TABLE t (id int PRIMARY KEY, a int); INSERT INTO t VALUES (1, 1)").await;
+    let host = database.following().await;
+    let selection = database.selection(&*host, "t", &["id"], 100).await;
+    let mut log = open(&database, &*host, &selection, None).await.log;
+    let mut connection = database.connect().await;
+    let id = &database.name;
+    let prepare = format!("XA START '{id}'; DELETE FROM t WHERE id = 1; XA END '{id}'; XA PREPARE '{id}'");
+    common::execute(&mut connection, &prepare).await;
+    let changes = told(&database, &mut *log, "DO 1").await;
+    assert!(changes.iter().all(|change| !matches!(change.what, Change::Gone(_))), "it is not committed: {changes:?}");
+    common::execute(&mut connection, &format!("XA COMMIT '{id}'")).await;
+    let changes = told(&database, &mut *log, "DO 1").await;
+    assert!(changes.iter().any(|change| change.what == Change::Emptied), "{changes:?}");
 }

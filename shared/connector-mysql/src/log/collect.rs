@@ -163,9 +163,9 @@ impl Collector {
     }
 
     fn statement(&mut self, head: Head, body: &[u8]) -> Result<(), Fault> {
-        let query = event::query(body, head.kind == kind::QUERY_COMPRESSED).ok_or_else(|| self.damaged())?;
+        let (database, text) = event::query(body, head.kind == kind::QUERY_COMPRESSED).ok_or_else(|| self.damaged())?;
         let ours = self.tables.0.iter().map(|followed| (followed.database.as_str(), followed.table.as_str()));
-        match statement::effect(&query, ours) {
+        match statement::effect(&database, &text, ours) {
             Effect::Begin => match &mut self.transaction {
                 Some(transaction) => transaction.has_end = true,
                 None => self.begin(head, true),

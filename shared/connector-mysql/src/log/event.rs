@@ -84,19 +84,21 @@ pub(super) fn rotate(body: &[u8]) -> Option<(&str, u64)> {
     Some((std::str::from_utf8(body.0).ok()?, offset))
 }
 
-/// The text of a statement.
-pub(super) fn query(body: &[u8], is_compressed: bool) -> Option<Cow<'_, str>> {
+/// The database that a statement was run in, and its text.
+pub(super) fn query(body: &[u8], is_compressed: bool) -> Option<(Cow<'_, str>, Cow<'_, str>)> {
     let mut body = Bytes(body);
     body.take(8)?;
     let database = body.length(1)?;
     body.take(2)?;
     let variables = body.length(2)?;
     body.take(variables)?;
-    body.take(database + 1)?;
-    Some(match inflated(body.0, is_compressed)? {
+    let database = String::from_utf8_lossy(body.take(database)?);
+    body.take(1)?;
+    let text = match inflated(body.0, is_compressed)? {
         Cow::Borrowed(text) => String::from_utf8_lossy(text),
         Cow::Owned(text) => Cow::Owned(String::from_utf8_lossy(&text).into_owned()),
-    })
+    };
+    Some((database, text))
 }
 
 /// MariaDB's compression: a byte that says in how many bytes the length is, the length, zlib.

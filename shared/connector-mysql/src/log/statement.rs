@@ -16,8 +16,8 @@ pub(super) enum Effect {
     Untold,
 }
 
-/// What a statement does to the tables of these names; `ours` are pairs of database and table.
-pub(super) fn effect<'t>(text: &str, ours: impl Iterator<Item = (&'t str, &'t str)>) -> Effect {
+/// What a statement that was run in `database` does to the tables of these names; `ours` are pairs of database and table.
+pub(super) fn effect<'t>(database: &str, text: &str, ours: impl Iterator<Item = (&'t str, &'t str)>) -> Effect {
     let text = bare(text);
     let mut words = text
         .split(|char: char| char.is_whitespace() || matches!(char, '(' | ';' | '`'))
@@ -40,21 +40,24 @@ pub(super) fn effect<'t>(text: &str, ours: impl Iterator<Item = (&'t str, &'t st
                 what = word();
             }
             match what.as_str() {
-                "TABLE" => defines(text, ours, false),
-                "DATABASE" | "SCHEMA" if first == "DROP" => defines(text, ours, true),
+                "TABLE" => defines(database, text, ours),
+                "DATABASE" | "SCHEMA" if first == "DROP" => drops(text, ours),
                 _ => Effect::Nothing,
             }
         }
-        _ => defines(text, ours, false),
+        _ => defines(database, text, ours),
     }
 }
 
-fn defines<'t>(text: &str, mut ours: impl Iterator<Item = (&'t str, &'t str)>, of_database: bool) -> Effect {
-    if ours.any(|(database, table)| names(text, if of_database { database } else { table })) {
-        Effect::Defines
-    } else {
-        Effect::Nothing
-    }
+fn defines<'t>(run_in: &str, text: &str, mut ours: impl Iterator<Item = (&'t str, &'t str)>) -> Effect {
+    let is_named = ours.any(|(database, table)| {
+        names(text, table) && (run_in.eq_ignore_ascii_case(database) || names(text, database))
+    });
+    if is_named { Effect::Defines } else { Effect::Nothing }
+}
+
+fn drops<'t>(text: &str, mut ours: impl Iterator<Item = (&'t str, &'t str)>) -> Effect {
+    if ours.any(|(database, _)| names(text, database)) { Effect::Defines } else { Effect::Nothing }
 }
 
 /// The statement without what stands before it: spaces, comments, and the opening of a comment for servers.
@@ -90,7 +93,15 @@ mod tests {
     use super::*;
 
     fn of(text: &str) -> Effect {
-        effect(text, [("shop", "orders"), ("shop", "Odd`Name")].into_iter())
+        effect("shop", text, [("shop", "orders"), ("shop", "Odd`Name")].into_iter())
+    }
+
+    #[test]
+    fn a_table_of_the_same_name_elsewhere_is_another() {
+        let elsewhere = |text| effect("other", text, [("shop", "orders")].into_iter());
+        assert_eq!(elsewhere("TRUNCATE TABLE orders"), Effect::Nothing);
+        assert_eq!(elsewhere("TRUNCATE TABLE `shop`.`orders`"), Effect::Defines);
+        assert_eq!(elsewhere("DROP DATABASE shop"), Effect::Defines);
     }
 
     #[test]

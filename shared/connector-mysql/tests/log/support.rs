@@ -87,7 +87,7 @@ pub async fn told_in(database: &Database, table: &str, log: &mut dyn Log, sql: &
             assert!(page.place >= place, "a place never goes backward");
             place = page.place;
             let now = seen(&page);
-            eprintln!("{fence} {:x} {:?}", page.place, described(&now));
+
             let is_through = now.iter().any(is_fence);
             all.extend(now.into_iter().filter(|seen| !is_fence(seen)));
             if is_through {
@@ -142,6 +142,11 @@ pub async fn same_as_scanned(host: &dyn Host, selection: &Selection, changes: &[
         assert_eq!(*print, fingerprint(raw, selection.seed));
         assert_eq!(format!("{values:?}"), format!("{:?}", page.values(0).unwrap()));
     }
+}
+
+/// A place as the position that it is, without the mark of its file.
+pub fn position(place: u64) -> u64 {
+    place >> 40 << 32 | place & 0xffff_ffff
 }
 
 pub fn described(changes: &[Seen]) -> Vec<String> {
