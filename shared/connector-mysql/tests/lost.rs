@@ -159,6 +159,11 @@ async fn a_prepared_transaction_is_told_when_it_is_committed() {
     let selection = database.selection(&*host, "t", &["id"], 100).await;
     let mut log = open(&database, &*host, &selection, None).await.log;
     let mut connection = database.connect().await;
+    common::execute(&mut connection, "CREATE TABLE other (id int)").await;
+    let foreign =
+        "XA START 'f', 'b'; INSERT INTO other VALUES (1); XA END 'f', 'b'; XA PREPARE 'f', 'b'; XA COMMIT 'f', 'b'";
+    common::execute(&mut connection, foreign).await;
+    assert!(told(&database, &mut *log, "DO 1").await.is_empty(), "of another table");
     let id = &database.name;
     let prepare = format!("XA START '{id}'; DELETE FROM t WHERE id = 1; XA END '{id}'; XA PREPARE '{id}'");
     common::execute(&mut connection, &prepare).await;

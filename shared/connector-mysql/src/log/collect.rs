@@ -8,6 +8,7 @@ use fides_core::{Fault, Key};
 use super::batch::{Batch, Nested, Pending};
 use super::columns::{Columns, Told};
 use super::event::{self, kind};
+use super::prepared::Prepared;
 use super::row::{Did, Field, Form, Rows, TableMap};
 use super::spot::{Spot, refuse_file};
 use super::statement::{self, Effect};
@@ -64,6 +65,7 @@ pub(super) struct Collector {
     file: u32,
     mark: u8,
     transaction: Option<Transaction>,
+    prepared: Prepared,
     /// By the number of the table.
     shapes: HashMap<u64, Known>,
 }
@@ -78,6 +80,7 @@ impl Collector {
             file: from.file,
             mark: from.mark,
             transaction: None,
+            prepared: Prepared::default(),
             shapes: HashMap::new(),
         }
     }
@@ -107,7 +110,11 @@ impl Collector {
             }
             kind::GTID | kind::ANONYMOUS => self.begin(head, false),
             kind::MARIADB_GTID => self.begin(head, !event::is_standalone(body).ok_or_else(|| self.damaged())?),
-            kind::XID | kind::XA_PREPARE => self.end(head),
+            kind::XID => self.end(head),
+            kind::XA_PREPARE => {
+                self.prepared.learn(body, self.is_inside()).ok_or_else(|| self.damaged())?;
+                self.end(head);
+            }
             kind::QUERY | kind::QUERY_COMPRESSED => self.statement(head, body)?,
             kind::TABLE_MAP => self.map(body)?,
             kind::EXECUTE_LOAD => self.untold(head, "a file was loaded by a statement")?,
@@ -177,7 +184,9 @@ impl Collector {
                 }
                 match effect {
                     Effect::Untold => self.untold(head, "rows were changed by a statement")?,
-                    Effect::CommitsPrepared => self.untold(head, "a prepared transaction was committed")?,
+                    Effect::CommitsPrepared if self.prepared.may_be_ours(&text) => {
+                        self.untold(head, "a prepared transaction was committed")?;
+                    }
                     Effect::Defines => {
                         self.untold(head, "a table was emptied or changed")?;
                         self.is_redefined = true;

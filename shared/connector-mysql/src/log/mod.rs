@@ -21,6 +21,7 @@ mod event;
 mod fetch;
 mod pages;
 mod path;
+mod prepared;
 mod row;
 mod spot;
 mod start;

@@ -200,3 +200,21 @@ async fn compressed_events_are_read() {
     assert!((1..=300).all(|id: i64| gone.contains(&id)));
     crate::common::execute(&mut connection, "SET GLOBAL log_bin_compress = OFF").await;
 }
+
+/// Packets of the protocol have 16 MiB at most; a row may be larger.
+#[tokio::test]
+async fn a_row_larger_than_a_packet_is_read() {
+    let database = Database::create().await;
+    database.execute("CREATE TABLE t (a longtext, b longtext, id int PRIMARY KEY)").await;
+    let host = database.following().await;
+    let selection = database.selection(&*host, "t", &["id"], 1_000).await;
+    let mut log = open(&database, &*host, &selection, None).await.log;
+    let large = "INSERT INTO t SELECT repeat('x', 10000000), repeat('y', 10000000), 1; INSERT INTO t VALUES ('', '', 2)";
+    database.execute(large).await;
+    let mut changes: Vec<Seen> = Vec::new();
+    while changes.len() < 2 {
+        changes.extend(seen(&page(&mut *log).await));
+    }
+    assert_eq!(changes.iter().filter_map(|change| id(&change.what)).collect::<Vec<_>>(), [1, 2]);
+    same_as_scanned(&*host, &selection, &changes).await;
+}
