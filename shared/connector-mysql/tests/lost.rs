@@ -173,3 +173,34 @@ async fn a_prepared_transaction_is_told_when_it_is_committed() {
     let changes = told(&database, &mut *log, "DO 1").await;
     assert!(changes.iter().any(|change| change.what == Change::Emptied), "{changes:?}");
 }
+
+/// A server that waits for a replica has the transaction in its log before anybody sees it.
+#[tokio::test]
+async fn what_is_in_the_log_and_not_visible_yet_is_waited_for() {
+    let _turn = ONE_AT_A_TIME.lock().await;
+    let database = Database::create().await;
+    database.execute("CREATE TABLE t (id int PRIMARY KEY, a int); INSERT INTO t VALUES (1, 1)").await;
+    let host = database.following().await;
+    let selection = database.selection(&*host, "t", &["id"], 100).await;
+    let mut log = open(&database, &*host, &selection, None).await.log;
+    database
+        .execute(
+            "SET GLOBAL rpl_semi_sync_master_wait_point = 'AFTER_SYNC', rpl_semi_sync_master_timeout = 1500, \
+             rpl_semi_sync_master_wait_no_slave = ON, rpl_semi_sync_master_enabled = ON",
+        )
+        .await;
+    let begun = std::time::Instant::now();
+    let writing = database.execute("UPDATE t SET a = 2");
+    let reading = async {
+        let mut all = Vec::new();
+        while all.is_empty() {
+            all = support::seen(&support::page(&mut *log).await);
+        }
+        all
+    };
+    let ((), changes) = tokio::join!(writing, reading);
+    let took = begun.elapsed();
+    database.execute("SET GLOBAL rpl_semi_sync_master_enabled = OFF").await;
+    assert_eq!(described(&changes), ["[I64(1), I64(2)]"]);
+    assert!(took.as_millis() >= 1_400, "the server waited: {took:?}");
+}

@@ -209,7 +209,8 @@ async fn a_row_larger_than_a_packet_is_read() {
     let host = database.following().await;
     let selection = database.selection(&*host, "t", &["id"], 1_000).await;
     let mut log = open(&database, &*host, &selection, None).await.log;
-    let large = "INSERT INTO t SELECT repeat('x', 10000000), repeat('y', 10000000), 1; INSERT INTO t VALUES ('', '', 2)";
+    let large =
+        "INSERT INTO t SELECT repeat('x', 10000000), repeat('y', 10000000), 1; INSERT INTO t VALUES ('', '', 2)";
     database.execute(large).await;
     let mut changes: Vec<Seen> = Vec::new();
     while changes.len() < 2 {

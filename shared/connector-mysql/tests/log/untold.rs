@@ -29,6 +29,10 @@ async fn what_empties_or_changes_a_table_is_told_and_the_log_goes_on_by_its_new_
             told(&database, &mut *log, "INSERT INTO t (id, a) VALUES (7, 'seven'); DELETE FROM t WHERE id = 7").await;
         assert!(described(&changes).contains(&"gone 7".to_owned()), "{sql}: {changes:?}");
     }
+    // A number that the column could not hold when the log was opened.
+    let sql = "INSERT INTO t (id, a) VALUES (3000000000, 'large'); DELETE FROM t WHERE id = 3000000000";
+    let changes = described(&told(&database, &mut *log, sql).await);
+    assert!(changes.contains(&"gone 3000000000".to_owned()), "{changes:?}");
     for sql in
         ["TRUNCATE TABLE other", "ALTER TABLE other ADD COLUMN t int", "CREATE INDEX i ON t (id)", "ANALYZE TABLE t"]
     {
