@@ -66,7 +66,7 @@ DASHBOARDS = {
         Panel("Dead letters", "number", ["dead letter"]),
         Panel("Dead letters by pipeline", "over_time", ["dead letter"], by=["fides.pipeline"]),
         Panel("Reasons", "table", ["dead letter"], by=["fides.pipeline", "fides.reason"], wide=True),
-        Panel("Records", "lines", ["dead letter"], by=["fides.pipeline", "fides.key", "fides.reason"], wide=True),
+        Panel("Records", "lines", ["dead letter"], by=["fides.pipeline", "fides.key", "fides.reason", "trace.id"], wide=True),
     ]),
     "clean-up": ("Clean-up", [
         Panel("Clean-ups: candidates and deleted", "table", ["clean-up finished"],

@@ -38,8 +38,8 @@ def main(server: str, lines: str) -> None:
 def described(documents: list[dict]) -> None:
     """What every document must have, whichever line it comes from."""
     for document in documents:
-        missing = [name for name in ("@timestamp", "message") if name not in document]
-        missing += [f"{one}.{two}" for one, two in (("log", "level"), ("log", "logger"), ("service", "name")) if two not in document.get(one, {})]
+        names = ("@timestamp", "log.level", "message", "ecs.version", "service.name", "service.version", "event.dataset", "log.logger")
+        missing = [name for name in names if name not in document]
         assert not missing, f"{missing} missing in {document}"
 
 

@@ -34,9 +34,9 @@ def apply(event: dict, step: list) -> None:
     name, body = step
     match name:
         case "if":
-            (negation, reference), steps = body
-            assert negation == "!", f"unknown condition {body}"
-            if get(event, reference) is None:
+            (reference, operator, wanted), steps = body
+            assert operator == "!=", f"unknown condition {body}"
+            if get(event, reference) != wanted:
                 for inner in steps[0]:
                     apply(event, inner)
         case "drop":
@@ -46,20 +46,20 @@ def apply(event: dict, step: list) -> None:
         case "mutate":
             for option, values in sorted(body, key=lambda one: one[0] != "rename"):
                 mutate(event, option, values[0])
-        case "date":
-            (option, [[reference, form]]), = body
-            assert (option, form) == ("match", "ISO8601"), body
-            event["@timestamp"] = get(event, reference)
         case _:
             raise AssertionError(f"unknown filter {name}")
 
 
 def parse(event: dict, options: dict[str, Any]) -> None:
-    assert set(options) == {"source", "target", "skip_on_invalid_json"}, options
+    assert set(options) - {"target"} == {"source", "skip_on_invalid_json"}, options
     try:
-        put(event, options["target"], json.loads(get(event, options["source"]) or ""))
+        value = json.loads(get(event, options["source"]) or "")
     except ValueError:
-        pass
+        return
+    if "target" in options:
+        put(event, options["target"], value)
+    elif isinstance(value, dict):
+        event.update(value)
 
 
 def mutate(event: dict, option: str, values: list) -> None:

@@ -67,9 +67,11 @@ impl fmt::Display for Place {
 fn place_of(folder: &str) -> Option<Place> {
     match folder.split_once('/') {
         Some(("shared", "core")) => Some(CORE),
-        Some(("shared", "format")) => Some(FORMAT),
+        Some(("shared", "format" | "cloudevents")) => Some(FORMAT),
         Some(("shared", "engine" | "guard" | "mapping")) => Some(USE_CASES),
-        Some(("shared", name)) if name.starts_with("backplane-") || name.starts_with("connector-") => Some(ADAPTERS),
+        Some(("shared", name)) if ["backplane-", "connector-", "intake-"].iter().any(|kind| name.starts_with(kind)) => {
+            Some(ADAPTERS)
+        }
         Some(("shared", "runtime")) => Some(RUNTIME),
         Some(("shared", "testkit")) => Some(Place::Testkit),
         Some(("services", _)) => Some(SERVICES),

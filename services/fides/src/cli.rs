@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fides_runtime::config::{self, Config, Log, LogFormat};
+use fides_runtime::{Stream, Telemetry};
 use tracing::Level;
 
 use crate::commands::{
@@ -116,17 +117,26 @@ impl Global {
     /// The same for commands without a configuration.
     pub fn log_alone(&self) {
         if let Some(level) = self.log_level {
-            fides_runtime::install_logging(&Log { format: LogFormat::Auto, level: level.into() });
+            let log = Log { format: LogFormat::Auto, level: level.into() };
+            fides_runtime::install_logging("fides", &log, Stream::Err);
         }
     }
 
+    /// Tells all that a process that stays tells.
+    pub fn tell(&self, config: &Config) -> Result<Telemetry, Failure> {
+        let mut config = config.clone();
+        config.log = self.leveled(&config);
+        Telemetry::install("fides", &config, Stream::Err).map_err(|fault| Failure::new(Exit::Usage, fault.to_string()))
+    }
+
     /// Logs as the configuration says, or at the level that was asked for.
-    pub fn log(&self, config: &Config) {
-        let mut log = config.log;
-        if let Some(level) = self.log_level {
-            log.level = level.into();
-        }
-        fides_runtime::install_logging(&log);
+    fn log(&self, config: &Config) {
+        fides_runtime::install_logging("fides", &self.leveled(config), Stream::Err);
+    }
+
+    fn leveled(&self, config: &Config) -> Log {
+        let level = self.log_level.map_or(config.log.level, Level::from);
+        Log { level, ..config.log }
     }
 }
 

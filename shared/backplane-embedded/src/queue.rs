@@ -256,7 +256,7 @@ impl Consumer for LaneConsumer {
         let (id, message) = (*id, Message::decode(body)?);
         self.ahead.pop_front();
         self.state.delivered.fetch_max(id, Ordering::AcqRel);
-        Ok(Delivery { tag: id.cast_unsigned(), message, redelivered: id <= self.returned })
+        Ok(Delivery { tag: id.cast_unsigned(), message, redelivered: id <= self.returned, sent_ms: None })
     }
 
     async fn settle(&mut self, tags: &[u64]) -> Result<(), Fault> {

@@ -95,10 +95,19 @@ impl Consumer for LaneConsumer {
     }
 }
 
+/// When a message was sent: its id is a UUID that begins with that time, finer than the seconds of AMQP's timestamp.
+fn sent_ms(id: &ShortString) -> Option<u64> {
+    let (seconds, nanos) = uuid::Uuid::parse_str(id.as_str()).ok()?.get_timestamp()?.to_unix();
+    seconds.checked_mul(1_000)?.checked_add(u64::from(nanos / 1_000_000))
+}
+
 /// What the broker's message says. A message that cannot be read waits in its lane, whatever is wrong with it.
 fn read(lane: &Lane, arrived: &Arrived) -> Result<Delivery, Fault> {
     let fault = match Message::decode(&arrived.body) {
-        Ok(message) => return Ok(Delivery { tag: arrived.tag, message, redelivered: arrived.redelivered }),
+        Ok(message) => {
+            let sent_ms = arrived.id.as_ref().and_then(sent_ms);
+            return Ok(Delivery { tag: arrived.tag, message, redelivered: arrived.redelivered, sent_ms });
+        }
         Err(fault) => fault,
     };
     let id = arrived.id.as_ref().map_or("without id", ShortString::as_str);

@@ -2,8 +2,8 @@
 //!
 //! The host is read in the text protocol, page by page in key order: a row is hashed as the server wrote it and decoded
 //! only where it changed. A snapshot is a transaction `WITH CONSISTENT SNAPSHOT`, which needs no lock and no right; further
-//! sessions join it where the server proves that they see the same state ([`readers`]). Its binary log is followed where
-//! the server tells the exact place of a snapshot in it ([`log`]). The target is written by
+//! sessions join it where the server proves that they see the same state (`readers`). Its binary log is followed where
+//! the server tells the exact place of a snapshot in it (`log`). The target is written by
 //! statements of many rows, fenced by a row with the lane's token.
 
 mod apply;

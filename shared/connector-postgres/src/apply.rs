@@ -38,6 +38,7 @@ impl Rows {
         let rows = &self.rows[range.clone()];
         Staged {
             lines: &self.lines[start..rows.last().map_or(start, |row| row.end)],
+            count: rows.len(),
             deletes: rows.iter().any(|row| row.is_delete),
             upserts: rows.iter().any(|row| !row.is_delete),
         }

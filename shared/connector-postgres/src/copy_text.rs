@@ -31,7 +31,7 @@ impl<'a> Iterator for Fields<'a> {
 }
 
 /// The text of a field; `None` is NULL.
-fn text(field: &[u8]) -> Result<Option<Cow<'_, str>>, Fault> {
+pub(crate) fn text(field: &[u8]) -> Result<Option<Cow<'_, str>>, Fault> {
     if field == b"\\N" {
         return Ok(None);
     }

@@ -25,9 +25,18 @@ pub(crate) struct Layout {
     pub(crate) is_versioned: bool,
     /// The table of the lanes' tokens.
     pub(crate) lanes: String,
-    /// Begins the transaction and makes sure of the temporary table.
+    /// Makes sure of the temporary table, and begins the transaction.
     pub(crate) begin: String,
     pub(crate) copy: String,
+    /// From the temporary table that COPY has filled.
+    pub(crate) staged: Statements,
+    /// From a parameter: an array of rows as texts.
+    pub(crate) inline: Statements,
+}
+
+/// What writes rows from one place.
+#[derive(Debug)]
+pub(crate) struct Statements {
     pub(crate) delete: String,
     pub(crate) insert: String,
     /// Which rows were older than what the target holds.
@@ -109,7 +118,7 @@ fn statements(sink: &Sink, shape: &Shape, relation: &Relation, table: &str) -> L
     let mut columns = fields.clone();
     let mut values = staged.clone();
     let mut sets: Vec<String> = updates.map(|field| format!("{field} = excluded.{field}")).collect();
-    let (mut only_newer, mut only_older, mut stale) = (String::new(), String::new(), String::new());
+    let (mut only_newer, mut only_older, mut newer_held) = (String::new(), String::new(), String::new());
     if let Some(version) = &sink.version_field {
         let version = quote::name(version);
         columns.push(version.clone());
@@ -119,11 +128,21 @@ fn statements(sink: &Sink, shape: &Shape, relation: &Relation, table: &str) -> L
         let newer = |than: &str| format!("t.{version}::text COLLATE \"C\" > {than}::text COLLATE \"C\"");
         only_newer = format!(" WHERE ({}) IS NOT TRUE", newer(&format!("excluded.{version}")));
         only_older = format!(" AND ({}) IS NOT TRUE", newer("s.v"));
-        stale = format!("SELECT s.n FROM pg_temp.{stage} s JOIN {table} t ON {joined} WHERE {}", newer("s.v"));
+        newer_held = newer("s.v");
     }
     let resolve =
         if sets.is_empty() { "NOTHING".to_owned() } else { format!("UPDATE SET {}{only_newer}", sets.join(", ")) };
     let key = quote::names("", shape.key_names());
+    let from = |source: &str| Statements {
+        delete: format!("DELETE FROM {table} t USING {source} s WHERE s.d AND {joined}{only_older}"),
+        insert: format!(
+            "INSERT INTO {table} AS t ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {source} s WHERE NOT d \
+             ON CONFLICT ({key}) DO {resolve}",
+            columns.join(", "),
+            values.join(", ")
+        ),
+        stale: format!("SELECT s.n FROM {source} s JOIN {table} t ON {joined} WHERE {newer_held}"),
+    };
     Layout {
         place: String::new(),
         table: table.to_owned(),
@@ -131,20 +150,18 @@ fn statements(sink: &Sink, shape: &Shape, relation: &Relation, table: &str) -> L
         key: Vec::new(),
         is_versioned: false,
         lanes: String::new(),
-        // Columns of a query keep type and collation, and drop every constraint.
+        // Columns of a query keep type and collation, and drop every constraint. Committed first: prepared statements keep
+        // the type of its rows, and must not outlive it when the write is rolled back.
         begin: format!(
             "BEGIN; CREATE TEMP TABLE IF NOT EXISTS {stage} ON COMMIT DELETE ROWS AS \
-             SELECT 0 AS n, false AS d, ''::text AS v, {typed} FROM {table} t WITH NO DATA"
+             SELECT 0 AS n, false AS d, ''::text AS v, {typed} FROM {table} t WITH NO DATA; COMMIT; BEGIN"
         ),
         copy: format!("COPY pg_temp.{stage} (n, d, v, {}) FROM STDIN", staged.join(", ")),
-        delete: format!("DELETE FROM {table} t USING pg_temp.{stage} s WHERE s.d AND {joined}{only_older}"),
-        insert: format!(
-            "INSERT INTO {table} AS t ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM pg_temp.{stage} WHERE NOT d \
-             ON CONFLICT ({key}) DO {resolve}",
-            columns.join(", "),
-            values.join(", ")
-        ),
-        stale,
+        staged: from(&format!("pg_temp.{stage}")),
+        // OFFSET keeps a row from being read once for each of its columns.
+        inline: from(&format!(
+            "(SELECT (l.r).* FROM (SELECT text::pg_temp.{stage} AS r FROM unnest($1::text[]) text OFFSET 0) l)"
+        )),
     }
 }
 

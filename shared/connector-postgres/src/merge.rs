@@ -1,13 +1,20 @@
-//! One transaction of a write: fence, COPY into the temporary table, delete, upsert, commit.
+//! One transaction of a write: fence, rows, delete, upsert, commit. Many rows come by COPY into a temporary table, a few as a
+//! parameter: that saves two questions, and the kernel's wait between the data of a COPY and its end.
 
 use fides_core::port::Write;
 use fides_core::{Fault, FaultKind};
-use sqlx::{AssertSqlSafe, Executor, PgConnection};
+use sqlx::{AssertSqlSafe, PgConnection, Row};
 
 use crate::connect::{is_answer, run};
 use crate::fault::{fault, state};
 use crate::fence::{self, Held};
-use crate::layout::Layout;
+use crate::layout::{Layout, Statements};
+use crate::row_text;
+
+/// More rows than these come by COPY.
+const INLINE_ROWS_MAX: usize = 500;
+/// So do more bytes.
+const INLINE_BYTES_MAX: usize = 256 << 10;
 
 /// What became of a transaction.
 pub(crate) enum Merged {
@@ -25,7 +32,10 @@ pub(crate) enum Merged {
 
 /// What a transaction writes.
 pub(crate) struct Staged<'a> {
+    /// Lines of COPY.
     pub(crate) lines: &'a [u8],
+    /// How many.
+    pub(crate) count: usize,
     pub(crate) deletes: bool,
     pub(crate) upserts: bool,
 }
@@ -66,20 +76,45 @@ async fn before_commit(
         return Ok(Err(Fault::unavailable(format!("{} belongs to {owner}, not to token {}", write.lane, write.token))
             .advise("another process has taken it over; this one stops writing it")));
     }
+    if staged.count <= INLINE_ROWS_MAX && staged.lines.len() <= INLINE_BYTES_MAX {
+        let rows = match row_text::rows(staged.lines) {
+            Ok(rows) => rows,
+            Err(damaged) => return Ok(Err(damaged)),
+        };
+        return write_rows(connection, layout, &layout.inline, staged, Some(&rows)).await.map(Ok);
+    }
     let mut copy = connection.copy_in_raw(&layout.copy).await?;
     copy.send(staged.lines).await?;
     copy.finish().await?;
+    write_rows(connection, layout, &layout.staged, staged, None).await.map(Ok)
+}
+
+/// Writes the rows of the temporary table, or those given; the positions of those that were older than what the target holds.
+async fn write_rows(
+    connection: &mut PgConnection,
+    layout: &Layout,
+    statements: &Statements,
+    staged: &Staged<'_>,
+    rows: Option<&[String]>,
+) -> Result<Vec<usize>, sqlx::Error> {
+    let with_rows = |sql: &str| {
+        let query = sqlx::query(AssertSqlSafe(sql.to_owned()));
+        match rows {
+            Some(rows) => query.bind(rows.to_vec()),
+            None => query,
+        }
+    };
     if staged.deletes {
-        connection.execute(AssertSqlSafe(layout.delete.clone())).await?;
+        with_rows(&statements.delete).execute(&mut *connection).await?;
     }
     if staged.upserts {
-        connection.execute(AssertSqlSafe(layout.insert.clone())).await?;
+        with_rows(&statements.insert).execute(&mut *connection).await?;
     }
     if !layout.is_versioned {
-        return Ok(Ok(Vec::new()));
+        return Ok(Vec::new());
     }
-    let stale: Vec<i32> = sqlx::query_scalar(AssertSqlSafe(layout.stale.clone())).fetch_all(connection).await?;
-    Ok(Ok(stale.into_iter().map(|at| at as usize).collect()))
+    let stale = with_rows(&statements.stale).fetch_all(connection).await?;
+    stale.iter().map(|row| row.try_get::<i32, _>(0).map(|at| at as usize)).collect()
 }
 
 fn rolled_back(what: &str, error: sqlx::Error) -> Merged {

@@ -20,6 +20,19 @@ pub enum FaultKind {
     Permanent,
 }
 
+impl FaultKind {
+    /// Its name, where a machine reads it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Transient => "transient",
+            Self::Throttled { .. } => "throttled",
+            Self::Unavailable => "unavailable",
+            Self::Deferred => "deferred",
+            Self::Permanent => "permanent",
+        }
+    }
+}
+
 /// A failure: its kind, what happened where, and what the user can do.
 ///
 /// Secrets must not be put into any of its texts.

@@ -53,6 +53,12 @@ pub struct Limits {
     pub slot_lag_bytes_max: u64,
     /// What happens when it keeps more.
     pub slot_lag_action: LagAction,
+    /// How long more hints are waited for before those that are there are fetched.
+    pub hint_gather_ms_max: u64,
+    /// Hints that may wait in one process; more are refused.
+    pub hint_backlog_records_max: usize,
+    /// When a record that a hint did not find is looked for again, before it is judged to be gone.
+    pub hint_settle_ms: u64,
 }
 
 /// What happens when a host keeps more of its log than it should.
@@ -94,6 +100,9 @@ impl Default for Limits {
             record_bytes_max: 16 << 20,
             slot_lag_bytes_max: 10 << 30,
             slot_lag_action: LagAction::Alert,
+            hint_gather_ms_max: 3,
+            hint_backlog_records_max: 10_000,
+            hint_settle_ms: 1_000,
         }
     }
 }

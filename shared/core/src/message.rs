@@ -82,7 +82,7 @@ pub enum Origin {
 pub struct Batch {
     /// Who made it.
     pub origin: Origin,
-    /// W3C `traceparent`, so that one record's way is one trace.
+    /// W3C `traceparent` of the span that sends it, so that one record's way is one trace.
     pub trace: Option<String>,
     /// Fields of every document in it.
     pub shape: Arc<Shape>,

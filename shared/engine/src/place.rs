@@ -131,7 +131,11 @@ pub(crate) async fn open(
     let Some(kept) = kept(pipeline).await? else { return Ok(new) };
     let same = (kept.epoch, &kept.rules, &kept.job) == (new.epoch, &new.rules, &new.job);
     // A person has approved so many deletions, whatever the host's count is: those of the same job go on anywhere.
-    let fresh = new.job.is_some() || (kept.at < kept.ranges.len() && now_ms <= kept.reached_ms + RESUME_MS_MAX);
+    let is_approved = match allowance {
+        Some(allowance) => allowance.left().await?.is_ok(),
+        None => false,
+    };
+    let fresh = is_approved || (kept.at < kept.ranges.len() && now_ms <= kept.reached_ms + RESUME_MS_MAX);
     if same && fresh && !is_empty(pipeline, &kept).await? { Ok(kept) } else { Ok(new) }
 }
 

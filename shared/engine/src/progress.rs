@@ -37,7 +37,7 @@ pub struct Progress {
     pub dead: AtomicU64,
     /// Pages read again because a run was resumed or a call was repeated.
     pub resumed: AtomicU64,
-    /// Changes that the host's log told.
+    /// Changes that the host told: by its log, or by hints.
     pub followed: AtomicU64,
     /// Records of the host that were compared with the target by schedule.
     pub verified: AtomicU64,
@@ -51,6 +51,8 @@ pub struct Progress {
     pub log_lag: AtomicU64,
     /// Clean-ups and repairs that would have deleted too much.
     pub refused: AtomicU64,
+    /// When what the lanes have in hand was sent.
+    in_hand: Mutex<BTreeMap<u16, u64>>,
     troubled: Mutex<BTreeMap<u16, Trouble>>,
     /// What came to an end lately, and whether well.
     recent: Mutex<Recent>,
@@ -183,6 +185,25 @@ impl Progress {
         let now = Instant::now();
         let since = troubled.get(&lane).map_or(now, |trouble| trouble.since);
         troubled.insert(lane, Trouble { since, latest: now, reason, waits: true });
+    }
+
+    /// Says when the oldest of what a lane has in hand was sent, in milliseconds since 1970; that it has nothing in hand, where
+    /// there is no such time. What returns to the queue after a fault stays in hand until the lane works or is given up.
+    pub fn took(&self, lane: u16, sent_ms: Option<u64>) {
+        let Ok(mut in_hand) = self.in_hand.lock() else { return };
+        match sent_ms {
+            Some(sent_ms) => {
+                in_hand.insert(lane, sent_ms);
+            }
+            None => {
+                in_hand.remove(&lane);
+            }
+        }
+    }
+
+    /// When the oldest was sent of what each lane has in hand, in milliseconds since 1970. Lanes that have nothing are left out.
+    pub fn in_hand(&self) -> BTreeMap<u16, u64> {
+        self.in_hand.lock().map(|in_hand| in_hand.clone()).unwrap_or_default()
     }
 
     /// Says that a lane is tried again. Whether it works is not known yet.

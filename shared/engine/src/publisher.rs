@@ -2,8 +2,9 @@ use std::sync::Arc;
 
 use fides_core::decide::lane_of;
 use fides_core::{Batch, Change, Envelope, Fault, Lane, Message, Origin, Shape};
+use tracing::Instrument;
 
-use crate::{Pipeline, Trace};
+use crate::{Pipeline, Trace, trace};
 
 /// Publishes changes to their lanes, in messages of at most `batch_records_max` and about `batch_bytes_max`, all under one
 /// trace of their own. Returns once every message is confirmed (L3); waits while a lane is full. After a fault any part may
@@ -14,7 +15,14 @@ pub async fn publish(
     origin: Origin,
     changes: Vec<Change>,
 ) -> Result<(), Fault> {
-    publish_under(&Trace::begin(), pipeline, shape, origin, changes).await
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let (own, sent) = (Trace::begin(), changes.len());
+    let span = own.producer(&pipeline.id, name(origin));
+    span.record("sent", sent);
+    let published = publish_under(&own, pipeline, shape, origin, changes).instrument(span.clone()).await;
+    trace::told(&span, published)
 }
 
 /// [`publish`] for changes that belong to a trace together with others.
@@ -31,6 +39,16 @@ pub async fn publish_under(
     tracing::debug!(pipeline = %pipeline.id, ?origin, changes = changes.len(), trace = trace.traceparent(), "publishing");
     let envelopes = envelopes(trace, pipeline, shape, origin, changes);
     pipeline.backplane.queue.publish(&envelopes).await
+}
+
+/// How an origin is told.
+fn name(origin: Origin) -> &'static str {
+    match origin {
+        Origin::Import => "import",
+        Origin::Event => "event",
+        Origin::Cleanup => "cleanup",
+        Origin::Repair => "repair",
+    }
 }
 
 fn envelopes(

@@ -1,27 +1,62 @@
-use fides_core::decide::Verdict;
-use fides_core::{Change, Fault, Key, KeyRange, Op, Origin};
+use fides_core::{Change, Fault, Key, KeyRange, Op, Origin, fingerprint};
 
+use crate::deletions::{self, Wanted};
 use crate::edit::{self, Edit};
 use crate::{DeletePolicy, Mapping, Pipeline, publisher, sweep};
+
+/// What became of keys that were refreshed.
+pub(crate) struct Refreshed {
+    /// Changes, deletions included.
+    pub(crate) published: u64,
+    /// Keys that the host does not have.
+    pub(crate) absent: u64,
+    /// Why those were not deleted, if that was refused.
+    pub(crate) refused: Option<String>,
+}
 
 /// Sends the host's present state of `keys`: a version is drawn, the records are fetched, mapped and published. Serves
 /// replays and changes whose label lost its meaning (L11). A key that the host does not have is judged like
 /// every deletion. Returns how many changes were published.
 pub async fn refresh(pipeline: &Pipeline, keys: &[Key], origin: Origin, forced: bool) -> Result<u64, Fault> {
-    let (published, absent) = send_present(pipeline, keys, origin, forced).await?;
-    if absent.is_empty() || pipeline.delete == DeletePolicy::Never {
-        return Ok(published);
+    let Refreshed { published, absent, refused } = refresh_judged(pipeline, keys, origin, forced).await?;
+    match refused {
+        None => Ok(published),
+        Some(why) => Err(Fault::permanent(format!(
+            "{absent} records are gone from the host, and deleting them was refused: {why}"
+        ))),
+    }
+}
+
+/// [`refresh`] for whoever goes on after a refusal.
+pub(crate) async fn refresh_judged(
+    pipeline: &Pipeline,
+    keys: &[Key],
+    origin: Origin,
+    forced: bool,
+) -> Result<Refreshed, Fault> {
+    let (published, missing) = send_present(pipeline, keys, origin, forced).await?;
+    let absent = missing.len() as u64;
+    if absent == 0 || pipeline.delete == DeletePolicy::Never {
+        return Ok(Refreshed { published, absent, refused: None });
     }
     // A fetch in a snapshot proves these absences. How many records the host has is not known here; whether it has any is.
     let is_empty = pipeline.peek_host().await?.scan(&KeyRange::ALL, None).await?.is_empty();
     let host_records = if is_empty { 0 } else { u64::MAX };
-    match sweep::judge(pipeline, absent.len() as u64, host_records, true, 0).await? {
-        Verdict::Allowed => Ok(published + sweep::delete_absent(pipeline, &absent).await?),
-        Verdict::Refused(why) => Err(Fault::permanent(format!(
-            "{} records are gone from the host, and deleting them was refused: {why}",
-            absent.len()
-        ))),
+    let wanted = Wanted { deletions: absent, host_records, listing_complete: true, approved: 0 };
+    match deletions::reserve(pipeline, &name(&missing), &wanted).await? {
+        Ok(grant) => {
+            let deleted = sweep::delete_absent(pipeline, &missing, &grant).await?;
+            grant.end().await?;
+            Ok(Refreshed { published: published + deleted, absent, refused: None })
+        }
+        Err(why) => Ok(Refreshed { published, absent, refused: Some(why) }),
     }
+}
+
+/// Many may refresh at the same moment. Whoever does it again after a fault asks again for the same.
+fn name(absent: &[Key]) -> String {
+    let first = absent.first().map_or(&[][..], Key::as_bytes);
+    format!("refresh-{}", fingerprint(first, 0))
 }
 
 /// The part of [`refresh`] that sends what the host has. Returns how many changes were published, and the other keys.

@@ -135,13 +135,19 @@ pub(crate) async fn len(pipeline: &Pipeline, entry: &str) -> Result<u64, Fault> 
     Ok(stored.map_or(0, |(keys, _)| keys.len() as u64))
 }
 
-/// How many candidates a run has spooled.
+/// How many candidates a run has spooled. Each source spools in key order; a page that was done again may have spooled
+/// some of its keys under another first key, and they count once.
 pub(crate) async fn count(pipeline: &Pipeline, run: &str) -> Result<u64, Fault> {
     let mut count = 0;
-    let mut after: Option<String> = None;
-    while let Some((entry, keys)) = next(pipeline, run, after.as_deref()).await? {
-        count += keys.len() as u64;
-        after = Some(entry);
+    for source in [Source::Listing, Source::Walk] {
+        let mut last: Option<Key> = None;
+        let prefix = format!("{}{run}/{}", prefix(&pipeline.id), source.prefix());
+        let mut after: Option<String> = None;
+        while let Some((entry, keys)) = next_under(pipeline, &prefix, after.as_deref()).await? {
+            count += keys.iter().filter(|key| last.as_ref().is_none_or(|last| *key > last)).count() as u64;
+            last = last.max(keys.into_iter().next_back());
+            after = Some(entry);
+        }
     }
     Ok(count)
 }

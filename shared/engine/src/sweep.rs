@@ -1,20 +1,12 @@
 //! Deletions (L8): a listing that missed a record is never evidence enough. Every candidate is judged together with all
 //! others, fetched again from the host, and its deletion carries the version of the snapshot that saw the absence.
 
-use std::collections::BTreeMap;
-
-use fides_core::decide::{Evidence, Verdict, may_delete};
-use fides_core::port::Expect;
 use fides_core::{Change, Fault, Key, Op, Origin};
 use serde::{Deserialize, Serialize};
 
 use crate::admin::{self, Allowance};
-use crate::{DeletePolicy, Pipeline, Progress, extras, listing, persisted, publisher, spool};
-
-const HOUR_MS: u64 = 3_600_000;
-const WINDOW_HOURS: u64 = 24;
-/// Processes that count deletions at the same moment: each race has a winner.
-const RACES_MAX: usize = 16;
+use crate::deletions::{self, Grant, Wanted};
+use crate::{DeletePolicy, Pipeline, Progress, extras, listing, publisher, spool};
 
 /// What became of the candidates of one run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,39 +66,43 @@ pub(crate) async fn sweep(
     let candidates = spool::count(pipeline, run).await?;
     let mut report = SweepReport { candidates, ..SweepReport::default() };
     let wanted = if pipeline.delete == DeletePolicy::Never { 0 } else { candidates };
-    if let Some(why) = refused(pipeline, listing, wanted, allowance).await? {
-        let why = admin::refuse(pipeline, run, candidates, &why).await?;
-        tracing::error!(pipeline = %pipeline.id, run, candidates, why, "clean-up refused: nothing was deleted");
-        Progress::add(&progress.refused, 1);
-        report.refused = Some(why);
-        return Ok(report);
-    }
     if wanted == 0 {
         settled(pipeline, listing, allowance.is_some()).await?;
         return Ok(report);
     }
+    let grant = match allowed(pipeline, listing, wanted, allowance).await? {
+        Ok(grant) => grant,
+        Err(why) => {
+            let why = admin::refuse(pipeline, run, candidates, &why).await?;
+            tracing::error!(pipeline = %pipeline.id, run, candidates, why, "clean-up refused: nothing was deleted");
+            Progress::add(&progress.refused, 1);
+            report.refused = Some(why);
+            return Ok(report);
+        }
+    };
     let mut after: Option<String> = None;
     while let Some((entry, keys)) = spool::next(pipeline, run, after.as_deref()).await? {
         if let Some(allowance) = allowance {
             allowance.spend(&entry, keys.len() as u64).await?;
         }
-        let deleted = delete_absent(pipeline, &keys).await?;
+        let deleted = delete_absent(pipeline, &keys, &grant).await?;
         pipeline.backplane.state.remove(&entry).await?;
         progress.count(&crate::Counts { published: deleted, deletions: deleted, ..crate::Counts::default() });
         report.deleted += deleted;
         after = Some(entry);
     }
+    grant.end().await?;
     settled(pipeline, listing, allowance.is_some()).await?;
     Ok(report)
 }
 
-/// Why nothing may be deleted, and what can be done about it.
-async fn refused(
-    pipeline: &Pipeline,
+/// The right to delete the candidates, or why nothing may be deleted and what can be done about it.
+async fn allowed<'a>(
+    pipeline: &'a Pipeline,
     listing: &Listing<'_>,
     candidates: u64,
     allowance: Option<&Allowance<'_>>,
-) -> Result<Option<String>, Fault> {
+) -> Result<Result<Grant<'a>, String>, Fault> {
     let (approved, expired) = match allowance {
         None => (0, None),
         Some(allowance) => match allowance.left().await? {
@@ -114,22 +110,22 @@ async fn refused(
             Err(expired) => (0, Some(expired)),
         },
     };
-    let verdict = judge(pipeline, candidates, listing.host_records, listing.complete, approved).await?;
-    let why = match (verdict, expired, allowance) {
-        (Verdict::Refused(why), Some(expired), _) => format!("{why}; {expired}"),
-        (Verdict::Refused(why), None, Some(_)) if listing.complete => format!("{why}; the approval allows {approved}"),
-        (Verdict::Refused(why), _, _) => why,
+    let why = if expired.is_none() && allowance.is_some() && candidates > approved && listing.complete {
         // A ceiling is one also where so few would need none.
-        (Verdict::Allowed, None, Some(_)) if candidates > approved => {
-            format!("{candidates} records would be deleted; the approval allows {approved}")
+        format!("{candidates} records would be deleted; the approval allows {approved}")
+    } else {
+        let Listing { host_records, complete: listing_complete, .. } = *listing;
+        let wanted = Wanted { deletions: candidates, host_records, listing_complete, approved };
+        match deletions::reserve(pipeline, listing.kind, &wanted).await? {
+            Ok(grant) => return Ok(Ok(grant)),
+            Err(why) => expired.map_or(why.clone(), |expired| format!("{why}; {expired}")),
         }
-        (Verdict::Allowed, _, _) => return Ok(None),
     };
     if !listing.complete {
-        return Ok(Some(why));
+        return Ok(Err(why));
     }
     let (id, run) = (&pipeline.id, listing.run);
-    Ok(Some(format!("{why} (to allow it once: `fides approve {id} {run} --deletions-max {candidates}`)")))
+    Ok(Err(format!("{why} (to allow it once: `fides approve {id} {run} --deletions-max {candidates}`)")))
 }
 
 /// A listing that nothing speaks against is what the next one is compared with, and ends the alert of one before.
@@ -145,36 +141,10 @@ async fn settled(pipeline: &Pipeline, listing: &Listing<'_>, approved: bool) -> 
     Ok(())
 }
 
-/// Asks [`may_delete`] with everything that is known.
-pub(crate) async fn judge(
-    pipeline: &Pipeline,
-    candidates: u64,
-    host_records: u64,
-    listing_complete: bool,
-    approved: u64,
-) -> Result<Verdict, Fault> {
-    if candidates == 0 {
-        return Ok(Verdict::Allowed);
-    }
-    let (held_records, _) = pipeline.backplane.hashes.size(&pipeline.id).await?;
-    let deleted_lately = lately(pipeline).await?.values().sum();
-    let expected_records = listing::expected(pipeline).await?;
-    let evidence = Evidence {
-        listing_complete,
-        host_records,
-        expected_records,
-        held_records,
-        candidates,
-        deleted_lately,
-        approved,
-    };
-    Ok(may_delete(&evidence, &pipeline.limits))
-}
-
 /// Fetches candidates again and publishes a deletion for each that is still absent, labelled with the version of the
 /// snapshot that saw it (L8). A candidate whose mark is at or above that version is dropped by `admit`. One that the host
 /// has again is the target's all the same: it is marked.
-pub(crate) async fn delete_absent(pipeline: &Pipeline, keys: &[Key]) -> Result<u64, Fault> {
+pub(crate) async fn delete_absent(pipeline: &Pipeline, keys: &[Key], grant: &Grant<'_>) -> Result<u64, Fault> {
     // Before the host is asked: an import that met a record again meanwhile must not take it for unchanged, because a
     // deletion of it may be on its way. One that compared earlier has read an older state than the one asked for now.
     pipeline.backplane.hashes.distrust(&pipeline.id, keys).await?;
@@ -190,47 +160,8 @@ pub(crate) async fn delete_absent(pipeline: &Pipeline, keys: &[Key]) -> Result<u
             .map(|key| Change { key, version: found.version, fingerprint: None, op: Op::Delete, forced: false })
             .collect();
         deleted += changes.len() as u64;
-        // Counted first: what is published and not counted would widen the window of the next ones.
-        remember(pipeline, changes.len() as u64).await?;
+        grant.spend(changes.len() as u64).await?;
         publisher::publish(pipeline, pipeline.shape(), Origin::Cleanup, changes).await?;
     }
     Ok(deleted)
-}
-
-fn key(pipeline: &Pipeline) -> String {
-    format!("deletions/{}", pipeline.id)
-}
-
-/// Deletions of proven absences in the last 24 hours, by hour. What a log says that was deleted is not among them: the
-/// host deleted it.
-async fn lately(pipeline: &Pipeline) -> Result<BTreeMap<u64, u64>, Fault> {
-    Ok(load(pipeline).await?.0)
-}
-
-/// The same with its revision, and the present hour.
-async fn load(pipeline: &Pipeline) -> Result<(BTreeMap<u64, u64>, Expect, u64), Fault> {
-    let state = &*pipeline.backplane.state;
-    let hour = state.now_ms().await? / HOUR_MS;
-    let stored = persisted::load::<BTreeMap<u64, u64>>(state, &key(pipeline)).await?;
-    let (mut hours, expect) = match stored {
-        Some((hours, revision)) => (hours, Expect::Revision(revision)),
-        None => (BTreeMap::new(), Expect::Absent),
-    };
-    hours.retain(|&then, _| then + WINDOW_HOURS > hour);
-    Ok((hours, expect, hour))
-}
-
-/// Counts deletions into the window that [`judge`] looks at. Imports, clean-ups and repairs may count at the same time.
-pub(crate) async fn remember(pipeline: &Pipeline, deleted: u64) -> Result<(), Fault> {
-    if deleted == 0 {
-        return Ok(());
-    }
-    for _ in 0..RACES_MAX {
-        let (mut hours, expect, hour) = load(pipeline).await?;
-        *hours.entry(hour).or_default() += deleted;
-        if persisted::store(&*pipeline.backplane.state, &key(pipeline), &hours, expect).await?.is_some() {
-            return Ok(());
-        }
-    }
-    Err(persisted::lost_race(&key(pipeline)))
 }

@@ -57,29 +57,29 @@ pub struct TracingMeter;
 
 impl Meter for TracingMeter {
     fn called(&self, call: &Called<'_>) {
-        let Called { name, operation, tally: Tally { done, stale, unknown, failed }, fault, latency } = *call;
+        let Called { name: part, operation, tally: Tally { done, stale, unknown, failed }, fault, latency } = *call;
         let latency_ms = u64::try_from(latency.as_millis()).unwrap_or(u64::MAX);
         match fault {
-            None => tracing::debug!(name, operation, done, stale, latency_ms, "call"),
+            None => tracing::debug!(part, operation, done, stale, latency_ms, "call"),
             Some(fault) => {
-                tracing::warn!(name, operation, done, stale, unknown, failed, latency_ms, %fault, "call failed");
+                tracing::warn!(part, operation, done, stale, unknown, failed, latency_ms, %fault, "call failed");
             }
         }
     }
 
     fn retrying(&self, name: &str, operation: &'static str, attempt: u32, wait: Duration) {
-        tracing::debug!(name, operation, attempt, ?wait, "trying again");
+        tracing::debug!(part = name, operation, attempt, ?wait, "trying again");
     }
 
     fn throttled(&self, name: &str, after: Duration) {
-        tracing::info!(name, ?after, "throttled");
+        tracing::info!(part = name, ?after, "throttled");
     }
 
     fn breaker(&self, name: &str, state: BreakerState) {
         match state {
-            BreakerState::Open => tracing::warn!(name, "breaker open: calls are refused"),
-            BreakerState::HalfOpen => tracing::info!(name, "breaker half-open: one probe"),
-            BreakerState::Closed => tracing::info!(name, "breaker closed"),
+            BreakerState::Open => tracing::warn!(part = name, "breaker open: calls are refused"),
+            BreakerState::HalfOpen => tracing::info!(part = name, "breaker half-open: one probe"),
+            BreakerState::Closed => tracing::info!(part = name, "breaker closed"),
         }
     }
 }

@@ -5,12 +5,14 @@ use fides_core::port::{AdminQueue, Backplane, Host};
 use fides_core::{Fault, PipelineId};
 use fides_engine::Pipeline;
 use fides_guard::{Meter, TracingMeter, guard_host, guard_target};
+use fides_intake_amqp::Reception;
 
 use crate::backplane::Opened;
 use crate::config::{self, Config};
 use crate::finding::{Finding, StartError, located};
+use crate::metrics::Metrics;
 use crate::schedule::Task;
-use crate::{backplane, convert, registry, wire};
+use crate::{backplane, convert, intake, registry, wire};
 
 /// Whether this process runs pipelines or only looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,10 +33,18 @@ pub struct App {
     /// How commands come in. `None` where others answer them: this process has a part of the pipelines, and would refuse
     /// commands for the rest.
     pub(crate) admin: Option<Arc<dyn AdminQueue>>,
+    /// Who counts commands.
+    pub(crate) metrics: Option<Metrics>,
     /// When each pipeline is imported, cleaned up and verified.
     pub(crate) schedules: HashMap<(PipelineId, Task), config::Schedule>,
     /// Pipelines whose host's log is followed.
     pub(crate) followed: HashSet<PipelineId>,
+    /// Pipelines that are told of changes, and how.
+    pub(crate) hinted: HashMap<PipelineId, config::Events>,
+    /// Of those that are told over AMQP, whether their events are received.
+    pub(crate) receptions: HashMap<PipelineId, Reception>,
+    /// Where events are received over HTTP.
+    pub(crate) intake: config::Intake,
     /// Whether a pipeline creates its target namespace.
     pub(crate) create: HashMap<PipelineId, bool>,
 }
@@ -50,6 +60,13 @@ impl App {
     /// the targets are prepared too: created where `create: true`, otherwise checked.
     pub async fn open(config: &Config, access: Access, only: &[String]) -> Result<App, StartError> {
         Self::open_metered(config, access, only, &|| Arc::new(TracingMeter)).await
+    }
+
+    /// Counts the commands that it answers.
+    #[must_use]
+    pub fn counted(mut self, metrics: &Metrics) -> App {
+        self.metrics = Some(metrics.clone());
+        self
     }
 
     /// [`App::open`] with somebody who learns of every call that crosses a network.
@@ -86,8 +103,12 @@ impl App {
         let mut app = App {
             pipelines: Vec::new(),
             admin: answers.then_some(admin),
+            metrics: None,
             schedules: HashMap::new(),
             followed: HashSet::new(),
+            hinted: HashMap::new(),
+            receptions: HashMap::new(),
+            intake: config.intake,
             create: HashMap::new(),
         };
         let mut findings = Vec::new();
@@ -120,8 +141,17 @@ impl App {
                 self.schedules.insert((built.id.clone(), task), schedule.clone());
             }
         }
-        if configured.events == Some(config::Events::Log) {
-            self.followed.insert(built.id.clone());
+        match &configured.events {
+            Some(config::Events::Log) => {
+                self.followed.insert(built.id.clone());
+            }
+            Some(hints) => {
+                if let config::Events::Amqp(_) = hints {
+                    self.receptions.insert(built.id.clone(), Reception::default());
+                }
+                self.hinted.insert(built.id.clone(), hints.clone());
+            }
+            None => {}
         }
         self.create.insert(built.id.clone(), configured.create);
         self.pipelines.push(built);
@@ -174,7 +204,7 @@ async fn build<'a>(
         let path = format!("{section}.{name}");
         move |fault: Fault| vec![Finding::fault(path, &fault)]
     };
-    let follows = pipeline.events == Some(config::Events::Log);
+    let follows = matches!(pipeline.events, Some(config::Events::Log));
     let host = if let Some(host) = hosts.get(&(pipeline.host.as_str(), follows)) {
         host.clone()
     } else {
@@ -188,6 +218,10 @@ async fn build<'a>(
     let mapped = wire::map(pipeline, &*host).await.map_err::<Vec<Finding>, _>(of_host)?;
     for warning in &mapped.warnings {
         tracing::warn!(path = warning.path, "{}", warning.message);
+    }
+    let unfit: Vec<Finding> = intake::unfit(pipeline, &mapped.selection).into_iter().collect();
+    if !unfit.is_empty() {
+        return Err(unfit);
     }
     let store = config.targets.get(&pipeline.target).ok_or_else(|| missing("targets", &pipeline.target))?;
     let target = registry::target(store, &limits).await.map_err(fault("targets", &pipeline.target))?;

@@ -6,7 +6,7 @@ use fides_core::{Fault, PipelineId, Shape};
 
 use crate::config::{self, Config};
 use crate::finding::{Finding, located};
-use crate::{backplane, convert, registry, wire};
+use crate::{backplane, convert, intake, registry, wire};
 
 /// Looks for everything that would stop or surprise a sync, and changes nothing. Without `connect` only the file was
 /// checked, which reading it has done already; with it the backplane, every host and every target is asked too. What is
@@ -25,8 +25,10 @@ pub async fn check(config: &Config, connect: bool) -> Vec<Finding> {
         };
         let shape = match mapped {
             Ok(mapped) => {
-                if let Some(host) = host.filter(|_| pipeline.events.is_some()) {
-                    findings.extend(log(pipeline, &**host, &mapped).await);
+                match (&pipeline.events, host) {
+                    (Some(config::Events::Log), Some(host)) => findings.extend(log(pipeline, &**host, &mapped).await),
+                    (Some(_), _) => findings.extend(intake::check(pipeline, &mapped.selection).await),
+                    _ => {}
                 }
                 findings.extend(mapped.warnings);
                 Some(mapped.mapper.shape().clone())

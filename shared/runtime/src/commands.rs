@@ -30,7 +30,7 @@ pub enum Commands {
     /// To another process: a running sync, or the importers.
     Elsewhere(Arc<dyn AdminQueue>),
     /// Nowhere else: no sync runs, and the state file is ours meanwhile.
-    Here(App),
+    Here(Box<App>),
 }
 
 impl std::fmt::Debug for Commands {
@@ -50,7 +50,7 @@ impl Commands {
             Desk::Elsewhere(queue) => Ok(Self::Elsewhere(queue)),
             Desk::Here(opened) => {
                 let meters = || Arc::new(TracingMeter) as _;
-                Ok(Self::Here(App::over(config, opened, Access::Own, pipelines, &meters).await?))
+                Ok(Self::Here(App::over(config, opened, Access::Own, pipelines, &meters).await?.into()))
             }
         }
     }

@@ -40,6 +40,9 @@ pub(crate) fn limits(limits: &config::Limits) -> Limits {
             config::LagAction::Alert => LagAction::Alert,
             config::LagAction::Drop => LagAction::Drop,
         },
+        hint_gather_ms_max: limits.hint_gather_ms_max,
+        hint_backlog_records_max: limits.hint_backlog_records_max,
+        hint_settle_ms: limits.hint_settle_ms,
     }
 }
 

@@ -96,6 +96,11 @@ impl<'a> Readiness<'a> {
                 };
                 add(format!("hosts.{}", configured.host), Box::new(ask));
             }
+            // Of the host's broker: also whether there is the exchange, without which nothing is received.
+            if let Some(reception) = app.receptions.get(&pipeline.id).filter(|_| roles.contains(&Role::EventHandler)) {
+                let ask = || -> BoxFuture<'a, _> { Box::pin(async { reception.state() }) };
+                add(format!("pipelines.{}.events.amqp", pipeline.id), Box::new(ask));
+            }
             if roles.iter().any(|role| role.uses_target()) {
                 let ask = || -> BoxFuture<'a, _> {
                     Box::pin(async { pipeline.target.describe(&pipeline.sink.namespace).await.map(drop) })

@@ -48,5 +48,6 @@ pub(crate) async fn target(store: &Store, limits: &Limits) -> Result<Arc<dyn Tar
 }
 
 fn not_built() -> Fault {
-    Fault::permanent("this kind of store is not part of this build").advise("build with its Cargo feature")
+    Fault::permanent("this kind of store is not part of this build")
+        .advise("build it with its Cargo feature, as `--features mysql`")
 }

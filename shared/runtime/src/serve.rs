@@ -8,12 +8,15 @@ use fides_engine::admin::{self, Office};
 use fides_engine::import::{Lead, Mode, assist, demanded, last};
 use fides_engine::inspect::{last_verified, verify_due};
 use fides_engine::publishing::{Worker, consume_lanes};
-use fides_engine::{Pipeline, Progress, clean_up, establish, follow, last_cleanup_due_ms, unfinished_cleanup_due_ms};
+use fides_engine::{
+    Offers, Pipeline, Progress, clean_up, establish, follow, last_cleanup_due_ms, take_hints, unfinished_cleanup_due_ms,
+};
 use futures::future::join_all;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::desk::keep_desk;
+use crate::intake::Intake;
 use crate::schedule::{Schedules, Task};
 use crate::sync::{Watched, worker};
 
@@ -29,7 +32,7 @@ pub enum Role {
     PublishingConsumer,
     /// Searches targets for what hosts no longer have, and compares both sides, by schedule and when it is asked to.
     CleanupScheduler,
-    /// Follows the logs of hosts and publishes what they tell.
+    /// Follows the logs of hosts, receives their events, and publishes what they tell.
     EventHandler,
 }
 
@@ -46,21 +49,33 @@ pub async fn serve(
     mut watch: impl FnMut(Watched),
     stop: CancellationToken,
 ) -> Result<(), Fault> {
+    // First: an address that is taken ends the process before anything has begun.
+    let mut intake = if roles.contains(&Role::EventHandler) { Intake::open(app)? } else { Intake::default() };
     let schedules = Schedules::start(app).await?;
     let runs = app.pipelines.iter().map(|pipeline| {
         let progress = Arc::new(Progress::default());
         watch(Watched { pipeline: pipeline.id.clone(), progress: progress.clone() });
         let followed = app.followed.contains(&pipeline.id);
-        keep_in_step(pipeline, roles, worker(progress), &schedules, followed, &stop)
+        let told = Told { followed, offers: intake.offers(&pipeline.id) };
+        keep_in_step(pipeline, roles, worker(progress), &schedules, told, &stop)
     });
+    let runs: Vec<_> = runs.collect();
     let desk = async {
         if roles.contains(&Role::Importer) {
             stop.run_until_cancelled(keep_desk(app)).await;
         }
     };
-    futures::join!(join_all(runs.collect::<Vec<_>>()), desk);
+    let (_, (), received) = futures::join!(join_all(runs), desk, intake.receive(&stop));
     schedules.shutdown().await;
-    Ok(())
+    received
+}
+
+/// What tells a process of a pipeline's changes.
+struct Told {
+    /// The host's log.
+    followed: bool,
+    /// Events.
+    offers: Option<Offers>,
 }
 
 async fn keep_in_step(
@@ -68,7 +83,7 @@ async fn keep_in_step(
     roles: &[Role],
     worker: Worker,
     schedules: &Schedules,
-    followed: bool,
+    told: Told,
     stop: &CancellationToken,
 ) {
     while !stop.is_cancelled() {
@@ -98,8 +113,13 @@ async fn keep_in_step(
         }
     };
     let follows = async {
-        if followed && roles.contains(&Role::EventHandler) {
+        if told.followed && roles.contains(&Role::EventHandler) {
             keep_following(pipeline, &worker, stop).await;
+        }
+    };
+    let hints = async {
+        if let Some(offers) = told.offers {
+            take_hints(pipeline, &worker, offers, stop).await;
         }
     };
     let sends = async {
@@ -112,7 +132,7 @@ async fn keep_in_step(
             admin::carry_out(pipeline, &worker, Office::Comparing, stop).await;
         }
     };
-    futures::join!(consumers, imports, clean_ups, verifications, follows, sends, compares, stop.cancelled());
+    futures::join!(consumers, imports, clean_ups, verifications, follows, hints, sends, compares, stop.cancelled());
 }
 
 /// Imports whenever an import is due: leads it, or helps the process that does.

@@ -2,6 +2,7 @@
 //! on SIGTERM finish what is in hand within the grace period.
 
 use std::fmt::Display;
+use std::future::pending;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use crate::health::{self, Health};
 use crate::metrics::Metrics;
 use crate::readiness::{Readiness, Starting};
 use crate::serve::{Role, serve};
-use crate::{Watched, install_logging};
+use crate::{Stream, Telemetry, Watched};
 
 /// How long a service waits before it looks for its parts again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -70,7 +71,14 @@ pub fn run(service: Service) -> ExitCode {
     };
     let file = matches.get_one::<PathBuf>("config").cloned().unwrap_or_default();
     let ended = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(live(service, file)),
+        Ok(runtime) => {
+            let mut telemetry = None;
+            let ended = runtime.block_on(live(service, file, &mut telemetry));
+            if let Some(telemetry) = telemetry {
+                telemetry.end();
+            }
+            ended
+        }
         Err(error) => Ended::new(70, format!("the process cannot start its threads: {error}")),
     };
     if let Some(why) = ended.why {
@@ -79,7 +87,7 @@ pub fn run(service: Service) -> ExitCode {
     ended.code.into()
 }
 
-async fn live(service: Service, file: PathBuf) -> Ended {
+async fn live(service: Service, file: PathBuf, telemetry: &mut Option<Telemetry>) -> Ended {
     let config = match config::load(&file) {
         Ok(config) => config,
         Err(errors) => return Ended::new(config::EXIT_CODE, errors),
@@ -89,21 +97,21 @@ async fn live(service: Service, file: PathBuf) -> Ended {
             Finding::error("backplane", "is `embedded`, which is one process: `fides sync` runs all services");
         return Ended::new(config::EXIT_CODE, finding);
     }
-    install_logging(&config.log);
+    let telemetry = match Telemetry::install(service.name, &config, Stream::Out) {
+        Ok(installed) => telemetry.insert(installed),
+        Err(fault) => return Ended::new(config::EXIT_CODE, fault),
+    };
     let stop = match stop_on_signals() {
         Ok(stop) => stop,
         Err(error) => return Ended::new(70, format!("signals cannot be received: {error}")),
     };
-    let metrics = match Metrics::new(service.name) {
-        Ok(metrics) => metrics,
-        Err(fault) => return Ended::new(70, fault),
-    };
+    let metrics = telemetry.metrics().clone();
     let health = Health::new();
     let probes = CancellationToken::new();
     let served = health::serve(config.service.listen, health.clone(), metrics.clone(), probes.clone());
     let answering = match served {
         Ok((address, answering)) => {
-            tracing::info!(service = service.name, %address, "answering probes");
+            tracing::info!(%address, "answering probes");
             tokio::spawn(answering)
         }
         Err(fault) => return Ended::new(69, fault),
@@ -136,9 +144,13 @@ async fn work(
     // Before it says that it has started: it is ready when every part has answered.
     let parts = Readiness::new(&app, config, service.roles, health);
     starting.done();
-    tracing::info!(service = service.name, pipelines = app.pipelines.len(), "ready");
+    tracing::info!(pipeline_count = app.pipelines.len(), "ready");
     let watch = |watched: Watched| metrics.pipeline(&watched.pipeline, watched.progress);
     let serving = serve(&app, service.roles, watch, stop.clone());
+    // Importers are few: everybody would be told the same.
+    let stock = async {
+        if service.roles.contains(&Role::Importer) { metrics.keep_stock(&app.pipelines).await } else { pending().await }
+    };
     let within_grace = async {
         stop.cancelled().await;
         sleep(Duration::from_secs(u64::from(config.service.grace_seconds))).await;
@@ -150,6 +162,7 @@ async fn work(
         },
         () = within_grace => Ended::new(75, "the grace period was over before what was in hand was finished; nothing is lost"),
         never = parts.watch() => match never {},
+        never = stock => match never {},
     }
 }
 
@@ -158,7 +171,7 @@ async fn open(config: &Config, metrics: &Metrics, starting: &mut Starting<'_>) -
     let mut told = String::new();
     loop {
         let error = match App::open_metered(config, Access::Own, &[], &|| metrics.meter()).await {
-            Ok(app) => return Ok(app),
+            Ok(app) => return Ok(app.counted(metrics)),
             Err(error) => error,
         };
         if error.findings.iter().any(|finding| !finding.unavailable) {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -96,7 +97,7 @@ impl Process {
     fn probes(&self) -> Option<String> {
         let log = self.log_of_this_life();
         let line = log.lines().rev().find(|line| line.contains("\"answering probes\""))?;
-        Some(serde_json::from_str::<serde_json::Value>(line).ok()?["address"].as_str()?.to_owned())
+        Some(serde_json::from_str::<serde_json::Value>(line).ok()?["fides.address"].as_str()?.to_owned())
     }
 
     /// The body and the status line of a probe; waits until the process answers at all.
@@ -139,6 +140,9 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         let _ = (self.child.kill(), self.child.wait());
+        if let Some(folder) = std::env::var_os("FIDES_TEST_LOGS") {
+            keep(&Path::new(&folder).join(format!("{}.log", self.name)), &self.log());
+        }
         if std::thread::panicking() {
             let log = self.log();
             let last: Vec<&str> = log.lines().rev().take(12).collect();
@@ -146,6 +150,11 @@ impl Drop for Process {
             last.iter().rev().for_each(|line| eprintln!("{line}"));
         }
     }
+}
+
+/// Appends to a file that several tests write.
+fn keep(file: &Path, log: &str) {
+    let _ = File::options().create(true).append(true).open(file).and_then(|mut file| file.write_all(log.as_bytes()));
 }
 
 async fn get(address: &str, path: &str) -> std::io::Result<String> {
@@ -158,12 +167,13 @@ async fn get(address: &str, path: &str) -> std::io::Result<String> {
 
 fn launch(name: &str, config: &Path, log: &Path) -> Child {
     let log = File::options().create(true).append(true).open(log).unwrap();
+    let complaints = log.try_clone().unwrap();
     Command::new(program(&format!("fides-{name}")))
         .arg("--config")
         .arg(config)
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(log)
+        .stdout(log)
+        .stderr(complaints)
         .spawn()
         .unwrap()
 }

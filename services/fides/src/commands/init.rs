@@ -15,7 +15,7 @@ Examples:
   fides init shop.sqlite | less")]
 pub struct Args {
     /// The host: a SQLite file, or a postgres:// or mysql:// url.
-    #[arg(value_name = "SQLITE-FILE|POSTGRES-URL")]
+    #[arg(value_name = "SQLITE-FILE|URL")]
     host: String,
     /// Write to a new file instead of stdout.
     #[arg(long, value_name = "FILE")]

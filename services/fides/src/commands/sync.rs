@@ -3,6 +3,8 @@ use std::collections::HashMap;
 use fides_core::PipelineId;
 use fides_engine::Progress;
 use fides_engine::import::Mode;
+use fides_runtime::config::Config;
+use fides_runtime::metrics::Metrics;
 use fides_runtime::{Access, App, Outcome, Role, Watched};
 use serde::Serialize;
 
@@ -40,9 +42,11 @@ pub async fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
     let config = global.load()?;
     let stop = Stop::listen()?;
     if !args.once {
-        global.log(&config);
-        let app = App::open(&config, Access::Own, &args.pipelines).await?;
-        return serve(&app, &stop).await;
+        let telemetry = global.tell(&config)?;
+        let served = serve(&config, &args.pipelines, telemetry.metrics(), &stop).await;
+        // It blocks: what the runtime does for it is done by another of its threads.
+        let _ = tokio::task::spawn_blocking(|| telemetry.end()).await;
+        return served;
     }
     global.log_if_asked(&config);
     let app = App::open(&config, Access::Own, &args.pipelines).await?;
@@ -57,10 +61,15 @@ pub async fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
     Ok(conclude(outcomes, &stop))
 }
 
-async fn serve(app: &App, stop: &Stop) -> Result<Exit, Failure> {
+async fn serve(config: &Config, pipelines: &[String], metrics: &Metrics, stop: &Stop) -> Result<Exit, Failure> {
+    let app = App::open_metered(config, Access::Own, pipelines, &|| metrics.meter()).await?.counted(metrics);
     let names: Vec<&str> = app.pipelines.iter().map(|pipeline| pipeline.id.as_str()).collect();
     present::note(&format!("ready: keeping {} in step; Ctrl-C stops", names.join(", ")));
-    fides_runtime::serve(app, &Role::ALL, |_| {}, stop.token()).await?;
+    let watch = |watched: Watched| metrics.pipeline(&watched.pipeline, watched.progress);
+    tokio::select! {
+        served = fides_runtime::serve(&app, &Role::ALL, watch, stop.token()) => served?,
+        never = metrics.keep_stock(&app.pipelines) => match never {},
+    }
     Ok(stop.exit().unwrap_or(Exit::Ok))
 }
 

@@ -84,8 +84,8 @@ fn paths_begin_where_the_configuration_is() {
 #[test]
 fn a_url_of_an_unknown_kind_is_refused_and_not_repeated() {
     let shop = Shop::new();
-    let ran = shop.run(&["init", "mysql://u:hunter2@h/db"]);
+    let ran = shop.run(&["init", "mongodb://u:hunter2@h/db"]);
     assert_eq!(ran.status, 64, "{}", ran.stderr);
-    assert!(ran.stderr.contains("mysql://") && ran.stderr.contains("postgres://"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("mongodb://") && ran.stderr.contains("postgres://"), "{}", ran.stderr);
     assert!(!ran.stderr.contains("hunter2") && ran.stdout.is_empty(), "{}", ran.stderr);
 }

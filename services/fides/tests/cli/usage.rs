@@ -155,8 +155,9 @@ fn every_command_logs_when_it_is_asked_to() {
         let quiet = shop.run(args);
         let logged = shop.run(&[args, &["--log-level", "trace"]].concat());
         assert_eq!((quiet.status, logged.status), (0, 0), "{args:?}: {}", logged.stderr);
-        let lines =
-            |stderr: &str| stderr.lines().filter(|line| line.contains("\"level\":") || line.contains("TRACE")).count();
+        let lines = |stderr: &str| {
+            stderr.lines().filter(|line| line.contains("\"log.level\":") || line.contains("TRACE")).count()
+        };
         assert_eq!(lines(&quiet.stderr), 0, "{args:?}");
         assert!(lines(&logged.stderr) > 0, "{args:?}: {}", logged.stderr);
     }

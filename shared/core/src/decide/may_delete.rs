@@ -16,6 +16,8 @@ pub struct Evidence {
     pub candidates: u64,
     /// Deletions of all sources in the last 24 hours.
     pub deleted_lately: u64,
+    /// Deletions that other runs were allowed and have not published yet.
+    pub reserved: u64,
     /// Deletions that an operator approved for this run.
     pub approved: u64,
 }
@@ -38,7 +40,7 @@ pub fn may_delete(evidence: &Evidence, limits: &Limits) -> Verdict {
     if !evidence.listing_complete {
         return Verdict::Refused("the host's listing is not proven complete".into());
     }
-    let total = candidates.saturating_add(evidence.deleted_lately);
+    let total = candidates.saturating_add(evidence.deleted_lately).saturating_add(evidence.reserved);
     if evidence.approved >= candidates {
         return Verdict::Allowed;
     }
@@ -61,8 +63,12 @@ pub fn may_delete(evidence: &Evidence, limits: &Limits) -> Verdict {
     }
     let ratio = share_of(total, held_records);
     if ratio > limits.delete_ratio_max {
+        let beside = match evidence.reserved {
+            0 => String::new(),
+            reserved => format!(", {reserved} that another run is making"),
+        };
         return Verdict::Refused(format!(
-            "{candidates} deletions now and {} in the last 24 hours are {:.1} % of {held_records} records; \
+            "{candidates} deletions now{beside} and {} in the last 24 hours are {:.1} % of {held_records} records; \
              delete_ratio_max allows {:.1} %",
             evidence.deleted_lately,
             ratio * 100.0,
@@ -86,11 +92,11 @@ mod tests {
     proptest! {
         #[test]
         fn never_without_a_complete_listing_or_from_an_empty_host(
-            candidates in 1u64.., host_records: u64, held_records: u64, listing_complete: bool, deleted_lately: u64
+            candidates in 1u64.., host_records: u64, held_records: u64, listing_complete: bool, deleted_lately: u64, reserved: u64
         ) {
             let expected_records = held_records;
             let evidence = Evidence {
-                listing_complete, host_records, expected_records, held_records, candidates, deleted_lately, approved: 0
+                listing_complete, host_records, expected_records, held_records, candidates, deleted_lately, reserved, approved: 0
             };
             if !listing_complete || host_records == 0 {
                 prop_assert_ne!(may_delete(&evidence, &Limits::default()), Verdict::Allowed);
@@ -108,11 +114,14 @@ mod tests {
             held_records: 10_000,
             candidates: 600,
             deleted_lately: 0,
+            reserved: 0,
             approved: 0,
         };
         assert_eq!(may_delete(&evidence, &limits), Verdict::Allowed);
         let later = Evidence { deleted_lately: 500, ..evidence };
         assert!(matches!(may_delete(&later, &limits), Verdict::Refused(why) if why.contains("11.0 %")));
+        let beside = Evidence { reserved: 500, ..evidence };
+        assert!(matches!(may_delete(&beside, &limits), Verdict::Refused(why) if why.contains("500 that another run")));
         assert_eq!(may_delete(&Evidence { approved: 600, ..later }, &limits), Verdict::Allowed);
         assert_ne!(may_delete(&Evidence { approved: 599, ..later }, &limits), Verdict::Allowed);
     }
@@ -127,6 +136,7 @@ mod tests {
             held_records: 10_000,
             candidates: 1,
             deleted_lately: 0,
+            reserved: 0,
             approved: 0,
         };
         assert!(matches!(may_delete(&evidence, &limits), Verdict::Refused(why) if why.contains("11.0 % less")));

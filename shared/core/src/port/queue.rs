@@ -35,4 +35,7 @@ pub struct Delivery {
     pub message: Message,
     /// Whether it may have been delivered before.
     pub redelivered: bool,
+    /// When it was sent, in milliseconds since 1970 by its sender's clock; `None` where the queue does not tell. For people
+    /// only: nothing is decided by it.
+    pub sent_ms: Option<u64>,
 }

@@ -2,11 +2,11 @@
 //! lost and tell nothing. The host still has their records, so that no listing tells of them; a condition with a mistake
 //! would empty the target. They are judged like every deletion (L8), all of a run together.
 
-use fides_core::decide::Verdict;
 use fides_core::{Change, Fault, Held, Key, Mark, Op, Origin};
 
+use crate::deletions::{self, Grant, Wanted};
 use crate::spool::{self as candidates, Source};
-use crate::{Counts, DeletePolicy, Mapping, Pipeline, Progress, SweepReport, epoch, publisher, sweep};
+use crate::{Counts, DeletePolicy, Mapping, Pipeline, Progress, SweepReport, epoch, publisher};
 
 /// Begins the names of what is left out, beside the candidates that a listing did not meet.
 const KIND: &str = "excluded-";
@@ -69,21 +69,26 @@ pub(crate) async fn delete(
         return Ok(report);
     }
     progress.enter("deleting what the mapping leaves out");
-    if let Verdict::Refused(why) = sweep::judge(pipeline, report.candidates, host_records, listing_complete, 0).await? {
-        let why = refusal(&why);
-        tracing::error!(pipeline = %pipeline.id, run, candidates = report.candidates, why, "clean-up refused: nothing was deleted");
-        Progress::add(&progress.refused, 1);
-        report.refused = Some(why);
-        return Ok(report);
-    }
+    let wanted = Wanted { deletions: report.candidates, host_records, listing_complete, approved: 0 };
+    let grant = match deletions::reserve(pipeline, KIND, &wanted).await? {
+        Ok(grant) => grant,
+        Err(why) => {
+            let why = refusal(&why);
+            tracing::error!(pipeline = %pipeline.id, run, candidates = report.candidates, why, "clean-up refused: nothing was deleted");
+            Progress::add(&progress.refused, 1);
+            report.refused = Some(why);
+            return Ok(report);
+        }
+    };
     let mut after: Option<String> = None;
     while let Some((entry, keys)) = candidates::next(pipeline, &name, after.as_deref()).await? {
-        let counts = send_present(pipeline, &keys).await?;
+        let counts = send_present(pipeline, &keys, &grant).await?;
         pipeline.backplane.state.remove(&entry).await?;
         progress.count(&counts);
         report.deleted += counts.deletions;
         after = Some(entry);
     }
+    grant.end().await?;
     Ok(report)
 }
 
@@ -97,7 +102,7 @@ pub(crate) fn refusal(why: &str) -> String {
 
 /// Sends what the present mapping makes of the host's present records: a deletion, or a document where a record has
 /// changed since. One that is gone is a candidate of the next listing.
-async fn send_present(pipeline: &Pipeline, keys: &[Key]) -> Result<Counts, Fault> {
+async fn send_present(pipeline: &Pipeline, keys: &[Key], grant: &Grant<'_>) -> Result<Counts, Fault> {
     let snapshot = pipeline.open_host().await?;
     let mut mapping = Mapping::new(&*pipeline.mapper, &pipeline.selection, &pipeline.limits);
     let mut counts = Counts::default();
@@ -107,8 +112,7 @@ async fn send_present(pipeline: &Pipeline, keys: &[Key]) -> Result<Counts, Fault
         let deletions = changes.iter().filter(|change| change.op == Op::Delete).count() as u64;
         counts.published += changes.len() as u64;
         counts.deletions += deletions;
-        // Counted first: what is published and not counted would widen the window of the next ones.
-        sweep::remember(pipeline, deletions).await?;
+        grant.spend(deletions).await?;
         publisher::publish(pipeline, pipeline.shape(), Origin::Import, changes).await?;
     }
     Ok(counts)

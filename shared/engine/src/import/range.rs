@@ -3,6 +3,7 @@
 use fides_core::port::Expect;
 use fides_core::{Change, Fault, Key, KeyRange, Mark, Op, Origin, Page, PipelineId};
 use serde::{Deserialize, Serialize};
+use tracing::{Instrument, Span};
 
 use super::compare::Comparing;
 use super::run::Mode;
@@ -11,7 +12,7 @@ use crate::edit::{self, Edit};
 use crate::lease::Held;
 use crate::publishing::Worker;
 use crate::spool::{self, Source};
-use crate::{Counts, DeletePolicy, Mapping, Pipeline, Progress, Trace, extras, fence, persisted, publisher};
+use crate::{Counts, DeletePolicy, Mapping, Pipeline, Progress, Trace, extras, fence, persisted, publisher, trace};
 
 /// Entries read from the state store at a time.
 const LIST_MAX: usize = 256;
@@ -60,6 +61,14 @@ pub(super) fn reading_lease(pipeline: &Pipeline, place: usize) -> String {
     format!("reading/{}/{place:05}", pipeline.id)
 }
 
+/// A page on its way from the host to the queue.
+struct Taken {
+    page: Page,
+    /// What it is sent under.
+    trace: Trace,
+    span: Span,
+}
+
 /// One range being read.
 pub(super) struct RangeReader<'a> {
     pub(super) pipeline: &'a Pipeline,
@@ -105,9 +114,9 @@ impl RangeReader<'_> {
         }
         revision = self.save(&at, revision).await?;
         let range = at.range();
-        let mut page = self.read(&range, at.after().as_ref()).await?;
+        let mut taken = self.read(&range, at.after().as_ref()).await?;
         loop {
-            let next = page.next.clone();
+            let next = taken.page.next.clone();
             let ahead = async {
                 match &next {
                     Some(after) => self.read(&range, Some(after)).await.map(Some),
@@ -115,7 +124,7 @@ impl RangeReader<'_> {
                 }
             };
             let after = at.after();
-            let (counts, ahead) = futures::join!(self.publish(&range, after.as_ref(), &page), ahead);
+            let (counts, ahead) = futures::join!(self.publish(&range, after.as_ref(), &taken), ahead);
             let counts = counts?;
             at.counts.add(&counts);
             at.after = next.as_ref().map(|key| key.as_bytes().to_vec()).or(at.after);
@@ -124,7 +133,7 @@ impl RangeReader<'_> {
             revision = self.save(&at, revision).await?;
             self.worker.progress.count(&counts);
             match ahead? {
-                Some(read) => page = read,
+                Some(read) => taken = read,
                 None => return Ok(()),
             }
         }
@@ -135,26 +144,43 @@ impl RangeReader<'_> {
         saved.await?.ok_or_else(|| persisted::lost_race(&self.entry))
     }
 
-    async fn read(&self, range: &KeyRange, after: Option<&Key>) -> Result<Page, Fault> {
+    async fn read(&self, range: &KeyRange, after: Option<&Key>) -> Result<Taken, Fault> {
+        let trace = Trace::begin();
+        let span = trace.producer(&self.pipeline.id, "import");
         let page = async { self.snapshots.current().await?.scan(range, after).await };
-        page.await.inspect_err(|_| self.worker.progress.host_failed())
+        let page = trace::told(&span, page.instrument(span.clone()).await);
+        let page = page.inspect_err(|_| self.worker.progress.host_failed())?;
+        span.record("read", page.len());
+        Ok(Taken { page, trace, span })
     }
 
     /// Compares a page, publishes what changed and spools what was not met. Returns once all of it is confirmed.
-    async fn publish(&self, range: &KeyRange, after: Option<&Key>, page: &Page) -> Result<Counts, Fault> {
+    async fn publish(&self, range: &KeyRange, after: Option<&Key>, taken: &Taken) -> Result<Counts, Fault> {
+        let Taken { page, trace, span } = taken;
+        let counts = trace::told(span, self.send_changed(range, after, page, trace).instrument(span.clone()).await)?;
+        span.record("sent", counts.published);
+        Ok(counts)
+    }
+
+    async fn send_changed(
+        &self,
+        range: &KeyRange,
+        after: Option<&Key>,
+        page: &Page,
+        trace: &Trace,
+    ) -> Result<Counts, Fault> {
         let pipeline = self.pipeline;
         let hashes = &*pipeline.backplane.hashes;
         let mut mapping = Mapping::new(&*pipeline.mapper, &pipeline.selection, &pipeline.limits);
         let mut comparing = Comparing::begin(hashes, &pipeline.id, range, after, page).await?;
         let mut counts = Counts { read: page.len() as u64, ..Counts::default() };
-        let trace = Trace::begin();
         while let Some(work) = comparing.next().await? {
             if !work.summaries.is_empty() {
                 hashes.summarise(&pipeline.id, &work.summaries).await?;
             }
             if self.mode == Mode::Delta {
                 Progress::add(&self.worker.progress.summarised, work.summarised);
-                counts.add(&self.send(&trace, &mut mapping, page, &work.changed, Some(&work.known)).await?);
+                counts.add(&self.send(trace, &mut mapping, page, &work.changed, Some(&work.known)).await?);
                 counts.unchanged += work.unchanged as u64;
                 counts.still_dead += work.dead as u64;
             }
@@ -164,7 +190,7 @@ impl RangeReader<'_> {
             spool::put(pipeline, self.run, Source::Listing, &unmet).await?;
         }
         if self.mode == Mode::Full {
-            counts.add(&self.send(&trace, &mut mapping, page, &(0..page.len()).collect::<Vec<_>>(), None).await?);
+            counts.add(&self.send(trace, &mut mapping, page, &(0..page.len()).collect::<Vec<_>>(), None).await?);
         }
         Ok(counts)
     }

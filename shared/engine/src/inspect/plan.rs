@@ -8,9 +8,10 @@ use serde::Serialize;
 
 use super::FieldDifference;
 use super::judge::shown;
+use crate::deletions::{self, Wanted};
 use crate::edit::{self, Edit, Sorted};
 use crate::import::{Comparing, Work};
-use crate::{DeletePolicy, Mapping, Pipeline, Progress, sweep};
+use crate::{DeletePolicy, Mapping, Pipeline, Progress};
 
 /// What an import would send.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -194,7 +195,9 @@ impl Planner<'_> {
         }
         let absent = self.absent;
         let left_out = self.plan.edit.as_ref().map_or(self.unknown, |edit| edit.exclude);
-        if let Verdict::Refused(why) = sweep::judge(self.pipeline, absent + left_out, self.plan.read, true, 0).await? {
+        let host_records = self.plan.read;
+        let wanted = Wanted { deletions: absent + left_out, host_records, listing_complete: true, approved: 0 };
+        if let Verdict::Refused(why) = deletions::judge(self.pipeline, &wanted).await? {
             self.plan.refused = Some(if absent == 0 { edit::refusal(&why) } else { why });
         }
         Ok(())

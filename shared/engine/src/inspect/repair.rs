@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use fides_core::decide::Verdict;
 use fides_core::{Fault, Key, Origin};
 use serde::Serialize;
 
 use super::VerifyReport;
 use super::verify::Comparison;
+use crate::deletions::{self, Wanted};
 use crate::lease::Held;
 use crate::publishing::Worker;
 use crate::{DeletePolicy, Pipeline, Progress, epoch, fence, refresh, spool, sweep};
@@ -119,20 +119,25 @@ async fn send(pipeline: &Pipeline, run: &str, report: &mut RepairReport) -> Resu
         return Ok(());
     }
     // The walk came to its proven end on both sides, and each key is fetched once more before it is deleted.
-    if let Verdict::Refused(why) = sweep::judge(pipeline, gone, report.found.host_records, true, 0).await? {
-        tracing::error!(pipeline = %pipeline.id, candidates = gone, why, "clean-up refused: nothing was deleted");
-        report.refused = Some(why);
-        return Ok(());
-    }
+    let host_records = report.found.host_records;
+    let wanted = Wanted { deletions: gone, host_records, listing_complete: true, approved: 0 };
+    let grant = match deletions::reserve(pipeline, RUN_KIND, &wanted).await? {
+        Ok(grant) => grant,
+        Err(why) => {
+            tracing::error!(pipeline = %pipeline.id, candidates = gone, why, "clean-up refused: nothing was deleted");
+            report.refused = Some(why);
+            return Ok(());
+        }
+    };
     let mut after: Option<String> = None;
     while let Some((entry, keys)) = spool::next(pipeline, run, after.as_deref()).await? {
         let absent: Vec<Key> = absent_of(pipeline, keys).await?;
         // Never more than were judged.
         let room = usize::try_from(gone.saturating_sub(report.deleted)).unwrap_or(usize::MAX);
-        report.deleted += sweep::delete_absent(pipeline, &absent[..absent.len().min(room)]).await?;
+        report.deleted += sweep::delete_absent(pipeline, &absent[..absent.len().min(room)], &grant).await?;
         after = Some(entry);
     }
-    Ok(())
+    grant.end().await
 }
 
 /// Those of `keys` that the host does not have.

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fides_core::port::{Consumer, Delivery};
-use fides_core::{Change, Fault, FenceId, Limits, Message, Shape};
+use fides_core::{Change, Fault, FenceId, Limits, Message, Origin, Shape};
 use tokio::time::{Instant, timeout_at};
 
 /// Several deliveries that are applied, marked and settled together.
@@ -17,6 +17,8 @@ pub(super) struct Gathered {
     traces: Vec<(usize, Option<String>)>,
     /// How many of the deliveries may have been delivered before.
     pub(super) redelivered: usize,
+    /// When the oldest of the deliveries was sent, where the queue tells.
+    pub(super) sent_ms: Option<u64>,
     /// Changes, in order.
     pub(super) changes: Vec<Change>,
     /// The marker that ended the gathering.
@@ -24,6 +26,11 @@ pub(super) struct Gathered {
 }
 
 impl Gathered {
+    /// Traces of the batches, in order.
+    pub(super) fn traces(&self) -> impl ExactSizeIterator<Item = Option<&str>> {
+        self.traces.iter().map(|(_, trace)| trace.as_deref())
+    }
+
     /// Trace of the batch that change `at` came in.
     pub(super) fn trace(&self, at: usize) -> Option<&str> {
         let batch = self.traces.partition_point(|&(begin, _)| begin <= at).checked_sub(1)?;
@@ -44,7 +51,8 @@ impl Gatherer {
     }
 
     /// Waits for a first delivery, then gathers until a limit is reached, a marker comes, or the documents change their
-    /// shape. A delivery that was taken when the future is dropped returns with its consumer. A fault of the consumer comes
+    /// shape. Where a change is among them that somebody waits for, only what has been delivered already goes with it: while it
+    /// is written the next ones gather by themselves. A delivery that was taken when the future is dropped returns with its consumer. A fault of the consumer comes
     /// after what was gathered before it: a message that this release cannot read stops no message before it.
     pub(super) async fn next(&mut self, consumer: &mut dyn Consumer, limits: &Limits) -> Result<Gathered, Fault> {
         let mut gathered = Gathered {
@@ -52,6 +60,7 @@ impl Gatherer {
             shape: None,
             traces: Vec::new(),
             redelivered: 0,
+            sent_ms: None,
             changes: Vec::new(),
             fence: None,
         };
@@ -87,12 +96,16 @@ impl Gatherer {
             bytes += size;
             gathered.tags.push(delivery.tag);
             gathered.redelivered += usize::from(delivery.redelivered);
+            gathered.sent_ms = gathered.sent_ms.into_iter().chain(delivery.sent_ms).min();
             match delivery.message {
                 Message::Fence(fence) => {
                     gathered.fence = Some(fence);
                     return Ok(gathered);
                 }
                 Message::Changes(batch) => {
+                    if batch.origin != Origin::Import {
+                        deadline = Instant::now();
+                    }
                     gathered.traces.push((gathered.changes.len(), batch.trace));
                     gathered.shape = Some(batch.shape);
                     gathered.changes.extend(batch.changes);

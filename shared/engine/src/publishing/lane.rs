@@ -5,6 +5,7 @@ use std::time::Duration;
 use fides_core::decide::backoff_ms_max;
 use fides_core::{Fault, FaultKind, Lane, Limits};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use super::Worker;
 use super::claim::claim;
@@ -13,7 +14,7 @@ use super::poison;
 use super::portion::Portion;
 use super::round::Round;
 use crate::lease::Held;
-use crate::{Pipeline, Progress, epoch, fence};
+use crate::{Pipeline, Progress, epoch, fence, trace};
 
 /// A lane that its last owner has not given back yet is asked for this often in the life of a lease.
 const ASKS_PER_LEASE: u64 = 8;
@@ -49,6 +50,7 @@ pub(super) async fn consume_lane(pipeline: &Pipeline, worker: &Worker, lane: &La
         }
     }
     worker.progress.resume(lane.index);
+    worker.progress.took(lane.index, None);
 }
 
 /// A lane that is paused before it consumes is tried again at least this often: whatever it waits for, it goes on soon
@@ -149,12 +151,18 @@ async fn work(
             }
         };
         Progress::add(&worker.progress.redelivered, gathered.redelivered);
-        round.run(&gathered).await?;
-        if let Some(fence) = gathered.fence {
-            fence::pass(pipeline, lane, fence).await?;
-        }
-        // L2: applied, marked, and only now settled.
-        consumer.settle(&gathered.tags).await?;
+        worker.progress.took(lane.index, gathered.sent_ms);
+        let span = trace::consumer(lane, gathered.traces(), gathered.changes.len());
+        let settled = async {
+            round.run(&gathered).await?;
+            if let Some(fence) = gathered.fence {
+                fence::pass(pipeline, lane, fence).await?;
+            }
+            // L2: applied, marked, and only now settled.
+            consumer.settle(&gathered.tags).await
+        };
+        trace::told(&span, settled.instrument(span.clone()).await)?;
+        worker.progress.took(lane.index, None);
         worker.progress.resume(lane.index);
         turn.worked = true;
     }

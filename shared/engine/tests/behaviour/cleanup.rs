@@ -155,6 +155,36 @@ async fn a_clean_up_is_not_gone_on_with_for_ever() {
     }
 }
 
+/// An approval makes the host's old count good enough, and only as long as it holds.
+#[tokio::test(start_paused = true)]
+async fn an_approved_clean_up_is_not_gone_on_with_when_its_approval_has_expired() {
+    let stand = Stand::new(80);
+    let (mut dying, mut heir) = (stand.process("dying").await, stand.process("heir").await);
+    for process in [&mut dying, &mut heir] {
+        process.pipeline.limits.delete_count_min = 1;
+    }
+    dying.copy().await;
+    stand.host.commit(&(0..20).map(|id| (id, None)).collect::<Vec<_>>());
+    {
+        let _consumers = dying.consume();
+        within(clean_up(&dying.pipeline, &dying.worker, 1)).await.unwrap().unwrap();
+    }
+    let refused = status(&heir.pipeline).await.unwrap().refused.expect("20 of 80 are too many");
+    let approve = Action::Approve { pipeline: "p".into(), run: refused.run, deletions_max: 20, expires_seconds: 60 };
+    assert_eq!(dying.ask("a", approve.clone()).await.status, Status::Accepted);
+    dying.faults.script("host.scan", [vec![Act::Pass; 8], vec![Act::CrashAfter]].concat());
+    {
+        let _serving = dying.serve();
+        within(dying.faults.crashed()).await;
+    }
+    tokio::time::sleep(Duration::from_mins(11)).await;
+    let _serving = heir.serve();
+    let answer = heir.ask_and_wait("a", approve).await;
+    assert!(answer.reason.is_some_and(|why| why.contains("has expired")));
+    let pages = heir.faults.calls("host.scan");
+    assert!(pages >= 15, "{pages} of 15 pages were read");
+}
+
 /// A step that is done again replaces what it had found: no candidate is counted twice.
 #[tokio::test(start_paused = true)]
 async fn what_a_step_found_before_it_died_is_counted_once() {

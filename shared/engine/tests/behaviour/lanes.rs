@@ -1,10 +1,12 @@
-//! What a consumer says of its lanes.
+//! What a consumer says of its lanes, and how long it gathers.
 
 use std::time::Duration;
 
-use fides_engine::Progress;
+use fides_core::Origin;
 use fides_engine::publishing::{Worker, consume_lanes};
-use fides_testkit::fake::{Act, Gate};
+use fides_engine::{Progress, refresh};
+use fides_testkit::fake::{Act, FakeHost, FakeMapper, Gate};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::stand::{Process, Stand, within};
@@ -55,4 +57,39 @@ async fn a_lane_that_is_paused_is_not_owned() {
     assert_eq!(Progress::get(&process.worker.progress.lanes), 0, "nothing is consumed before the lane is claimed");
     claimed.open();
     owns(&process, 1).await;
+}
+
+/// What an import sends waits for company; a change that somebody waits for does not, nor does what it meets.
+#[tokio::test(start_paused = true)]
+async fn an_event_is_written_at_once() {
+    let stand = Stand::new(4);
+    let mut process = stand.process("a").await;
+    process.copy().await;
+    process.pipeline.limits.gather_ms_max = 60_000;
+    let _consumers = process.consume();
+    owns(&process, 1).await;
+    let send = async |id: i64, origin| {
+        stand.host.commit(&[(id, Some(2))]);
+        refresh(&process.pipeline, &[FakeHost::key(id)], origin, false).await.unwrap();
+    };
+    let written = async |id: i64| {
+        within(async {
+            while stand.document(id).map(Vec::from) != FakeMapper::new(1).document(id, 2) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await;
+    };
+    let began = Instant::now();
+    send(0, Origin::Event).await;
+    written(0).await;
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?} on a clock that only waits move", began.elapsed());
+
+    send(1, Origin::Import).await;
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert_ne!(stand.document(1).map(Vec::from), FakeMapper::new(1).document(1, 2), "it waits");
+    send(2, Origin::Event).await;
+    written(1).await;
+    written(2).await;
+    assert!(began.elapsed() < Duration::from_secs(32), "{:?}", began.elapsed());
 }

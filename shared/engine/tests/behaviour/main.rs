@@ -10,6 +10,8 @@ mod dead;
 mod edits;
 mod events;
 mod evidence;
+mod hints;
+mod judged_together;
 mod lanes;
 mod left_out;
 mod orphans;

@@ -7,7 +7,7 @@ use super::errors::Spot;
 use super::fields::{Fields, Section, section};
 use super::form::Reading;
 use super::limits::LimitsPatch;
-use super::model::{Backplane, Config, Limits, Log, LogFormat, Pipeline, Service};
+use super::model::{Backplane, Config, Intake, Limits, Log, LogFormat, Pipeline, Service, Telemetry};
 use super::pipeline::Draft;
 use super::places::Places;
 use super::scalar::{Listen, Number, Word};
@@ -30,7 +30,10 @@ impl Section for Config {
         let limits = fields.defaulted("limits", "bounds of every pipeline", section::<LimitsPatch>(), "");
         let about = "how the process is watched and stopped";
         let service = fields.defaulted("service", about, section::<Service>(), "");
+        let about = "where events are received over HTTP";
+        let intake = fields.defaulted("intake", about, section::<Intake>(), "");
         let log = fields.defaulted("log", "how the process logs", section::<Log>(), "");
+        let telemetry = fields.defaulted("telemetry", "where traces, metrics and logs go", section::<Telemetry>(), "");
 
         let limits = fields.check(|reading, node| {
             let limits = limits?.over(&Limits::default());
@@ -56,7 +59,9 @@ impl Section for Config {
             pipelines: pipelines?,
             limits: limits?,
             service: service?,
+            intake: intake?,
             log: log?,
+            telemetry: telemetry?,
             places: fields.check(|_, node| Some(Places::of(node)))?,
         })
     }
@@ -80,8 +85,14 @@ impl Section for Log {
     const ABOUT: &'static str = "how the process logs";
 
     fn read(fields: &mut Fields<'_, '_>) -> Option<Self> {
-        let formats = Word(&[("auto", LogFormat::Auto), ("pretty", LogFormat::Pretty), ("json", LogFormat::Json)]);
-        let about = "what a line looks like; auto is pretty on a terminal and json elsewhere";
+        let formats = Word(&[
+            ("auto", LogFormat::Auto),
+            ("pretty", LogFormat::Pretty),
+            ("ecs", LogFormat::Ecs),
+            ("json", LogFormat::Ecs),
+        ]);
+        let about = "what a line looks like; ecs is JSON in the terms of the Elastic Common Schema, json is the same, \
+                     auto is pretty on a terminal and ecs elsewhere";
         let format = fields.defaulted("format", about, formats, "auto");
         let levels = Word(&[
             ("error", tracing::Level::ERROR),

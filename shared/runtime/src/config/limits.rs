@@ -99,6 +99,12 @@ limits! {
     slot_lag_bytes_max: u64 = 10_737_418_240, Number(1_048_576..=u64::MAX);
     /// What happens when it keeps more: `alert` tells it, `drop` also drops the slot, so that an import is owed.
     slot_lag_action: LagAction = LagAction::Alert, Word(&[("alert", LagAction::Alert), ("drop", LagAction::Drop)]);
+    /// Time to gather hints into one fetch, in milliseconds.
+    hint_gather_ms_max: u64 = 3, Number(0..=60_000);
+    /// Hints that may wait in one process; more are refused until there is room.
+    hint_backlog_records_max: usize = 10_000, Number(1..=10_000_000);
+    /// Time after which a record that a hint did not find is looked for again, before it is deleted, in milliseconds.
+    hint_settle_ms: u64 = 1000, Number(1..=3_600_000);
 }
 
 /// What happens when a host keeps more of its log than it should.

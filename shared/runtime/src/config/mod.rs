@@ -15,6 +15,7 @@ mod collection;
 mod delete;
 mod environment;
 mod errors;
+mod events;
 mod fields;
 mod file;
 mod form;
@@ -29,6 +30,7 @@ mod scalar;
 mod schema;
 mod secrets;
 mod store;
+mod telemetry;
 #[cfg(test)]
 mod tests;
 mod validate;
@@ -39,8 +41,9 @@ use std::path::Path;
 pub use environment::Environment;
 pub use errors::{ConfigError, ConfigErrors, EXIT_CODE, Place, Spot};
 pub use model::{
-    Amqp, Arity, Backplane, Columns, Config, Delete, Events, Fields, Foreign, Kind, LagAction, Limits, Literal, Log,
-    LogFormat, Namespace, Pipeline, Redis, Relation, Schedule, Service, Source, Store,
+    Amqp, Arity, Backplane, Columns, Config, Delete, EventQueue, Events, Fields, Foreign, Hinted, Intake, Kind,
+    LagAction, Limits, Literal, Log, LogFormat, Namespace, Otlp, Pipeline, Redis, Relation, Schedule, Sender, Service,
+    Source, Store, Telemetry, Webhook,
 };
 pub use places::Places;
 pub use schema::json_schema;

@@ -24,8 +24,12 @@ pub struct Config {
     pub limits: Limits,
     /// How the process is watched and stopped.
     pub service: Service,
+    /// Where events are received over HTTP.
+    pub intake: Intake,
     /// How the process logs.
     pub log: Log,
+    /// Where telemetry goes.
+    pub telemetry: Telemetry,
     /// Where all of this was written.
     pub places: Places,
 }
@@ -256,10 +260,74 @@ pub struct Schedule {
 }
 
 /// What tells of a host's changes as they happen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Events {
     /// The host's own log.
     Log,
+    /// Whoever posts events.
+    Webhook(Webhook),
+    /// Whoever publishes events to an exchange.
+    Amqp(EventQueue),
+}
+
+/// What of an event concerns a pipeline.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hinted {
+    /// Patterns of its type, where `*` stands for any text; empty for every type.
+    pub types: Vec<String>,
+    /// Where it names the record: one place for the whole key, or one per key column.
+    pub key: Vec<fides_cloudevents::KeySource>,
+}
+
+/// Events that are posted.
+#[derive(Clone, Debug)]
+pub struct Webhook {
+    /// Who may post them.
+    pub sender: Sender,
+    /// Who is told that it may, when it asks before it posts.
+    pub origins: Vec<String>,
+    /// What of an event concerns the pipeline.
+    pub hinted: Hinted,
+}
+
+/// How a sender proves who it is.
+#[derive(Clone, Debug)]
+pub enum Sender {
+    /// It signs bodies.
+    Signature {
+        /// The key.
+        secret: SecretString,
+        /// The header that carries the signature.
+        header: hyper::header::HeaderName,
+    },
+    /// It knows a token.
+    Bearer(SecretString),
+}
+
+/// Events that are published to an exchange.
+#[derive(Clone, Debug)]
+pub struct EventQueue {
+    /// The url of the broker, with its password.
+    pub url: SecretString,
+    /// Certificate authorities beside those of the system.
+    pub ca_file: Option<PathBuf>,
+    /// The exchange.
+    pub exchange: String,
+    /// The queue that is bound to it; named after the pipeline when absent.
+    pub queue: Option<String>,
+    /// What it is bound with.
+    pub routing_keys: Vec<String>,
+    /// What of an event concerns the pipeline.
+    pub hinted: Hinted,
+}
+
+/// Where events are received over HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Intake {
+    /// Where they are posted to; with port 0 a free one is taken.
+    pub listen: SocketAddr,
+    /// Bytes of one request's body.
+    pub body_bytes_max: usize,
 }
 
 /// What happens to a target record whose host record is gone.
@@ -305,13 +373,31 @@ pub struct Log {
     pub level: tracing::Level,
 }
 
+/// Where traces, metrics and logs go.
+#[derive(Clone, Debug, Default)]
+pub struct Telemetry {
+    /// A collector; where there is none, the environment may name one.
+    pub otlp: Option<Otlp>,
+}
+
+/// A collector of OpenTelemetry.
+#[derive(Clone, Debug)]
+pub struct Otlp {
+    /// Where it is, without the paths of the signals; it may hold a password.
+    pub endpoint: SecretString,
+    /// Headers of every request.
+    pub headers: Vec<(String, SecretString)>,
+    /// Certificate authorities beside those of the system.
+    pub ca_file: Option<PathBuf>,
+}
+
 /// What a line of the log looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// Pretty on a terminal, JSON elsewhere.
+    /// Pretty on a terminal, ECS elsewhere.
     Auto,
     /// For people.
     Pretty,
-    /// One JSON object per line.
-    Json,
+    /// One JSON object per line, in the terms of the Elastic Common Schema.
+    Ecs,
 }

@@ -8,6 +8,7 @@ use croner::parser::{CronParser, Seconds, Year};
 use super::body::Body;
 use super::collection::{DottedPath, Names, WithNode, complete};
 use super::delete::{DeleteChoice, leaves_version_alone};
+use super::events::EventsChoice;
 use super::fields::{Fields as Keys, Section, section};
 use super::form::Reading;
 use super::limits::LimitsPatch;
@@ -52,7 +53,7 @@ impl Section for Draft {
         let about = "the target column that holds the version, for conditional writes";
         let version_field = keys.optional("version_field", about, Text("a column of the target"));
         let about = "what tells of changes as they happen; imports find them all the same";
-        let events = keys.optional("events", about, WithNode(Word(&[("log", Events::Log)])));
+        let events = keys.optional("events", about, WithNode(EventsChoice));
         let schedules = schedules(keys);
         let about = "what happens to a target record whose host record is gone";
         let delete = keys.defaulted("delete", about, DeleteChoice, "hard");

@@ -1,7 +1,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fides_core::{Fault, FaultKind};
 use fides_guard::{BreakerState, Called, Meter as GuardListener, TracingMeter};
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Histogram, Meter};
@@ -80,7 +79,8 @@ impl GuardListener for GuardMeter {
         match call.fault {
             None => self.calls.duration.record(seconds, &[part, operation]),
             Some(fault) => {
-                let error = KeyValue::new("error.type", kind_of(fault));
+                // L9: the kind is the adapter's; the attribute is of OpenTelemetry's conventions.
+                let error = KeyValue::new("error.type", fault.kind.name());
                 self.calls.duration.record(seconds, &[part, operation, error]);
             }
         }
@@ -100,16 +100,5 @@ impl GuardListener for GuardMeter {
     fn breaker(&self, name: &str, state: BreakerState) {
         self.tracing.breaker(name, state);
         self.breakers.turned(name, state);
-    }
-}
-
-/// The kind of a fault (L9), as the attribute `error.type` of OpenTelemetry's conventions.
-fn kind_of(fault: &Fault) -> &'static str {
-    match fault.kind {
-        FaultKind::Transient => "transient",
-        FaultKind::Throttled { .. } => "throttled",
-        FaultKind::Unavailable => "unavailable",
-        FaultKind::Deferred => "deferred",
-        FaultKind::Permanent => "permanent",
     }
 }

@@ -7,25 +7,30 @@ mod breakers;
 mod guard;
 mod pipelines;
 mod process;
+mod stock;
 
 #[cfg(test)]
 mod tests;
 
+use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
 
 use fides_core::{Fault, PipelineId};
-use fides_engine::Progress;
+use fides_engine::{Pipeline, Progress};
 use fides_guard::Meter;
 use opentelemetry::KeyValue;
-use opentelemetry::metrics::MeterProvider;
+use opentelemetry::metrics::{Counter, MeterProvider};
+use opentelemetry_otlp::MetricExporter;
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::metrics::SdkMeterProvider;
+use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider};
 use prometheus::{Registry, TextEncoder};
 
+use crate::telemetry;
 use breakers::Breakers;
 use guard::{GuardMeter, Instruments};
 use pipelines::Pipelines;
+use stock::Stock;
 
 /// The content type of [`Metrics::text`].
 pub(crate) const TEXT_FORMAT: &str = prometheus::TEXT_FORMAT;
@@ -39,10 +44,12 @@ pub struct Metrics {
 struct Inner {
     registry: Registry,
     /// Instruments are silent once their provider is gone.
-    _provider: SdkMeterProvider,
+    provider: SdkMeterProvider,
     calls: Arc<Instruments>,
     breakers: Arc<Breakers>,
     pipelines: Arc<Pipelines>,
+    stock: Arc<Stock>,
+    commands: Counter<u64>,
 }
 
 impl fmt::Debug for Metrics {
@@ -54,17 +61,25 @@ impl fmt::Debug for Metrics {
 impl Metrics {
     /// Measurements of the service of that name (`fides`, `fides-importer`), with an empty registry of their own.
     pub fn new(service: &'static str) -> Result<Metrics, Fault> {
+        Self::exported(telemetry::resource(service), None)
+    }
+
+    /// Measurements of `resource` that are also exported.
+    pub(crate) fn exported(
+        resource: Resource,
+        reader: Option<PeriodicReader<MetricExporter>>,
+    ) -> Result<Metrics, Fault> {
         let registry = Registry::new();
         let exporter = opentelemetry_prometheus::exporter()
             .with_registry(registry.clone())
             .scope_info_enabled(false)
             .build()
             .map_err(|error| Fault::permanent("metrics cannot be exported").because(error))?;
-        let resource = Resource::builder_empty()
-            .with_service_name(service)
-            .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
-            .build();
-        let provider = SdkMeterProvider::builder().with_resource(resource).with_reader(exporter).build();
+        let builder = SdkMeterProvider::builder().with_resource(resource).with_reader(exporter);
+        let provider = match reader {
+            Some(reader) => builder.with_reader(reader).build(),
+            None => builder.build(),
+        };
         let meter = provider.meter("fides");
         process::observe(&meter);
         let inner = Inner {
@@ -72,7 +87,13 @@ impl Metrics {
             calls: Arc::new(Instruments::new(&meter)),
             breakers: Breakers::observed(&meter),
             pipelines: Pipelines::observed(&meter),
-            _provider: provider,
+            stock: Stock::observed(&meter),
+            commands: meter
+                .u64_counter("fides.commands")
+                .with_unit("{command}")
+                .with_description("Commands that were answered, by what was asked and what was answered.")
+                .build(),
+            provider,
         };
         Ok(Metrics { inner: Arc::new(inner) })
     }
@@ -89,6 +110,22 @@ impl Metrics {
     /// Shows the counters of a pipeline from now on, instead of those shown under its name before.
     pub fn pipeline(&self, id: &PipelineId, progress: Arc<Progress>) {
         self.inner.pipelines.show(id, progress);
+    }
+
+    /// Asks the backplane for what `pipelines` hold, every now and then, for as long as it is polled.
+    pub async fn keep_stock(&self, pipelines: &[Pipeline]) -> Infallible {
+        self.inner.stock.keep(pipelines).await
+    }
+
+    /// Counts a command that was answered.
+    pub(crate) fn commanded(&self, command: &'static str, status: &'static str) {
+        self.inner.commands.add(1, &[KeyValue::new("command", command), KeyValue::new("status", status)]);
+    }
+
+    /// Exports what is measured now, and no more. Blocks, for some seconds where nobody takes it.
+    pub(crate) fn end(&self) {
+        // What cannot be sent was told by whoever sends it.
+        let _ = self.inner.provider.shutdown();
     }
 
     /// Everything measured so far, in Prometheus' text format.

@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fides_core::PipelineId;
 use fides_engine::Progress;
@@ -36,8 +37,10 @@ const COUNTERS: &[Number] = numbers! {
     "fides.records.written" "{record}" "Records written to the target." = |it| Progress::get(&it.written);
     "fides.records.stale" "{record}" "Records dropped by a consumer, because the mark is newer."
         = |it| Progress::get(&it.stale);
+    "fides.records.newer" "{record}" "Records not written, because the target holds a newer version."
+        = |it| Progress::get(&it.newer);
     "fides.records.dead" "{record}" "Records that became dead letters." = |it| Progress::get(&it.dead);
-    "fides.records.followed" "{record}" "Changes that the host's log told." = |it| Progress::get(&it.followed);
+    "fides.records.followed" "{record}" "Changes that the host told: by its log, or by hints." = |it| Progress::get(&it.followed);
     "fides.records.verified" "{record}" "Records of the host compared with the target by schedule."
         = |it| Progress::get(&it.verified);
     "fides.records.drifted" "{record}" "Records that a scheduled comparison found different, and that no import mends."
@@ -87,7 +90,26 @@ impl Pipelines {
                 })
                 .build();
         }
+        let lanes = Arc::clone(&pipelines);
+        meter
+            .f64_observable_gauge("fides.lane.lag")
+            .with_unit("s")
+            .with_description("How long ago the oldest change was sent that a lane has taken and not written.")
+            .with_callback(move |observer| lanes.lags(|seconds, attributes| observer.observe(seconds, attributes)))
+            .build();
         pipelines
+    }
+
+    /// The lag of every lane that has something in hand, by the clocks of sender and reader.
+    fn lags(&self, mut observe: impl FnMut(f64, &[KeyValue])) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        for (id, progress) in &*self.0.read().unwrap_or_else(PoisonError::into_inner) {
+            for (lane, sent_ms) in progress.in_hand() {
+                let lag = now.saturating_sub(Duration::from_millis(sent_ms));
+                let place = [KeyValue::new("pipeline", id.to_string()), KeyValue::new("lane", i64::from(lane))];
+                observe(lag.as_secs_f64(), &place);
+            }
+        }
     }
 
     pub fn show(&self, id: &PipelineId, progress: Arc<Progress>) {

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fides_core::{Fault, FaultKind, PipelineId};
 use fides_engine::Progress;
 use fides_guard::{BreakerState, Called, Meter, Tally};
 
 use super::Metrics;
+use super::stock::Held;
 
 const PAGE: &str = include_str!("../../../../docs/metrics.md");
 
@@ -47,6 +48,8 @@ fn progress(base: u64) -> Arc<Progress> {
         &progress.followed,
         &progress.verified,
         &progress.drifted,
+        &progress.newer,
+        &progress.refused,
         &progress.redelivered,
         &progress.lanes,
     ];
@@ -175,6 +178,8 @@ fn pipelines_show_their_progress() {
         "fides_records_followed_total",
         "fides_records_verified_total",
         "fides_records_drifted_total",
+        "fides_records_newer_total",
+        "fides_cleanup_refused_total",
         "fides_messages_redelivered_total",
         "fides_lanes_owned",
     ];
@@ -203,6 +208,48 @@ fn the_lag_of_a_log_is_shown_in_bytes() {
 }
 
 #[test]
+fn a_lane_lags_as_long_as_it_has_something_in_hand() {
+    let metrics = metrics();
+    let progress = progress(0);
+    metrics.pipeline(&PipelineId::new("orders"), Arc::clone(&progress));
+    let lag = || value(&metrics, "fides_lane_lag_seconds{lane=\"3\",pipeline=\"orders\"}");
+    assert_eq!(lag(), None);
+    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
+    progress.took(3, Some(u64::try_from(now_ms).unwrap() - 90_000));
+    assert!(lag().is_some_and(|seconds| (90.0..150.0).contains(&seconds)), "{:?}", lag());
+    // A sender whose clock is ahead has sent it just now.
+    progress.took(3, Some(u64::MAX));
+    assert_eq!(lag(), Some(0.0));
+    progress.took(3, None);
+    assert_eq!(lag(), None);
+}
+
+#[test]
+fn stock_is_shown_by_pipeline_and_lane() {
+    let metrics = metrics();
+    let held = Held { depths: vec![0, 5], marks: 1_000, mark_bytes: 24_000, letters: 7 };
+    metrics.inner.stock.show(&PipelineId::new("orders"), held);
+    let of = |name: &str| value(&metrics, &format!("{name}{{pipeline=\"orders\"}}"));
+    assert_eq!(of("fides_marks_stored"), Some(1_000.0));
+    assert_eq!(of("fides_marks_size_bytes"), Some(24_000.0));
+    assert_eq!(of("fides_letters_waiting"), Some(7.0));
+    let depth = |lane: u8| value(&metrics, &format!("fides_lane_depth{{lane=\"{lane}\",pipeline=\"orders\"}}"));
+    assert_eq!((depth(0), depth(1), depth(2)), (Some(0.0), Some(5.0), None));
+}
+
+#[test]
+fn commands_are_counted_by_what_became_of_them() {
+    let metrics = metrics();
+    for (command, status) in [("pause", "done"), ("pause", "done"), ("approve", "refused")] {
+        metrics.commanded(command, status);
+    }
+    let of = |command: &str, status: &str| {
+        value(&metrics, &format!("fides_commands_total{{command=\"{command}\",status=\"{status}\"}}"))
+    };
+    assert_eq!((of("pause", "done"), of("approve", "refused"), of("pause", "refused")), (Some(2.0), Some(1.0), None));
+}
+
+#[test]
 fn paused_lanes_are_counted() {
     let metrics = metrics();
     let progress = progress(0);
@@ -222,8 +269,15 @@ fn paused_lanes_are_counted() {
 fn the_process_tells_what_it_is_and_what_it_holds() {
     let metrics = metrics();
     let version = env!("CARGO_PKG_VERSION");
-    let info = format!("target_info{{service_name=\"fides-test\",service_version=\"{version}\"}}");
-    assert_eq!(value(&metrics, &info), Some(1.0));
+    let text = metrics.text().unwrap();
+    let info = text.lines().find(|line| line.starts_with("target_info{")).unwrap();
+    for label in
+        ["service_name=\"fides-test\"", "service_namespace=\"fides\"", &format!("service_version=\"{version}\"")]
+    {
+        assert!(info.contains(label) && info.ends_with(" 1"), "{label}: {info}");
+    }
+    let instance = |text: &str| text.split_once("service_instance_id=\"").unwrap().1[..36].to_owned();
+    assert_ne!(instance(info), instance(&self::metrics().text().unwrap()), "replicas are told apart");
     let memory = value(&metrics, "process_memory_usage_bytes");
     assert_eq!(memory.is_some(), cfg!(target_os = "linux"));
     assert!(memory.is_none_or(|bytes| bytes > 100_000.0), "{memory:?}");
@@ -278,7 +332,14 @@ fn the_page_and_the_export_agree() {
     meter.retrying("target search", "apply", 1, Duration::ZERO);
     meter.throttled("target search", Duration::ZERO);
     meter.breaker("target search", BreakerState::Open);
-    metrics.pipeline(&PipelineId::new("orders"), progress(1));
+    let progress = progress(1);
+    progress.took(3, Some(1));
+    metrics.pipeline(&PipelineId::new("orders"), progress);
+    metrics
+        .inner
+        .stock
+        .show(&PipelineId::new("orders"), Held { depths: vec![0, 5], marks: 9, mark_bytes: 90, letters: 1 });
+    metrics.commanded("pause", "done");
 
     let (documented, exported) = (documented(), exported(&metrics.text().unwrap()));
     assert_eq!(documented.keys().collect::<Vec<_>>(), exported.keys().collect::<Vec<_>>());

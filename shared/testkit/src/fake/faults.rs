@@ -80,6 +80,8 @@ pub struct Rates {
     pub crash: f64,
     /// Longest delay of a slow or late call.
     pub delay_ms_max: u64,
+    /// A write of a target that is late is so many times as late.
+    pub late_factor: u32,
 }
 
 /// A seeded source of failures, shared by the ports of one process. Clones share their state.
@@ -194,8 +196,18 @@ impl Faults {
         if let Some(act) = state.scripts.get_mut(operation).and_then(VecDeque::pop_front) {
             return act;
         }
-        let Rates { transient, throttled, unavailable, fail_after, partial, slow, late, crash, delay_ms_max } =
-            state.rates;
+        let Rates {
+            transient,
+            throttled,
+            unavailable,
+            fail_after,
+            partial,
+            slow,
+            late,
+            crash,
+            delay_ms_max,
+            late_factor,
+        } = state.rates;
         let delay = Duration::from_millis(state.rng.u64(0..=delay_ms_max));
         let choices = [
             (transient, Act::Reject(FaultKind::Transient)),
@@ -204,7 +216,7 @@ impl Faults {
             (fail_after, Act::FailAfter(FaultKind::Transient)),
             (partial, Act::Partial(FaultKind::Transient)),
             (slow, Act::Slow(delay)),
-            (late, Act::Late(delay)),
+            (late, Act::Late(if operation == "target.apply" { delay * late_factor.max(1) } else { delay })),
             (crash / 2.0, Act::CrashBefore),
             (crash / 2.0, Act::CrashAfter),
         ];

@@ -109,7 +109,7 @@ impl Consumer for FakeConsumer {
                 let redelivered = stored.delivered;
                 lane.tags += 1;
                 lane.unsettled.insert(lane.tags, stored);
-                Ok(Some(Delivery { tag: lane.tags, message, redelivered }))
+                Ok(Some(Delivery { tag: lane.tags, message, redelivered, sent_ms: None }))
             })
             .await
     }

@@ -332,6 +332,8 @@ impl World {
         if !self.stormy.get() {
             return Rates::default();
         }
+        // Where nothing fences, late writes are to meet newer ones.
+        let unfenced = self.plan.planted == Some(Planted::LateWriteNotFenced);
         Rates {
             transient: 0.01,
             throttled: 0.005,
@@ -339,10 +341,10 @@ impl World {
             fail_after: 0.02,
             partial: 0.01,
             slow: 0.05,
-            // Where nothing fences, late writes are to meet newer ones.
-            late: if self.plan.planted == Some(Planted::LateWriteNotFenced) { 0.15 } else { 0.03 },
+            late: if unfenced { 0.15 } else { 0.03 },
             crash: 0.002,
             delay_ms_max: 600,
+            late_factor: if unfenced { 5 } else { 1 },
         }
     }
 }

@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
+use fides_cloudevents::KeySource;
 use secrecy::ExposeSecret;
 
 use super::super::{
-    Arity, Backplane, Columns, Delete, Events, Fields, Foreign, Kind, Limits, Literal, LogFormat, Service, Source,
-    Store, load,
+    Arity, Backplane, Columns, Delete, Events, Fields, Foreign, Kind, Limits, Literal, LogFormat, Sender, Service,
+    Source, Store, load,
 };
 use super::{EXAMPLE, ORDERS, STORES, accepted, pipeline, read};
 
@@ -38,14 +39,14 @@ fn the_documented_example_is_read() {
     );
     assert!(matches!(&config.hosts["old"], Store::Sqlite { path } if path == &PathBuf::from("/etc/fides/shop.sqlite")));
     assert_eq!(config.log.format, LogFormat::Auto);
-    let [orders, customers] = &config.pipelines[..] else { panic!("{:?}", config.pipelines) };
+    let [orders, customers, products] = &config.pipelines[..] else { panic!("{:?}", config.pipelines) };
     assert_eq!((orders.id.as_str(), orders.host.as_str(), orders.target.as_str()), ("orders", "shop", "search"));
     assert_eq!(orders.from, ["public", "orders"]);
     assert_eq!(orders.key.as_deref(), Some(&["id".to_owned()][..]));
     assert_eq!((orders.create, &orders.delete, orders.foreign), (true, &Delete::Hard, Foreign::Keep));
     assert_eq!(orders.when.as_deref(), Some(".total > 0"));
     assert_eq!(orders.version_field.as_deref(), Some("fides_version"));
-    assert_eq!(orders.events, Some(Events::Log));
+    assert!(matches!(orders.events, Some(Events::Log)), "{:?}", orders.events);
     let schedule = orders.schedule.as_ref().unwrap();
     assert_eq!((schedule.cron.as_str(), schedule.timezone), ("0 */5 * * * *", chrono_tz::Europe::Berlin));
     assert_eq!(orders.limits, Limits { lanes: 8, ..Limits::default() });
@@ -74,7 +75,21 @@ fn the_documented_example_is_read() {
     assert_eq!(source("label"), &Source::Jq { program: ".name + \"!\"".into(), kind: Kind::String });
 
     assert_eq!(customers.fields, Fields::Same(Columns::All));
-    assert_eq!(customers.events, None);
+    let Some(Events::Webhook(webhook)) = &customers.events else { panic!("{:?}", customers.events) };
+    let Sender::Signature { secret, header } = &webhook.sender else { panic!("{:?}", webhook.sender) };
+    assert_eq!((secret.expose_secret(), header.as_str()), ("change me", "x-signature-256"));
+    assert_eq!(
+        (&webhook.origins[..], &webhook.hinted.types[..]),
+        (&["shop.example.com".to_owned()][..], &["shop.customer.*".to_owned()][..])
+    );
+    assert_eq!(webhook.hinted.key, [KeySource::Data(vec!["customer".into(), "id".into()])]);
+    let Some(Events::Amqp(queue)) = &products.events else { panic!("{:?}", products.events) };
+    assert_eq!(
+        (queue.exchange.as_str(), &queue.queue, &queue.routing_keys[..]),
+        ("shop.events", &None, &["product.#".to_owned()][..])
+    );
+    assert_eq!((&queue.hinted.types[..], &queue.hinted.key[..]), (&[][..], &[KeySource::Subject][..]));
+    assert_eq!(config.intake.listen.to_string(), "127.0.0.1:8081");
     assert_eq!((customers.key.as_ref(), customers.create, customers.schedule.as_ref()), (None, false, None));
     assert_eq!(customers.limits, Limits::default());
 }
@@ -110,6 +125,30 @@ fn a_service_listens_where_it_is_told() {
     assert_eq!(accepted(&text).service, Service { listen: ([127, 0, 0, 1], 9090).into(), grace_seconds: 0 });
     let config = read(&text, &[("FIDES__SERVICE__LISTEN", "10.0.0.1:1")]).unwrap();
     assert_eq!(config.service.listen, ([10, 0, 0, 1], 1).into());
+}
+
+#[test]
+fn lines_have_a_form_and_two_words_name_one() {
+    let pipeline = pipeline("");
+    let format = |word: &str| accepted(&format!("log: {{ format: {word} }}\n{pipeline}")).log.format;
+    assert_eq!((format("ecs"), format("json")), (LogFormat::Ecs, LogFormat::Ecs));
+    assert_eq!((format("pretty"), format("auto")), (LogFormat::Pretty, LogFormat::Auto));
+}
+
+#[test]
+fn a_collector_has_an_endpoint_and_headers() {
+    let pipeline = pipeline("");
+    assert!(accepted(&pipeline).telemetry.otlp.is_none());
+    let text = format!(
+        "telemetry: {{ otlp: {{ endpoint: 'https://c:4318', headers: {{ authorization: 'Bearer ${{TOKEN}}' }}, ca_file: ca.pem }} }}\n{pipeline}"
+    );
+    let config = read(&text, &[("TOKEN", "hunter2")]).unwrap();
+    assert!(!format!("{config:?}").contains("hunter2"));
+    let otlp = config.telemetry.otlp.unwrap();
+    assert_eq!(otlp.endpoint.expose_secret(), "https://c:4318");
+    let [(name, value)] = &otlp.headers[..] else { panic!("{otlp:?}") };
+    assert_eq!((name.as_str(), value.expose_secret()), ("authorization", "Bearer hunter2"));
+    assert_eq!(otlp.ca_file, Some(PathBuf::from("/etc/fides/ca.pem")));
 }
 
 #[test]

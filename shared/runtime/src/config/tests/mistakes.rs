@@ -21,6 +21,30 @@ said_of_pipeline! {
         "fides.yaml:9:5  pipelines.p.schedul\n    \
          found the unknown key \"schedul\", expected one of the keys host, from, key, include, target, into, create, when, \
          columns, mapping, version_field, events, schedule, cleanup, verify, timezone, delete, foreign, limits; did you mean \"schedule\"?";
+    events_without_settings: "events: webhook" =>
+        "fides.yaml:9:13  pipelines.p.events\n    found \"webhook\" without its settings, expected `webhook: { … }`";
+    events_of_two_kinds: "events: { webhook: { bearer: x }, amqp: { url: 'amqp://b', exchange: e } }" =>
+        "fides.yaml:9:13  pipelines.p.events\n    \
+         found `webhook` and `amqp`, expected exactly one of `webhook` and `amqp`";
+    a_webhook_that_lets_everybody_in: "events: { webhook: { bearer: '' } }" =>
+        "fides.yaml:9:34  pipelines.p.events.webhook.bearer\n    found an empty secret, expected a secret that is not empty";
+    a_webhook_without_a_secret: "events: { webhook: { types: [a] } }" =>
+        "fides.yaml:9:24  pipelines.p.events.webhook\n    \
+         found none of `secret` and `secret_file` and `bearer` and `bearer_file`, \
+         expected exactly one of `secret` and `secret_file` and `bearer` and `bearer_file`";
+    an_unknown_key_of_a_webhook: "events: { webhook: { bearr: x } }" =>
+        "fides.yaml:9:24  pipelines.p.events.webhook\n    \
+         found none of `secret` and `secret_file` and `bearer` and `bearer_file`, \
+         expected exactly one of `secret` and `secret_file` and `bearer` and `bearer_file`\n\
+         fides.yaml:9:26  pipelines.p.events.webhook.bearr\n    \
+         found the unknown key \"bearr\", expected one of the keys secret, secret_file, bearer, bearer_file, signature_header, \
+         origins, types, key; did you mean \"bearer\"?";
+    a_key_that_is_nowhere: "events: { amqp: { url: 'amqp://b', exchange: e, key: [subject, date.id] } }" =>
+        "fides.yaml:9:68  pipelines.p.events.amqp.key[1]\n    \
+         found \"date.id\", expected `subject`, or `data.` and the way to a field, as data.order.id";
+    a_queue_of_events_without_an_exchange: "events: { amqp: { url: 'amqp://b' } }" =>
+        "fides.yaml:9:21  pipelines.p.events.amqp\n    \
+         found no key `exchange`, expected `exchange`: the exchange that events are published to; it belongs to whoever publishes, and must be there";
     an_unknown_key_of_a_field: "mapping:\n  x: { form: a }" =>
         "fides.yaml:10:12  pipelines.p.mapping.x.form\n    \
          found the unknown key \"form\", expected one of the keys from, object, const, jq; did you mean \"from\"?";

@@ -45,6 +45,18 @@ fn a_variable_without_an_end() {
 }
 
 #[test]
+fn headers_that_cannot_be_sent_are_refused_and_not_shown() {
+    let otlp = |headers: &str| {
+        refused(&format!("telemetry: {{ otlp: {{ endpoint: 'http://c', headers: {headers} }} }}\n{}", pipeline("")))
+    };
+    let value = otlp("{ authorization: \"hunter2\\n\" }");
+    assert!(value.contains("telemetry.otlp.headers.authorization\n    found another text (not shown)"), "{value}");
+    assert!(!value.contains("hunter2"), "{value}");
+    let name = otlp("{ 'two words': x }");
+    assert!(name.contains("expected the name of an HTTP header"), "{name}");
+}
+
+#[test]
 fn a_url_in_a_file() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("url");
