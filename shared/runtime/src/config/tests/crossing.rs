@@ -71,7 +71,7 @@ fn a_mistake_elsewhere_hides_nothing() {
 }
 
 #[test]
-fn a_database_of_mysql_completes_a_name_and_has_no_log() {
+fn a_database_of_mysql_completes_a_name_and_has_a_log() {
     let mysql = |keys: &str| {
         let text = pipeline(keys)
             .replace("kind: postgres, url: 'postgres://reader@db/", "kind: mysql, url: 'mysql://reader@db/");
@@ -81,8 +81,7 @@ fn a_database_of_mysql_completes_a_name_and_has_no_log() {
         )
     };
     let refused = |keys: &str| super::refused(&mysql(keys));
-    assert!(refused("host: old\nevents: log").contains("host old is a MySQL server, whose log is not followed yet"));
     let crossing = "host: old\nfrom: orders\ntarget: copy\ninto: shop.orders";
     assert!(refused(crossing).contains("which is what the pipeline reads"));
-    accepted(&mysql("host: old\nfrom: orders\ntarget: copy\ninto: orders"));
+    accepted(&mysql("host: old\nfrom: orders\ntarget: copy\ninto: orders\nevents: log"));
 }
