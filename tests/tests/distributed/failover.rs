@@ -37,8 +37,8 @@ fn rises(services: &[Process]) -> Vec<(u64, u64, String)> {
     let lines = logs.iter().flat_map(|log| log.lines()).filter(|line| line.contains("the epoch has risen"));
     let rise = |line: &str| {
         let told: serde_json::Value = serde_json::from_str(line).unwrap();
-        let lineage = told["lineage"].as_str().unwrap().to_owned();
-        (told["last"].as_u64().unwrap(), told["epoch"].as_u64().unwrap(), lineage)
+        let lineage = told["fides.lineage"].as_str().unwrap().to_owned();
+        (told["fides.last"].as_u64().unwrap(), told["fides.epoch"].as_u64().unwrap(), lineage)
     };
     lines.map(rise).collect()
 }
@@ -48,8 +48,8 @@ fn imports_after(run: &serde_json::Value, services: &[Process]) -> Vec<i64> {
     let logs: Vec<String> = services.iter().map(Process::log).collect();
     let lines = logs.iter().flat_map(|log| log.lines()).filter(|line| line.contains("\"import finished\""));
     let ended = lines.map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
-    let later = ended.filter(|ended| ended["run"].as_str().unwrap() > run["id"].as_str().unwrap());
-    later.map(|ended| ended["published"].as_i64().unwrap()).collect()
+    let later = ended.filter(|ended| ended["fides.run"].as_str().unwrap() > run["id"].as_str().unwrap());
+    later.map(|ended| ended["fides.published"].as_i64().unwrap()).collect()
 }
 
 /// How many deletions the importers have published.

@@ -29,7 +29,7 @@ fn begun(services: &[Process]) -> Vec<u64> {
         .filter(|line| line.contains("\"import finished\""))
         .map(|line| {
             let told: serde_json::Value = serde_json::from_str(line).unwrap();
-            let name = told["run"].as_str().unwrap_or_else(|| panic!("a run has a name: {line}"));
+            let name = told["fides.run"].as_str().unwrap_or_else(|| panic!("a run has a name: {line}"));
             name.split('-').nth(1).and_then(|started| started.parse().ok()).unwrap_or_else(|| panic!("{name}"))
         })
         .collect();
