@@ -27,7 +27,7 @@ async fn file() -> File {
     let path = folder.path().join("shop.db");
     let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
     let side = SqlitePool::connect_with(options.journal_mode(SqliteJournalMode::Wal)).await.unwrap();
-    let host = fides_connector_sqlite::host(&path, 4).await.unwrap();
+    let host = fides_connector_sqlite::host(&path, 4, false).await.unwrap();
     let target = fides_connector_sqlite::target(&path, 4).await.unwrap();
     File { side, host, target, _folder: folder }
 }

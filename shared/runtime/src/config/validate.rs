@@ -69,9 +69,8 @@ pub(super) fn telling(reading: &mut Reading<'_>, drafts: &Drafts, hosts: &Stores
         let (Some((Events::Log, written)), Some((name, _))) = (&draft.events, &draft.host) else { continue };
         let store = hosts.iter().find(|(known, _)| known == name).and_then(|(_, store)| store.as_ref());
         let why = match store {
-            Some(Store::Sqlite { .. }) => Some("a SQLite file, which keeps none"),
             Some(Store::MySql { .. }) => Some("a MySQL server, whose log is not followed yet"),
-            Some(Store::Postgres { .. }) | None => None,
+            Some(Store::Postgres { .. } | Store::Sqlite { .. }) | None => None,
         };
         if let Some(why) = why {
             let found = format!("log, and host {name} is {why}");
