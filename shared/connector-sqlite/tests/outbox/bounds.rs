@@ -2,6 +2,7 @@
 
 use fides_core::port::Gap;
 use futures::FutureExt;
+use sqlx::sqlite::SqliteJournalMode;
 
 use super::stand::{Stand, all, changes, map, next, reader, told};
 
@@ -92,8 +93,7 @@ async fn a_reader_that_waits_learns_of_a_commit() {
 
 #[tokio::test]
 async fn a_file_without_a_write_ahead_log_is_followed_too() {
-    let stand = Stand::new(ITEM).await;
-    stand.run("PRAGMA journal_mode = DELETE").await;
+    let stand = Stand::journaled(ITEM, SqliteJournalMode::Delete).await;
     let selection = stand.selection("item", &["id"]).await;
     let mut log = stand.follow(&selection).await;
     stand.run("UPDATE item SET name = 'x' WHERE id = 1").await;

@@ -39,10 +39,15 @@ pub fn gone(key: &str) -> Told {
 impl Stand {
     /// A file with these tables.
     pub async fn new(sql: &str) -> Self {
+        Self::journaled(sql, SqliteJournalMode::Wal).await
+    }
+
+    /// The same with another journal.
+    pub async fn journaled(sql: &str, journal: SqliteJournalMode) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("shop.db");
         let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true).foreign_keys(false);
-        let side = SqlitePool::connect_with(options.journal_mode(SqliteJournalMode::Wal)).await.unwrap();
+        let side = SqlitePool::connect_with(options.journal_mode(journal)).await.unwrap();
         sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&side).await.unwrap();
         let host = host(&path, 4, true).await.unwrap();
         Self { path, side, host, folder }
