@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use fides_core::port::{Gap, Lineage, Log, LogPage, Logged, Opened, What};
+use fides_core::port::{Lineage, Log, LogPage, Logged, Opened, What};
 use fides_core::{Fault, Key, PipelineId, Selection, Version};
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{Sqlite, SqliteConnection, SqliteRow};
@@ -46,11 +46,7 @@ pub(crate) async fn open(
     transaction.rollback().await.map_err(fault)?;
     let from = place.stored();
     let log = OutboxLog { writer: outbox.writer.clone(), reader: reader.clone(), connection, tail, place, part: None };
-    Ok(Opened { log: Box::new(log), from, gap: gap.inspect(told) })
-}
-
-fn told(gap: &Gap) {
-    tracing::debug!(why = gap.why(), "the outbox has a gap");
+    Ok(Opened { log: Box::new(log), from, gap })
 }
 
 /// An outbox that is being read. Dropping it ends its connection; its place stays.

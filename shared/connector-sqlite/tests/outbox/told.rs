@@ -165,6 +165,8 @@ async fn snapshots_are_ordered_among_the_changes() {
     }
     assert!(positions[1..].chunks(2).all(|pair| pair[0] < pair[1]), "{positions:?}");
     let (one, two) = (stand.position(&selection).await, stand.position(&selection).await);
+    let told = stand.number("SELECT seq FROM sqlite_sequence WHERE name = '_fides_outbox'").await.cast_unsigned();
+    assert!(two > told, "whatever it sees has a lower position, also what is written while it is opened");
     assert!(one < two, "what no trigger told is newer all the same");
 }
 
