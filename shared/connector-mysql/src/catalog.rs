@@ -35,6 +35,8 @@ pub(crate) struct Attribute {
     /// Whether a row that says nothing of it has a value all the same.
     pub(crate) filled: bool,
     pub(crate) order: Order,
+    /// The character set of a text: `utf8mb4`.
+    pub(crate) charset: Option<String>,
     /// Characters or bytes that it holds.
     pub(crate) length_max: Option<usize>,
     /// Digits behind the point: of a decimal, or of the seconds.
@@ -184,6 +186,8 @@ fn attribute(row: Vec<Option<String>>, json: &[String]) -> Attribute {
     let not_null = is(nullable, "NO");
     Attribute {
         order: order(ty, &base, collation.as_deref()),
+        // A collation begins with the name of its character set.
+        charset: collation.as_deref().and_then(|name| name.split('_').next()).map(str::to_owned),
         filled: is(has_default, "1") || extra.contains("auto_increment") || extra.contains("default_generated"),
         ty,
         not_null,

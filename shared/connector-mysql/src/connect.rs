@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use fides_core::Fault;
-use sqlx::mysql::{MySqlConnectOptions, MySqlDatabaseError};
+use sqlx::mysql::{MySqlConnectOptions, MySqlDatabaseError, MySqlSslMode};
 use sqlx::{ConnectOptions, Connection, MySqlConnection};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -29,6 +29,7 @@ const SETTINGS: &str = "SET NAMES utf8mb4, time_zone = '+00:00', autocommit = 1,
 #[derive(Clone)]
 pub(crate) struct Server {
     options: MySqlConnectOptions,
+    url: url::Url,
     settings: String,
 }
 
@@ -59,13 +60,23 @@ impl Server {
             .timezone(None)
             .set_names(false)
             .disable_statement_logging();
-        Ok(Self { options, settings: SETTINGS.to_owned() })
+        Ok(Self { options, url: parsed, settings: SETTINGS.to_owned() })
     }
 
     /// `database@host:port`
     pub(crate) fn place(&self) -> String {
         let database = self.options.get_database().unwrap_or_default();
         format!("{database}@{}:{}", self.options.get_host(), self.options.get_port())
+    }
+
+    /// Where the reader of the log connects to. Holds the password.
+    pub(crate) fn url(&self) -> &url::Url {
+        &self.url
+    }
+
+    /// How it is encrypted.
+    pub(crate) fn tls(&self) -> MySqlSslMode {
+        self.options.get_ssl_mode()
     }
 
     /// The same server, whose sessions only read, a statement for at most so long, and see one state per transaction.

@@ -12,10 +12,7 @@ pub(crate) fn fault(what: &str, error: sqlx::Error) -> Fault {
             Ok(error) => of_server(what, &error),
             Err(error) => Fault::transient(format!("{what}: {}", error.message())),
         },
-        sqlx::Error::Io(error) => {
-            let kind = of_io(&error);
-            advised(Fault::new(kind, what).because(error))
-        }
+        sqlx::Error::Io(error) => of_io_error(what, &error),
         sqlx::Error::Tls(error) => Fault::unavailable(format!("{what}: TLS: {error}"))
             .advise("check ssl-mode and ssl-ca of the URL against the server's certificate"),
         error @ (sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed) => Fault::transient(what).because(error),
@@ -24,9 +21,13 @@ pub(crate) fn fault(what: &str, error: sqlx::Error) -> Fault {
 }
 
 fn of_server(what: &str, error: &MySqlDatabaseError) -> Fault {
-    let (number, state) = (error.number(), error.code().unwrap_or_default());
+    of_code(what, error.number(), error.code().unwrap_or_default(), error.message())
+}
+
+/// The fault of an error that the server sent.
+pub(crate) fn of_code(what: &str, number: u16, state: &str, message: &str) -> Fault {
     let (kind, advice) = of_number(number, state);
-    let fault = Fault::new(kind, format!("{what}: {} (error {number}, SQLSTATE {state})", error.message()));
+    let fault = Fault::new(kind, format!("{what}: {message} (error {number}, SQLSTATE {state})"));
     match advice {
         Some(advice) => fault.advise(advice),
         None => fault,
@@ -44,6 +45,11 @@ pub(crate) const NO_TABLE: [u16; 2] = [1146, 1049];
 
 /// A right is missing: on a database, a table, a column, a statement.
 pub(crate) const DENIED: [u16; 5] = [1044, 1142, 1143, 1227, 1370];
+
+/// The fault of a connection.
+pub(crate) fn of_io_error(what: &str, error: &std::io::Error) -> Fault {
+    advised(Fault::new(of_io(error), format!("{what}: {error}")))
+}
 
 fn of_io(error: &std::io::Error) -> FaultKind {
     match error.kind() {

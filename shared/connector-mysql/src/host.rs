@@ -1,22 +1,21 @@
 //! MySQL or MariaDB as the store that is followed.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use fides_core::port::{Concern, Host, Lineage, Opened, Snapshot};
 use fides_core::{Fault, Namespace, PipelineId, Selection, Table, Version};
-use tokio::sync::Semaphore;
+use tokio::sync::{OnceCell, Semaphore};
 
+use crate::authority::{self, Authority, Settings};
 use crate::connect::{Server, Sessions};
 use crate::describe;
+use crate::log;
 use crate::readers::Readers;
 use crate::snapshot::MySqlSnapshot;
 
 /// A statement that reads.
 pub(crate) const READ_MS_MAX: u64 = 600_000;
-
-const NO_LOG: &str = "the binary log of MySQL and MariaDB is not followed yet";
-const NO_LOG_ADVICE: &str = "leave `events` out of the pipeline: imports find what changed";
 
 pub(crate) struct MySqlHost {
     /// For catalogs; readers never wait for them.
@@ -24,13 +23,47 @@ pub(crate) struct MySqlHost {
     reading: Server,
     /// Sessions that snapshots may have beside their first.
     spare: Arc<Semaphore>,
+    authority: OnceCell<Authority>,
+    /// Whether anybody follows the log, and needs snapshots that have a position in it.
+    follows: bool,
+    /// The lineage that was told last: snapshots of another one do not belong to the epoch.
+    told: Mutex<Option<Lineage>>,
 }
 
 impl MySqlHost {
-    pub(crate) fn new(server: &Server, connections: u32) -> Self {
+    pub(crate) fn new(server: &Server, connections: u32, follows: bool) -> Self {
         let reading = server.reading(READ_MS_MAX);
         let spare = connections.max(1) as usize - 1;
-        Self { control: Sessions::new(reading.clone(), 1), reading, spare: Arc::new(Semaphore::new(spare)) }
+        Self {
+            control: Sessions::new(reading.clone(), 1),
+            reading,
+            spare: Arc::new(Semaphore::new(spare)),
+            authority: OnceCell::new(),
+            follows,
+            told: Mutex::default(),
+        }
+    }
+
+    async fn authority(&self) -> Result<Authority, Fault> {
+        if !self.follows {
+            return Ok(Authority::Drawn);
+        }
+        let decide = || async {
+            let mut session = self.control.take().await?;
+            let authority = authority::decide(&self.reading, session.connection()).await?;
+            session.give_back();
+            Ok(authority)
+        };
+        self.authority.get_or_try_init(decide).await.copied()
+    }
+
+    /// The lineage that positions belong to.
+    async fn expected(&self) -> Result<Lineage, Fault> {
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match told {
+            Some(lineage) => Ok(lineage),
+            None => self.lineage().await,
+        }
     }
 }
 
@@ -50,22 +83,45 @@ impl Host for MySqlHost {
         Ok(table)
     }
 
-    /// Versions are drawn, whatever server is behind the URL.
     async fn lineage(&self) -> Result<Lineage, Fault> {
-        Ok(Lineage("mysql:drawn".to_owned()))
+        let lineage = match self.authority().await? {
+            // Versions are drawn, whatever server is behind the URL.
+            Authority::Drawn => Lineage("mysql:drawn".to_owned()),
+            Authority::Log => {
+                let mut session = self.control.take().await?;
+                let settings = Settings::ask(session.connection()).await?;
+                session.give_back();
+                settings.lineage()
+            }
+        };
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = Some(lineage.clone());
+        Ok(lineage)
     }
 
     async fn snapshot(&self, selection: &Selection, drawn: Version) -> Result<Arc<dyn Snapshot>, Fault> {
-        // L1: the position was drawn before this state is taken.
-        let (readers, first) = Readers::open(self.reading.clone(), self.spare.clone()).await?;
-        Ok(Arc::new(MySqlSnapshot::open(readers, first, selection, drawn).await?))
+        let authority = self.authority().await?;
+        let (readers, mut first) = Readers::open(self.reading.clone(), self.spare.clone()).await?;
+        let version = match authority {
+            // L1: the position was drawn before this state is taken.
+            Authority::Drawn => drawn,
+            Authority::Log => {
+                let expected = self.expected().await?;
+                authority::same_lineage(&expected, &Settings::ask(first.connection()).await?.lineage())?;
+                authority::version(drawn.epoch, readers.place())?
+            }
+        };
+        Ok(Arc::new(MySqlSnapshot::open(readers, first, selection, version).await?))
     }
 
-    async fn log(&self, selection: &Selection, _reader: &PipelineId, _after: Option<u64>) -> Result<Opened, Fault> {
-        Err(Fault::permanent(format!("{}: {NO_LOG}", selection.namespace)).advise(NO_LOG_ADVICE))
+    async fn log(&self, selection: &Selection, reader: &PipelineId, after: Option<u64>) -> Result<Opened, Fault> {
+        if self.authority().await? == Authority::Drawn {
+            return Err(log::refused(&self.reading, &self.control, selection).await);
+        }
+        let expected = self.expected().await?;
+        log::open(&self.reading, &expected, selection, reader, after).await
     }
 
-    async fn check_log(&self, _selection: &Selection, _reader: &PipelineId) -> Result<Vec<Concern>, Fault> {
-        Ok(vec![Concern { stops: true, what: NO_LOG.to_owned(), mend: Some(NO_LOG_ADVICE.to_owned()) }])
+    async fn check_log(&self, selection: &Selection, _reader: &PipelineId) -> Result<Vec<Concern>, Fault> {
+        log::check(&self.control, selection).await
     }
 }

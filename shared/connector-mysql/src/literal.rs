@@ -133,6 +133,7 @@ mod tests {
 
     fn column(native: &str, base: &str, scale: Option<usize>) -> Attribute {
         Attribute {
+            charset: None,
             name: "c".to_owned(),
             native: native.to_owned(),
             base: base.to_owned(),

@@ -13,9 +13,17 @@ use crate::query::texts;
 /// The end of a transaction is at a greater place than every snapshot that does not see it, and not at a greater one than
 /// any that does. Offsets are 32 bits wide in every event.
 pub(crate) fn place(file: &str, offset: &str) -> Option<u64> {
-    let number: u32 = file.rsplit_once('.')?.1.parse().ok()?;
-    let offset: u32 = offset.parse().ok()?;
-    Some(u64::from(number) << 32 | u64::from(offset))
+    Some(position(number(file)?, offset.parse().ok()?))
+}
+
+/// The number of a file of the log: 7 of `binlog.000007`.
+pub(crate) fn number(file: &str) -> Option<u32> {
+    file.rsplit_once('.')?.1.parse().ok()
+}
+
+/// Of the number of a file, and the offset in it.
+pub(crate) fn position(file: u32, offset: u32) -> u64 {
+    u64::from(file) << 32 | u64::from(offset)
 }
 
 /// Where the open snapshot of this session is in the log; `None` where the server does not tell.

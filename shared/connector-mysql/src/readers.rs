@@ -16,7 +16,7 @@ use crate::fault::fault;
 use crate::place;
 use crate::query::run;
 
-const BEGIN: &str = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY";
+pub(crate) const BEGIN: &str = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY";
 
 /// The sessions of one snapshot.
 pub(crate) struct Readers {
@@ -52,6 +52,11 @@ impl Readers {
         });
         let first = Reader { member: Some(Member { connection, _spare: None }), readers: readers.clone() };
         Ok((readers, first))
+    }
+
+    /// The exact place of this state in the log, where the server tells it.
+    pub(crate) fn place(&self) -> Option<u64> {
+        self.place
     }
 
     /// A session that sees this state; waits for one.

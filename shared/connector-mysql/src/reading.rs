@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use fides_core::{Fault, Key, KeyRange, Selection};
-use sqlx::MySqlConnection;
+use fides_core::{Fault, Key, KeyRange, PageBuilder, Selection};
+use futures::TryStreamExt;
+use sqlx::{AssertSqlSafe, Executor, MySqlConnection};
 
 use crate::catalog::{self, Relation};
 use crate::cells::Cells;
@@ -12,10 +13,14 @@ use crate::key::{Bound, KeyColumns};
 use crate::query::scalar;
 use crate::{include, quote};
 
+/// Keys of one lookup.
+const FETCH_KEYS_MAX: usize = 1_024;
+
 /// The SQL of one selection.
 #[derive(Debug)]
 pub(crate) struct Reading {
     pub(crate) selection: Selection,
+    pub(crate) relation: Relation,
     pub(crate) key: KeyColumns,
     pub(crate) cells: Arc<Cells>,
     /// The quoted name of the table.
@@ -51,7 +56,7 @@ impl Reading {
         }
         let table = quote::table(namespace)?;
         let select = format!("SELECT {} FROM {table} AS p", fields.join(", "));
-        Ok(Self { selection: selection.clone(), key, cells: Arc::new(cells), table, select })
+        Ok(Self { selection: selection.clone(), relation, key, cells: Arc::new(cells), table, select })
     }
 
     /// The rows of `range` behind `after`, at most `limit`.
@@ -70,6 +75,87 @@ impl Reading {
     /// The rows of `keys`, and perhaps some that only the collation calls equal.
     pub(crate) fn among<'k>(&self, keys: impl Iterator<Item = &'k Key>) -> Result<String, Fault> {
         Ok(format!("{} WHERE {} ORDER BY {}", self.select, self.key.among(keys)?, self.key.order()))
+    }
+
+    /// Reads the rows of `sql` into `page` until it has `limit`; whether there are more. Rows that `wanted` refuses by
+    /// their key are left out.
+    pub(crate) async fn read(
+        &self,
+        connection: &mut MySqlConnection,
+        sql: String,
+        page: &mut PageBuilder,
+        limit: usize,
+        wanted: impl Fn(&[u8]) -> bool,
+    ) -> Result<bool, Fault> {
+        let place = || format!("reading table {}", self.selection.namespace);
+        let cells = &self.cells;
+        let (mut key, mut row, mut more) = (Vec::new(), Vec::new(), false);
+        let mut rows = connection.fetch(sqlx::raw_sql(AssertSqlSafe(sql)));
+        while let Some(found) = rows.try_next().await.map_err(|error| fault(&place(), error))? {
+            key.clear();
+            row.clear();
+            cells.put(&found, &mut key, &mut row)?;
+            if !wanted(&key) {
+                continue;
+            }
+            if page.len() == limit {
+                more = true;
+                continue;
+            }
+            let pushed = page.push(|keys, rows| {
+                keys.extend_from_slice(&key);
+                rows.extend_from_slice(&row);
+                Ok(())
+            });
+            pushed.map_err(|fault| fault.at(format_args!("table {}", cells.place)))?;
+        }
+        Ok(more)
+    }
+
+    /// Reads the records under `keys`, which ascend, into `page`.
+    pub(crate) async fn fetch(
+        &self,
+        connection: &mut MySqlConnection,
+        keys: &[&Key],
+        page: &mut PageBuilder,
+    ) -> Result<(), Fault> {
+        // Nothing is read where one of the keys makes no sense.
+        let chunks = keys.chunks(FETCH_KEYS_MAX).map(|chunk| Ok((chunk, self.among(chunk.iter().copied())?)));
+        for (chunk, sql) in chunks.collect::<Result<Vec<_>, Fault>>()? {
+            let wanted = |key: &[u8]| chunk.binary_search_by(|wanted| wanted.as_bytes().cmp(key)).is_ok();
+            self.read(connection, sql, page, usize::MAX, wanted).await?;
+        }
+        Ok(())
+    }
+
+    /// The keys of records under a condition behind `after`, at most `limit`, in their order.
+    pub(crate) async fn keys(
+        &self,
+        connection: &mut MySqlConnection,
+        condition: &str,
+        after: Option<&Key>,
+        limit: usize,
+    ) -> Result<Vec<Key>, Fault> {
+        let failed = |error| fault(&format!("reading keys of table {}", self.selection.namespace), error);
+        let behind = match after {
+            Some(after) => self.key.compare(Bound::After, after)?,
+            None => "TRUE".to_owned(),
+        };
+        let names = quote::names("p.", self.key.columns.iter().map(|column| column.name.as_str()));
+        let places: Vec<usize> = (0..self.key.columns.len()).collect();
+        let sql = format!(
+            "SELECT {names} FROM {} AS p WHERE ({condition}) AND {behind} ORDER BY {} LIMIT {limit}",
+            self.table,
+            self.key.order()
+        );
+        let mut rows = connection.fetch(sqlx::raw_sql(AssertSqlSafe(sql)));
+        let mut keys = Vec::new();
+        while let Some(row) = rows.try_next().await.map_err(failed)? {
+            let mut key = Vec::new();
+            self.cells.put_key(&row, &places, &mut key)?;
+            keys.push(Key::from_bytes(key));
+        }
+        Ok(keys)
     }
 }
 

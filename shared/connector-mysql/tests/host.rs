@@ -6,7 +6,7 @@ mod common;
 
 use common::{Database, int, rows};
 use fides_core::port::{Host, Snapshot};
-use fides_core::{FaultKind, Key, KeyRange, PipelineId, Value, Version};
+use fides_core::{FaultKind, Key, KeyRange, Value, Version};
 
 async fn snapshot(database: &Database, host: &dyn Host, key: &[&str], max: usize) -> std::sync::Arc<dyn Snapshot> {
     host.snapshot(&database.selection(host, "t", key, max).await, Version::default()).await.unwrap()
@@ -115,7 +115,7 @@ async fn a_snapshot_whose_connection_is_lost_is_gone() {
 #[tokio::test]
 async fn a_wrong_password_is_unavailable_and_not_shown() {
     let database = Database::create().await;
-    let host = fides_connector_mysql::host(&database.url_as("nobody", "s3cret"), 1).await.unwrap();
+    let host = fides_connector_mysql::host(&database.url_as("nobody", "s3cret"), 1, false).await.unwrap();
     let fault = host.namespaces().await.unwrap_err();
     assert_eq!(fault.kind, FaultKind::Unavailable, "{fault}");
     assert!(fault.to_string().contains("check user and password") && !fault.to_string().contains("s3cret"), "{fault}");
@@ -139,17 +139,4 @@ async fn relations_are_described() {
     let unsafe_engine = host.describe(&database.table("m")).await.unwrap().unwrap();
     assert!(unsafe_engine.warnings.iter().any(|warning| warning.contains("no transactions")));
     assert_eq!(host.namespaces().await.unwrap(), ["m", "p", "t"].map(|name| database.table(name)));
-}
-
-#[tokio::test]
-async fn that_no_log_is_followed_is_said_before_and_after() {
-    let database = Database::create().await;
-    database.execute("CREATE TABLE t (id int PRIMARY KEY)").await;
-    let host = database.host(1).await;
-    let selection = database.selection(&*host, "t", &["id"], 10).await;
-    let reader = PipelineId::new("p");
-    let concerns = host.check_log(&selection, &reader).await.unwrap();
-    assert!(concerns.iter().any(|concern| concern.stops && concern.what.contains("not followed yet")));
-    let fault = host.log(&selection, &reader, None).await.map(drop).unwrap_err();
-    assert_eq!(fault.kind, FaultKind::Permanent, "{fault}");
 }

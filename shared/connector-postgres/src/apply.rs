@@ -119,7 +119,9 @@ async fn attempt(sessions: &Arc<Sessions>, layout: &Layout, write: &Write<'_>, s
     // Dropped otherwise, which closes it: the server then rolls back at once.
     match merged {
         Merged::Done(_) => session.give_back(),
-        Merged::Data(_) | Merged::Refused(_) | Merged::Changed(_) | Merged::Unknown(_) => session.roll_back().await,
+        Merged::Data(_) | Merged::Refused(_) | Merged::Unknown(_) => session.roll_back().await,
+        // What the session has prepared is for the table as it was.
+        Merged::Changed(_) => drop(session),
     }
     merged
 }

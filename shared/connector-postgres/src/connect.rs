@@ -75,9 +75,11 @@ impl Server {
     }
 
     /// The same server, whose sessions answer a COMMIT only when it is on disk (L2), whatever the role, the database or
-    /// the server's own configuration say: with `off` a crash of the server would lose what was acknowledged.
-    pub(crate) fn durable(&self) -> Self {
-        let options = self.options.clone().options([("synchronous_commit", "on")]);
+    /// the server's own configuration say: with `off` a crash of the server would lose what was acknowledged. Prepared writes
+    /// are planned each time: a plan that was made while the table was small would read all of it later.
+    pub(crate) fn writing(&self) -> Self {
+        let settings = [("synchronous_commit", "on"), ("plan_cache_mode", "force_custom_plan")];
+        let options = self.options.clone().options(settings);
         Self { options, replication: self.replication.clone() }
     }
 

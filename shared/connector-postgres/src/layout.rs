@@ -28,6 +28,8 @@ pub(crate) struct Layout {
     /// Makes sure of the temporary table, and begins the transaction.
     pub(crate) begin: String,
     pub(crate) copy: String,
+    /// More rows than these come by COPY.
+    pub(crate) inline_rows_max: usize,
     /// From the temporary table that COPY has filled.
     pub(crate) staged: Statements,
     /// From a parameter: an array of rows as texts.
@@ -113,7 +115,15 @@ fn statements(sink: &Sink, shape: &Shape, relation: &Relation, table: &str) -> L
     let staged: Vec<String> = (0..fields.len()).map(|at| format!("c{at}")).collect();
     let stage = stage_name(sink, shape, relation);
     let joined = join(shape.key.iter().map(|&at| format!("t.{} = s.c{at}", fields[at])), " AND ");
-    let typed = join(fields.iter().zip(&staged).map(|(field, staged)| format!("t.{field} AS {staged}")), ", ");
+    // A deletion has nothing but its key. A domain may refuse NULL: it judges when the row is written, not before.
+    let typed = |(at, (field, staged)): (usize, (&String, &String))| {
+        let column = relation.column(&shape.fields[at].name).filter(|column| column.native != column.base_native);
+        match column.filter(|_| !shape.key.contains(&at)) {
+            Some(column) => format!("t.{field}::{} AS {staged}", column.base_native),
+            None => format!("t.{field} AS {staged}"),
+        }
+    };
+    let typed = join(fields.iter().zip(&staged).enumerate().map(typed), ", ");
     let updates = (0..fields.len()).filter(|at| !shape.key.contains(at)).map(|at| &fields[at]);
     let mut columns = fields.clone();
     let mut values = staged.clone();
@@ -150,6 +160,7 @@ fn statements(sink: &Sink, shape: &Shape, relation: &Relation, table: &str) -> L
         key: Vec::new(),
         is_versioned: false,
         lanes: String::new(),
+        inline_rows_max: 0,
         // Columns of a query keep type and collation, and drop every constraint. Committed first: prepared statements keep
         // the type of its rows, and must not outlive it when the write is rolled back.
         begin: format!(
@@ -174,7 +185,9 @@ fn stage_name(sink: &Sink, shape: &Shape, relation: &Relation) -> String {
     let mut hasher = DefaultHasher::new();
     (relation.oid, &sink.version_field).hash(&mut hasher);
     for field in &shape.fields {
-        (&field.name, relation.column(&field.name).map(|column| &column.native)).hash(&mut hasher);
+        let column = relation.column(&field.name);
+        let column = column.map(|column| (&column.native, column.type_oid, format!("{:?}", column.collation)));
+        (&field.name, column).hash(&mut hasher);
     }
     format!("_fides_{:016x}", hasher.finish())
 }

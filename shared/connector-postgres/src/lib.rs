@@ -38,6 +38,9 @@ use fides_core::port::{Host, Target};
 
 use crate::connect::Server;
 
+/// Rows of a write that travel with its statement; more come by COPY.
+const INLINE_ROWS_MAX: usize = 500;
+
 /// The database under `url` as a host, read over at most `connections` connections at a time. Each open snapshot holds
 /// one more, and opening one takes another for a moment; each open log holds two. Where nobody `follows` its log, its
 /// snapshots have the positions that were drawn for them, and wait for no writer.
@@ -56,5 +59,12 @@ pub async fn host(url: &str, connections: u32, follows: bool) -> Result<Arc<dyn 
 /// Does not connect yet; faults as [`host`].
 #[allow(clippy::unused_async)]
 pub async fn target(url: &str, connections: u32, write_timeout_ms_max: u64) -> Result<Arc<dyn Target>, Fault> {
-    Ok(Arc::new(target::PostgresTarget::new(&Server::parse(url)?, connections, write_timeout_ms_max)))
+    Ok(Arc::new(target::PostgresTarget::new(&Server::parse(url)?, connections, write_timeout_ms_max, INLINE_ROWS_MAX)))
+}
+
+/// [`target`] for tests of the way that many rows take: all of them come by COPY, however few they are.
+#[doc(hidden)]
+#[allow(clippy::unused_async)]
+pub async fn target_by_copy(url: &str, connections: u32, write_timeout_ms_max: u64) -> Result<Arc<dyn Target>, Fault> {
+    Ok(Arc::new(target::PostgresTarget::new(&Server::parse(url)?, connections, write_timeout_ms_max, 0)))
 }

@@ -11,9 +11,7 @@ use crate::fence::{self, Held};
 use crate::layout::{Layout, Statements};
 use crate::row_text;
 
-/// More rows than these come by COPY.
-const INLINE_ROWS_MAX: usize = 500;
-/// So do more bytes.
+/// More bytes come by COPY, as do more rows than the layout says.
 const INLINE_BYTES_MAX: usize = 256 << 10;
 
 /// What became of a transaction.
@@ -76,7 +74,7 @@ async fn before_commit(
         return Ok(Err(Fault::unavailable(format!("{} belongs to {owner}, not to token {}", write.lane, write.token))
             .advise("another process has taken it over; this one stops writing it")));
     }
-    if staged.count <= INLINE_ROWS_MAX && staged.lines.len() <= INLINE_BYTES_MAX {
+    if staged.count <= layout.inline_rows_max && staged.lines.len() <= INLINE_BYTES_MAX {
         let rows = match row_text::rows(staged.lines) {
             Ok(rows) => rows,
             Err(damaged) => return Ok(Err(damaged)),
@@ -101,7 +99,8 @@ async fn write_rows(
         let query = sqlx::query(AssertSqlSafe(sql.to_owned()));
         match rows {
             Some(rows) => query.bind(rows.to_vec()),
-            None => query,
+            // Planned each time: how much a COPY has brought is different each time.
+            None => query.persistent(false),
         }
     };
     if staged.deletes {

@@ -30,13 +30,15 @@ pub(crate) struct PostgresTarget {
     layouts: Mutex<Layouts>,
     /// How long one write may search for records that the target refuses.
     search_max: Duration,
+    inline_rows_max: usize,
 }
 
 impl PostgresTarget {
-    pub(crate) fn new(server: &Server, connections: u32, write_timeout_ms_max: u64) -> Self {
+    /// Up to `inline_rows_max` rows are written without COPY.
+    pub(crate) fn new(server: &Server, connections: u32, write_timeout_ms_max: u64, inline_rows_max: usize) -> Self {
         // L6: the server gives a statement up before the client does, and a transaction whose client is gone.
         let deadline = (write_timeout_ms_max * 3 / 4).max(1);
-        let writing = server.with_timeouts(deadline, write_timeout_ms_max.max(1)).durable();
+        let writing = server.with_timeouts(deadline, write_timeout_ms_max.max(1)).writing();
         let reading = server.with_timeouts(READ_MS_MAX, 0);
         Self {
             writers: Sessions::new(writing.clone(), connections),
@@ -46,6 +48,7 @@ impl PostgresTarget {
             reading,
             layouts: Mutex::default(),
             search_max: Duration::from_millis(write_timeout_ms_max / 2),
+            inline_rows_max,
         }
     }
 
@@ -61,7 +64,8 @@ impl PostgresTarget {
         let mut session = self.control.take(|| ()).await?;
         let relation = catalog::require(session.connection(), &write.sink.namespace).await?;
         session.give_back();
-        let layout = Arc::new(Layout::new(write.sink, write.shape, &relation)?);
+        let layout = Layout::new(write.sink, write.shape, &relation)?;
+        let layout = Arc::new(Layout { inline_rows_max: self.inline_rows_max, ..layout });
         self.layouts().insert(key, layout.clone());
         Ok(layout)
     }

@@ -140,3 +140,16 @@ impl TargetFixture for Fixture {
 
 fides_testkit::host_conformance!(fixture().await);
 fides_testkit::target_conformance!(fixture().await);
+
+/// The way that many rows take.
+mod by_copy {
+    use super::{Fixture, fixture};
+
+    async fn copying() -> Fixture {
+        let fixture = fixture().await;
+        let target = fides_connector_postgres::target_by_copy(&fixture.database.url, 2, 20_000).await.unwrap();
+        Fixture { target, ..fixture }
+    }
+
+    fides_testkit::target_conformance!(copying().await);
+}

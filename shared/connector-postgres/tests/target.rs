@@ -415,6 +415,27 @@ async fn a_table_that_was_made_anew_forgets_its_claims() {
     assert_eq!(names(&mut side).await, ["2b"]);
 }
 
+/// A deletion has nothing but a key.
+#[tokio::test]
+async fn a_domain_that_refuses_null_keeps_nothing_from_being_deleted() {
+    let database = Database::create().await;
+    database
+        .execute(
+            "CREATE DOMAIN said AS varchar(3) CHECK (VALUE IS NOT NULL AND VALUE <> 'bad'); \
+             CREATE TABLE t (id bigint PRIMARY KEY, name said)",
+        )
+        .await;
+    let writer = Writer::over(&database.url, 10_000).await;
+    let outcomes = writer.apply(1, &[upsert(1, "a"), upsert(2, "bad"), upsert(3, "long"), upsert(4, "b")]).await;
+    let [Outcome::Applied, Outcome::Failed(bad), Outcome::Failed(long), Outcome::Applied] = &outcomes[..] else {
+        panic!("{outcomes:?}")
+    };
+    assert_eq!((bad.kind, long.kind), (FaultKind::Permanent, FaultKind::Permanent));
+    let deletion = Change { fingerprint: None, op: Op::Delete, ..upsert(1, "") };
+    assert!(all_applied(&writer.apply(1, &[deletion]).await));
+    assert_eq!(names(&mut database.connect().await).await, ["4b"]);
+}
+
 /// A few rows travel with the statement, many by COPY: what is written, and told, is the same.
 #[tokio::test]
 async fn few_rows_and_many_are_written_alike() {

@@ -13,7 +13,7 @@ pub struct Limits {
     pub apply_records_max: usize,
     /// Bytes that a consumer gathers into one target write.
     pub apply_bytes_max: usize,
-    /// How long a consumer waits for more before it writes.
+    /// How long a consumer waits for more of an import before it writes. An event waits for nothing.
     pub gather_ms_max: u64,
     /// Messages that may wait in one lane before publishers wait.
     pub lane_depth_batches_max: u32,

@@ -10,7 +10,7 @@ use crate::lease::Held;
 use crate::place::{self, Place, RUN_KIND};
 use crate::publishing::Worker;
 use crate::sweep::Listing;
-use crate::{Pipeline, Progress, SweepReport, epoch, extras, fence, persisted, spool, sweep};
+use crate::{Pipeline, Progress, SweepReport, deletions, epoch, extras, fence, persisted, spool, sweep};
 
 /// A pipeline's latest clean-up.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -56,6 +56,7 @@ pub async fn clean_up(pipeline: &Pipeline, worker: &Worker, due_ms: u64) -> Resu
         Ok(report) => Ok(report),
         Err(stopped) => {
             tracing::warn!(pipeline = %pipeline.id, by = stopped.requester, "clean-up cancelled");
+            deletions::forget(pipeline, RUN_KIND).await?;
             let report = SweepReport { cancelled: Some(stopped.told()), ..SweepReport::default() };
             let ended_ms = pipeline.backplane.state.now_ms().await?;
             let latest = Cleaned { due_ms, ended_ms, report: report.clone() };

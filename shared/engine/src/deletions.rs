@@ -2,6 +2,7 @@
 //! own down by compare-and-set: two runs at the same moment never make what only one of them may (L8).
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use fides_core::Fault;
 use fides_core::decide::{Evidence, Verdict, may_delete};
@@ -14,8 +15,9 @@ const HOUR_MS: u64 = 3_600_000;
 const WINDOW_HOURS: u64 = 24;
 /// What a run was allowed and has not made so long after its last deletion is not waited for.
 const RESERVED_MS: u64 = HOUR_MS;
-/// Processes that count deletions at the same moment: each race has a winner.
-const RACES_MAX: usize = 16;
+/// Processes that count deletions at the same moment: each race has a winner, and the others come back at different moments.
+const RACES_MAX: usize = 32;
+const RACE_MS_MAX: u64 = 10;
 
 /// What a run wants to delete, and what it knows.
 #[derive(Clone, Copy, Debug)]
@@ -67,11 +69,12 @@ pub(crate) struct Grant<'a> {
 /// Whether so much may be deleted, as it stands now.
 pub(crate) async fn judge(pipeline: &Pipeline, wanted: &Wanted) -> Result<Verdict, Fault> {
     let (ledger, ..) = load(pipeline).await?;
-    verdict(pipeline, &ledger, "", wanted).await
+    Ok(may_delete(&evidence(pipeline, &ledger, "", wanted).await?, &pipeline.limits))
 }
 
 /// Asks [`may_delete`] with everything that is known, and reserves what it allows, in the place of what was reserved under
-/// the same name. Why not, if it may not be deleted.
+/// the same name. Why not, if it may not be deleted; a transient fault where it may be when others are through: they may
+/// mean the same records, so that whoever asks counts anew.
 pub(crate) async fn reserve<'a>(
     pipeline: &'a Pipeline,
     name: &str,
@@ -79,8 +82,13 @@ pub(crate) async fn reserve<'a>(
 ) -> Result<Result<Grant<'a>, String>, Fault> {
     for _ in 0..RACES_MAX {
         let (mut ledger, expect, now_ms) = load(pipeline).await?;
-        if let Verdict::Refused(why) = verdict(pipeline, &ledger, name, wanted).await? {
-            return Ok(Err(why));
+        let evidence = evidence(pipeline, &ledger, name, wanted).await?;
+        if let Verdict::Refused(why) = may_delete(&evidence, &pipeline.limits) {
+            let alone = Evidence { reserved: 0, ..evidence };
+            return match may_delete(&alone, &pipeline.limits) {
+                Verdict::Refused(_) => Ok(Err(why)),
+                Verdict::Allowed => Err(Fault::transient(format!("deleting waits for another run: {why}"))),
+            };
         }
         let reserved = Reserved { deletions: wanted.deletions, until_ms: now_ms + RESERVED_MS };
         ledger.reserved.insert(name.to_owned(), reserved);
@@ -91,49 +99,70 @@ pub(crate) async fn reserve<'a>(
     Err(persisted::lost_race(&key(pipeline)))
 }
 
+/// Gives back what somebody of this name may have left, who will not ask again.
+pub(crate) async fn forget(pipeline: &Pipeline, name: &str) -> Result<(), Fault> {
+    update(pipeline, |ledger, _| Ok(ledger.reserved.remove(name).is_some())).await
+}
+
 impl Grant<'_> {
-    /// Counts deletions that are about to be published: what is published and not counted would widen the window of the
-    /// next ones.
+    /// Before deletions are published: whether the right to them still stands. It does not where it was waited with for too
+    /// long, or where there are more than were counted; then who asked counts and asks anew.
+    pub(crate) async fn check(&self, deletions: u64) -> Result<(), Fault> {
+        update(self.pipeline, |ledger, now_ms| match ledger.reserved.get_mut(&self.name) {
+            _ if deletions == 0 => Ok(false),
+            Some(reserved) if reserved.deletions >= deletions => {
+                // Publishing may wait for room.
+                let is_old = reserved.until_ms < now_ms + RESERVED_MS / 2;
+                reserved.until_ms = now_ms + RESERVED_MS;
+                Ok(is_old)
+            }
+            _ => Err(Fault::transient("the right to these deletions has passed: they are counted and judged anew")),
+        })
+        .await
+    }
+
+    /// Counts deletions that are published. Until then they are among what is reserved; counted before, they would count
+    /// again with every attempt to publish them.
     pub(crate) async fn spend(&self, deletions: u64) -> Result<(), Fault> {
-        if deletions == 0 {
-            return Ok(());
-        }
-        self.update(|ledger, now_ms| {
+        update(self.pipeline, |ledger, now_ms| {
+            if deletions == 0 {
+                return Ok(false);
+            }
             *ledger.hours.entry(now_ms / HOUR_MS).or_default() += deletions;
             if let Some(reserved) = ledger.reserved.get_mut(&self.name) {
                 reserved.deletions = reserved.deletions.saturating_sub(deletions);
                 reserved.until_ms = now_ms + RESERVED_MS;
+                if reserved.deletions == 0 {
+                    ledger.reserved.remove(&self.name);
+                }
             }
+            Ok(true)
         })
         .await
     }
 
-    /// Gives back what was not needed.
-    pub(crate) async fn end(self) -> Result<(), Fault> {
-        self.update(|ledger, _| {
-            ledger.reserved.remove(&self.name);
-        })
-        .await
-    }
-
-    async fn update(&self, change: impl Fn(&mut Ledger, u64)) -> Result<(), Fault> {
-        for _ in 0..RACES_MAX {
-            let (mut ledger, expect, now_ms) = load(self.pipeline).await?;
-            change(&mut ledger, now_ms);
-            if store(self.pipeline, &ledger, expect).await? {
-                return Ok(());
-            }
+    /// Gives back what was not needed. Everything is done by then; what cannot be given back is free after an hour.
+    pub(crate) async fn end(self) {
+        if let Err(fault) = forget(self.pipeline, &self.name).await {
+            tracing::warn!(pipeline = %self.pipeline.id, of = self.name, %fault, "the right to deletions was not given back");
         }
-        Err(persisted::lost_race(&key(self.pipeline)))
     }
 }
 
-async fn verdict(pipeline: &Pipeline, ledger: &Ledger, name: &str, wanted: &Wanted) -> Result<Verdict, Fault> {
-    if wanted.deletions == 0 {
-        return Ok(Verdict::Allowed);
+/// Changes the ledger by compare-and-set; nothing is written where `change` says that nothing has changed.
+async fn update(pipeline: &Pipeline, change: impl Fn(&mut Ledger, u64) -> Result<bool, Fault>) -> Result<(), Fault> {
+    for _ in 0..RACES_MAX {
+        let (mut ledger, expect, now_ms) = load(pipeline).await?;
+        if !change(&mut ledger, now_ms)? || store(pipeline, &ledger, expect).await? {
+            return Ok(());
+        }
     }
+    Err(persisted::lost_race(&key(pipeline)))
+}
+
+async fn evidence(pipeline: &Pipeline, ledger: &Ledger, name: &str, wanted: &Wanted) -> Result<Evidence, Fault> {
     let (held_records, _) = pipeline.backplane.hashes.size(&pipeline.id).await?;
-    let evidence = Evidence {
+    Ok(Evidence {
         listing_complete: wanted.listing_complete,
         host_records: wanted.host_records,
         expected_records: listing::expected(pipeline).await?,
@@ -142,8 +171,7 @@ async fn verdict(pipeline: &Pipeline, ledger: &Ledger, name: &str, wanted: &Want
         deleted_lately: ledger.lately(),
         reserved: ledger.reserved_beside(name),
         approved: wanted.approved,
-    };
-    Ok(may_delete(&evidence, &pipeline.limits))
+    })
 }
 
 fn key(pipeline: &Pipeline) -> String {
@@ -163,6 +191,11 @@ async fn load(pipeline: &Pipeline) -> Result<(Ledger, Expect, u64), Fault> {
     Ok((ledger, expect, now_ms))
 }
 
+/// Whether it was stored; nobody else has changed it then.
 async fn store(pipeline: &Pipeline, ledger: &Ledger, expect: Expect) -> Result<bool, Fault> {
-    Ok(persisted::store(&*pipeline.backplane.state, &key(pipeline), ledger, expect).await?.is_some())
+    let stored = persisted::store(&*pipeline.backplane.state, &key(pipeline), ledger, expect).await?.is_some();
+    if !stored {
+        tokio::time::sleep(Duration::from_millis(fastrand::u64(1..=RACE_MS_MAX))).await;
+    }
+    Ok(stored)
 }

@@ -1,4 +1,4 @@
-use fides_core::{Change, Fault, Key, KeyRange, Op, Origin, fingerprint};
+use fides_core::{Change, Fault, Key, KeyRange, Op, Origin};
 
 use crate::deletions::{self, Wanted};
 use crate::edit::{self, Edit};
@@ -18,7 +18,26 @@ pub(crate) struct Refreshed {
 /// replays and changes whose label lost its meaning (L11). A key that the host does not have is judged like
 /// every deletion. Returns how many changes were published.
 pub async fn refresh(pipeline: &Pipeline, keys: &[Key], origin: Origin, forced: bool) -> Result<u64, Fault> {
-    let Refreshed { published, absent, refused } = refresh_judged(pipeline, keys, origin, forced).await?;
+    // Many may refresh at the same moment.
+    let name = format!("refresh-{:016x}", fastrand::u64(..));
+    let refreshed = refresh_named(pipeline, &name, keys, origin, forced).await;
+    if refreshed.is_err() {
+        // Nobody comes again under this name.
+        deletions::forget(pipeline, &name).await?;
+    }
+    refreshed
+}
+
+/// [`refresh`] for whoever does it again under the same name after a fault or a crash, and at no other place at the same
+/// time.
+pub(crate) async fn refresh_named(
+    pipeline: &Pipeline,
+    name: &str,
+    keys: &[Key],
+    origin: Origin,
+    forced: bool,
+) -> Result<u64, Fault> {
+    let Refreshed { published, absent, refused } = refresh_judged(pipeline, name, keys, origin, forced).await?;
     match refused {
         None => Ok(published),
         Some(why) => Err(Fault::permanent(format!(
@@ -27,9 +46,10 @@ pub async fn refresh(pipeline: &Pipeline, keys: &[Key], origin: Origin, forced: 
     }
 }
 
-/// [`refresh`] for whoever goes on after a refusal.
+/// [`refresh_named`] for whoever goes on after a refusal.
 pub(crate) async fn refresh_judged(
     pipeline: &Pipeline,
+    name: &str,
     keys: &[Key],
     origin: Origin,
     forced: bool,
@@ -43,20 +63,14 @@ pub(crate) async fn refresh_judged(
     let is_empty = pipeline.peek_host().await?.scan(&KeyRange::ALL, None).await?.is_empty();
     let host_records = if is_empty { 0 } else { u64::MAX };
     let wanted = Wanted { deletions: absent, host_records, listing_complete: true, approved: 0 };
-    match deletions::reserve(pipeline, &name(&missing), &wanted).await? {
+    match deletions::reserve(pipeline, name, &wanted).await? {
         Ok(grant) => {
             let deleted = sweep::delete_absent(pipeline, &missing, &grant).await?;
-            grant.end().await?;
+            grant.end().await;
             Ok(Refreshed { published: published + deleted, absent, refused: None })
         }
         Err(why) => Ok(Refreshed { published, absent, refused: Some(why) }),
     }
-}
-
-/// Many may refresh at the same moment. Whoever does it again after a fault asks again for the same.
-fn name(absent: &[Key]) -> String {
-    let first = absent.first().map_or(&[][..], Key::as_bytes);
-    format!("refresh-{}", fingerprint(first, 0))
 }
 
 /// The part of [`refresh`] that sends what the host has. Returns how many changes were published, and the other keys.

@@ -1,5 +1,6 @@
 //! Candidates for deletion, kept on disk until the whole listing is judged: one entry per page that missed any.
 
+use std::collections::BTreeSet;
 use std::iter::Peekable;
 use std::vec::IntoIter;
 
@@ -135,19 +136,38 @@ pub(crate) async fn len(pipeline: &Pipeline, entry: &str) -> Result<u64, Fault> 
     Ok(stored.map_or(0, |(keys, _)| keys.len() as u64))
 }
 
-/// How many candidates a run has spooled. Each source spools in key order; a page that was done again may have spooled
-/// some of its keys under another first key, and they count once.
+/// The candidates of a run, entry by entry, each once: a page that was done again may have spooled some of its keys under
+/// another first key. Holds one entry, and what entries have in common.
+pub(crate) struct Distinct<'a> {
+    pipeline: &'a Pipeline,
+    run: &'a str,
+    after: Option<String>,
+    /// Keys of earlier entries that may come again. Entries come in the order of their first keys: it is none before that.
+    ahead: BTreeSet<Key>,
+}
+
+impl<'a> Distinct<'a> {
+    pub(crate) fn new(pipeline: &'a Pipeline, run: &'a str) -> Self {
+        Self { pipeline, run, after: None, ahead: BTreeSet::new() }
+    }
+
+    /// The next entry's name, and its keys that no entry before had.
+    pub(crate) async fn next(&mut self) -> Result<Option<(String, Vec<Key>)>, Fault> {
+        let Some((entry, mut keys)) = next(self.pipeline, self.run, self.after.as_deref()).await? else {
+            return Ok(None);
+        };
+        self.ahead = keys.first().map(|first| self.ahead.split_off(first)).unwrap_or_default();
+        keys.retain(|key| self.ahead.insert(key.clone()));
+        self.after = Some(entry.clone());
+        Ok(Some((entry, keys)))
+    }
+}
+
+/// How many candidates a run has spooled.
 pub(crate) async fn count(pipeline: &Pipeline, run: &str) -> Result<u64, Fault> {
-    let mut count = 0;
-    for source in [Source::Listing, Source::Walk] {
-        let mut last: Option<Key> = None;
-        let prefix = format!("{}{run}/{}", prefix(&pipeline.id), source.prefix());
-        let mut after: Option<String> = None;
-        while let Some((entry, keys)) = next_under(pipeline, &prefix, after.as_deref()).await? {
-            count += keys.iter().filter(|key| last.as_ref().is_none_or(|last| *key > last)).count() as u64;
-            last = last.max(keys.into_iter().next_back());
-            after = Some(entry);
-        }
+    let (mut count, mut entries) = (0, Distinct::new(pipeline, run));
+    while let Some((_, keys)) = entries.next().await? {
+        count += keys.len() as u64;
     }
     Ok(count)
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::admin::{self, Allowance};
 use crate::deletions::{self, Grant, Wanted};
-use crate::{DeletePolicy, Pipeline, Progress, extras, listing, publisher, spool};
+use crate::{DeletePolicy, Pipeline, Progress, extras, hints, listing, publisher, spool};
 
 /// What became of the candidates of one run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,6 +67,7 @@ pub(crate) async fn sweep(
     let mut report = SweepReport { candidates, ..SweepReport::default() };
     let wanted = if pipeline.delete == DeletePolicy::Never { 0 } else { candidates };
     if wanted == 0 {
+        deletions::forget(pipeline, listing.kind).await?;
         settled(pipeline, listing, allowance.is_some()).await?;
         return Ok(report);
     }
@@ -80,8 +81,8 @@ pub(crate) async fn sweep(
             return Ok(report);
         }
     };
-    let mut after: Option<String> = None;
-    while let Some((entry, keys)) = spool::next(pipeline, run, after.as_deref()).await? {
+    let mut entries = spool::Distinct::new(pipeline, run);
+    while let Some((entry, keys)) = entries.next().await? {
         if let Some(allowance) = allowance {
             allowance.spend(&entry, keys.len() as u64).await?;
         }
@@ -89,9 +90,8 @@ pub(crate) async fn sweep(
         pipeline.backplane.state.remove(&entry).await?;
         progress.count(&crate::Counts { published: deleted, deletions: deleted, ..crate::Counts::default() });
         report.deleted += deleted;
-        after = Some(entry);
     }
-    grant.end().await?;
+    grant.end().await;
     settled(pipeline, listing, allowance.is_some()).await?;
     Ok(report)
 }
@@ -137,6 +137,8 @@ async fn settled(pipeline: &Pipeline, listing: &Listing<'_>, approved: bool) -> 
         }
         // What was approved is carried out, whichever kind of run had been refused.
         admin::lift(pipeline, if approved { "" } else { listing.kind }).await?;
+        // What a listing does not find absent, or deletes, no hint can want to have deleted.
+        admin::lift(pipeline, hints::KIND).await?;
     }
     Ok(())
 }
@@ -160,8 +162,10 @@ pub(crate) async fn delete_absent(pipeline: &Pipeline, keys: &[Key], grant: &Gra
             .map(|key| Change { key, version: found.version, fingerprint: None, op: Op::Delete, forced: false })
             .collect();
         deleted += changes.len() as u64;
-        grant.spend(changes.len() as u64).await?;
+        let count = changes.len() as u64;
+        grant.check(count).await?;
         publisher::publish(pipeline, pipeline.shape(), Origin::Cleanup, changes).await?;
+        grant.spend(count).await?;
     }
     Ok(deleted)
 }

@@ -22,7 +22,9 @@ pub(crate) async fn host(store: &Store, follows: bool) -> Result<Arc<dyn Host>, 
             fides_connector_postgres::host(url.expose_secret(), *connections, follows).await
         }
         #[cfg(feature = "mysql")]
-        Store::MySql { url, connections } => fides_connector_mysql::host(url.expose_secret(), *connections).await,
+        Store::MySql { url, connections } => {
+            fides_connector_mysql::host(url.expose_secret(), *connections, follows).await
+        }
         #[allow(unreachable_patterns)]
         _ => Err(not_built()),
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use fides_core::port::{Host, Snapshot};
-use fides_core::{Key, Namespace, Selection, Value};
+use fides_core::{Arity, Include, Key, Namespace, Selection, Value};
 use sqlx::{AssertSqlSafe, Connection, MySqlConnection};
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -58,7 +58,12 @@ impl Database {
     }
 
     pub async fn host(&self, connections: u32) -> std::sync::Arc<dyn Host> {
-        fides_connector_mysql::host(&self.url, connections).await.unwrap()
+        fides_connector_mysql::host(&self.url, connections, false).await.unwrap()
+    }
+
+    /// As [`Self::host`], whose snapshots have a place in the log.
+    pub async fn following(&self) -> std::sync::Arc<dyn Host> {
+        fides_connector_mysql::host(&self.url, 2, true).await.unwrap()
     }
 
     /// All columns of a table as the host describes them.
@@ -72,6 +77,20 @@ impl Database {
             seed: 1,
             page_records_max,
         }
+    }
+}
+
+/// A table that is nested: its column of `on` equals the parent's.
+pub async fn include(database: &Database, host: &dyn Host, name: &str, on: (&str, &str), arity: Arity) -> Include {
+    let columns = host.describe(&database.table(name)).await.unwrap().unwrap().columns;
+    Include {
+        name: name.to_owned(),
+        namespace: database.table(name),
+        on: vec![(on.0.to_owned(), on.1.to_owned())],
+        arity,
+        columns,
+        order_by: vec![],
+        includes: vec![],
     }
 }
 

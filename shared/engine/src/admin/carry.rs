@@ -15,8 +15,8 @@ use crate::import::Snapshots;
 use crate::inspect::{VerifyReport, parse_key, repair as mend, verify};
 use crate::lease::Held;
 use crate::publishing::Worker;
-use crate::refresh::without_unjudged;
-use crate::{Mapping, Pipeline, SweepReport, cleanup, persisted, publisher, refresh};
+use crate::refresh::{refresh_named, without_unjudged};
+use crate::{Mapping, Pipeline, SweepReport, cleanup, persisted, publisher};
 
 /// Jobs are looked for this often in the life of a lease.
 const LOOKS_PER_LEASE: u64 = 4;
@@ -130,7 +130,7 @@ impl Step<'_> {
     /// Sends the present state of keys. What can never be done of it (deletions that are refused, say) is told at the end,
     /// and stops nothing else.
     async fn refresh(&mut self, keys: &[Key]) -> Result<u64, Fault> {
-        match refresh(self.pipeline, keys, Origin::Repair, true).await {
+        match refresh_named(self.pipeline, self.entry, keys, Origin::Repair, true).await {
             Err(fault) if fault.kind == FaultKind::Permanent => {
                 self.job.refused.get_or_insert(fault.to_string());
                 Ok(0)

@@ -33,21 +33,23 @@ pub async fn refusal(pipeline: &Pipeline) -> Result<Option<Refusal>, Fault> {
 }
 
 /// Keeps a refusal. The name that is shown stays as long as the same is refused for: whoever reads it can approve it, however
-/// often runs of the same kind come meanwhile. Returns the reason that stands, which names the command.
+/// often runs of the same kind come meanwhile. Returns the reason, which names the command for that run.
 pub(crate) async fn refuse(pipeline: &Pipeline, run: &str, candidates: u64, why: &str) -> Result<String, Fault> {
     let state = &*pipeline.backplane.state;
     let kind = |run: &str| run.split('-').next().unwrap_or_default().to_owned();
     let is_same = |known: &Refusal| {
         known.candidates == candidates && candidates > 0 && known.approved_by.is_none() && kind(&known.run) == kind(run)
     };
-    if let Some(known) = refusal(pipeline).await?.filter(is_same) {
-        return Ok(known.why);
-    }
+    let known = refusal(pipeline).await?.filter(is_same);
     let refusal = Refusal {
-        run: run.to_owned(),
+        // The reason may be another one by now.
+        why: known.as_ref().map_or(why.to_owned(), |known| why.replace(run, &known.run)),
+        run: known.as_ref().map_or(run.to_owned(), |known| known.run.clone()),
         candidates,
-        why: why.to_owned(),
-        at_ms: state.now_ms().await?,
+        at_ms: match known {
+            Some(known) => known.at_ms,
+            None => state.now_ms().await?,
+        },
         approved_by: None,
     };
     persisted::store(state, &key(pipeline), &refusal, Expect::Any).await?;

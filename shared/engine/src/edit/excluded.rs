@@ -9,7 +9,7 @@ use crate::spool::{self as candidates, Source};
 use crate::{Counts, DeletePolicy, Mapping, Pipeline, Progress, SweepReport, epoch, publisher};
 
 /// Begins the names of what is left out, beside the candidates that a listing did not meet.
-const KIND: &str = "excluded-";
+pub(crate) const KIND: &str = "excluded-";
 
 fn name(run: &str) -> String {
     format!("{KIND}{run}")
@@ -66,6 +66,7 @@ pub(crate) async fn delete(
     let name = name(run);
     let mut report = SweepReport { candidates: candidates::count(pipeline, &name).await?, ..SweepReport::default() };
     if report.candidates == 0 {
+        deletions::forget(pipeline, KIND).await?;
         return Ok(report);
     }
     progress.enter("deleting what the mapping leaves out");
@@ -80,15 +81,14 @@ pub(crate) async fn delete(
             return Ok(report);
         }
     };
-    let mut after: Option<String> = None;
-    while let Some((entry, keys)) = candidates::next(pipeline, &name, after.as_deref()).await? {
+    let mut entries = candidates::Distinct::new(pipeline, &name);
+    while let Some((entry, keys)) = entries.next().await? {
         let counts = send_present(pipeline, &keys, &grant).await?;
         pipeline.backplane.state.remove(&entry).await?;
         progress.count(&counts);
         report.deleted += counts.deletions;
-        after = Some(entry);
     }
-    grant.end().await?;
+    grant.end().await;
     Ok(report)
 }
 
@@ -112,8 +112,9 @@ async fn send_present(pipeline: &Pipeline, keys: &[Key], grant: &Grant<'_>) -> R
         let deletions = changes.iter().filter(|change| change.op == Op::Delete).count() as u64;
         counts.published += changes.len() as u64;
         counts.deletions += deletions;
-        grant.spend(deletions).await?;
+        grant.check(deletions).await?;
         publisher::publish(pipeline, pipeline.shape(), Origin::Import, changes).await?;
+        grant.spend(deletions).await?;
     }
     Ok(counts)
 }

@@ -9,7 +9,9 @@ mod kept;
 use fides_core::port::Relabel;
 use fides_core::{Change, Fault, Held, Key, Mark, Op, Page};
 
-pub(crate) use excluded::{clear_others, delete as delete_excluded, refusal, split, spool, tells};
+pub(crate) use excluded::{
+    KIND as EXCLUDED_KIND, clear_others, delete as delete_excluded, refusal, split, spool, tells,
+};
 pub(crate) use kept::{keep, replace};
 
 use crate::Pipeline;

@@ -17,7 +17,7 @@ use crate::{DeletePolicy, Pipeline, Progress, admin, persisted};
 /// Entries that are settled together.
 const ENTRIES_MAX: usize = 64;
 /// Begins the names of judgements, as those of runs.
-const KIND: &str = "hints-";
+pub(crate) const KIND: &str = "hints-";
 
 fn prefix(pipeline: &Pipeline) -> String {
     format!("hints/{}/", pipeline.id)
@@ -114,7 +114,7 @@ async fn settle(pipeline: &Pipeline, progress: &Progress, entries: Entries) -> R
     let Some((first, _)) = entries.first() else { return Ok(()) };
     let run = format!("{KIND}{:x}", due_ms(first, &prefix(pipeline)));
     let keys = distinct(entries.iter().flat_map(|(_, keys)| keys));
-    match refresh_judged(pipeline, &keys, Origin::Event, false).await? {
+    match refresh_judged(pipeline, KIND, &keys, Origin::Event, false).await? {
         Refreshed { refused: None, absent, .. } if absent > 0 => admin::lift(pipeline, KIND).await?,
         Refreshed { refused: None, .. } => {}
         Refreshed { refused: Some(why), absent, .. } => {

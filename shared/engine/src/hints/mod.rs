@@ -11,5 +11,6 @@ mod gather;
 mod offer;
 mod take;
 
+pub(crate) use absence::KIND;
 pub use offer::{Hints, Offers, hints};
 pub use take::take_hints;

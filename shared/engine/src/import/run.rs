@@ -17,7 +17,9 @@ use crate::lease::Held;
 use crate::place::Place;
 use crate::publishing::Worker;
 use crate::sweep::Listing;
-use crate::{Counts, Pipeline, Progress, SweepReport, epoch, extras, fence, follow, persisted, rebuild, spool, sweep};
+use crate::{
+    Counts, Pipeline, Progress, SweepReport, deletions, epoch, extras, fence, follow, persisted, rebuild, spool, sweep,
+};
 
 /// A process that waits for another to finish looks this often in the life of a lease.
 pub(super) const ASKS_PER_LEASE: u64 = 8;
@@ -299,6 +301,9 @@ async fn cancel(pipeline: &Pipeline, worker: &Worker, stopped: &Stopped) -> Resu
     run.cancelled = Some(stopped.told());
     persisted::store(state, &key, &run, Expect::Revision(revision)).await?.ok_or_else(|| persisted::lost_race(&key))?;
     admin::close_demands(pipeline, &commands, &admin::Outcome::refused(stopped.told())).await?;
+    for kind in [RUN_KIND, edit::EXCLUDED_KIND] {
+        deletions::forget(pipeline, kind).await?;
+    }
     tracing::warn!(pipeline = %pipeline.id, run = run.id, by = stopped.requester, "import cancelled");
     Ok(report(&run))
 }
@@ -356,6 +361,7 @@ async fn finish(
         // import from reading what has changed since.
         Err(fault) if fault.kind == FaultKind::Permanent => {
             tracing::error!(pipeline = %pipeline.id, run = run.id, %fault, "nothing was deleted");
+            deletions::forget(pipeline, RUN_KIND).await?;
             SweepReport { refused: Some(fault.to_string()), ..SweepReport::default() }
         }
         judged => judged?,

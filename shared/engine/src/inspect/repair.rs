@@ -116,7 +116,7 @@ async fn send(pipeline: &Pipeline, run: &str, report: &mut RepairReport) -> Resu
         after = Some(entry);
     }
     if gone == 0 || pipeline.delete == DeletePolicy::Never {
-        return Ok(());
+        return deletions::forget(pipeline, RUN_KIND).await;
     }
     // The walk came to its proven end on both sides, and each key is fetched once more before it is deleted.
     let host_records = report.found.host_records;
@@ -137,7 +137,8 @@ async fn send(pipeline: &Pipeline, run: &str, report: &mut RepairReport) -> Resu
         report.deleted += sweep::delete_absent(pipeline, &absent[..absent.len().min(room)], &grant).await?;
         after = Some(entry);
     }
-    grant.end().await
+    grant.end().await;
+    Ok(())
 }
 
 /// Those of `keys` that the host does not have.

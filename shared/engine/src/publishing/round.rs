@@ -67,11 +67,12 @@ impl Round<'_> {
     /// `Err`: something is not; the deliveries must return to the lane.
     pub(super) async fn run(&self, gathered: &Gathered) -> Result<(), Fault> {
         let Some(shape) = &gathered.shape else { return Ok(()) };
-        poison::gate(self.pipeline, self.progress).await?;
         let pipeline = self.pipeline;
         let hashes = &*pipeline.backplane.hashes;
         let keys: Vec<Key> = gathered.changes.iter().map(|change| change.key.clone()).collect();
-        let marks = hashes.get(&pipeline.id, &keys).await?;
+        let open = poison::gate(pipeline, self.progress);
+        // Both at once: somebody may wait for the change.
+        let ((), marks) = futures::try_join!(open, hashes.get(&pipeline.id, &keys))?;
         let admitted = admit(&gathered.changes, &marks);
         Progress::add(&self.progress.stale, gathered.changes.len() - admitted.len());
         let (orphans, admitted) = self.orphans(&gathered.changes, &marks, admitted).await?;

@@ -14,6 +14,7 @@ mod hints;
 mod judged_together;
 mod lanes;
 mod left_out;
+mod order;
 mod orphans;
 mod queue;
 mod rebuild;

@@ -59,7 +59,7 @@ limits! {
     apply_records_max: usize = 10_000, Number(1..=1_000_000);
     /// Bytes of one write to the target.
     apply_bytes_max: usize = 16_777_216, Number(1024..=1_073_741_824);
-    /// Time to gather deliveries into one write, in milliseconds.
+    /// Time to gather what imports send into one write, in milliseconds. Events are written at once.
     gather_ms_max: u64 = 50, Number(0..=60_000);
     /// Queue messages that may wait in one lane before publishing waits.
     lane_depth_batches_max: u32 = 32, Number(1..=100_000);

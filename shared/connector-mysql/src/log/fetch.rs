@@ -1,0 +1,110 @@
+//! What the log names, read from the tables, in a state that has seen the changes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fides_core::{Fault, Key, Page, PageBuilder, Selection, Version};
+use sqlx::MySqlConnection;
+
+use super::tables::Tables;
+use crate::catalog;
+use crate::connect::{Session, Sessions};
+use crate::fault::fault;
+use crate::place;
+use crate::query::run;
+use crate::readers::BEGIN;
+use crate::reading::Reading;
+
+/// How long a transaction that is in the log may stay invisible.
+const VISIBLE_MS_MAX: u64 = 20_000;
+/// The longest pause between two looks.
+const PAUSE_MS_MAX: u64 = 100;
+/// Records that are fetched for one page, at first and at most.
+const FETCHES: usize = 256;
+const FETCHES_MAX: usize = 2_048;
+/// Bytes of rows that a page should have.
+const PAGE_BYTES: usize = 4 << 20;
+
+/// Reads records on a connection of its own.
+pub(super) struct Fetcher {
+    pub(super) sessions: Arc<Sessions>,
+    pub(super) reading: Reading,
+    /// How many records make a page.
+    pub(super) fetches_max: usize,
+}
+
+impl Fetcher {
+    pub(super) fn new(sessions: Arc<Sessions>, reading: Reading) -> Self {
+        Self { sessions, reading, fetches_max: FETCHES }
+    }
+
+    /// A session that sees the transaction at `position` and all before it. In the log a transaction comes before it is
+    /// visible: by little, or by long where a replica is waited for. It ends with the page: the table's definition is
+    /// locked as long, and a page may wait for its readers.
+    pub(super) async fn state(&self, position: u64) -> Result<Session, Fault> {
+        let waiting = async {
+            let mut pause_ms = 1;
+            loop {
+                let mut session = self.sessions.take().await?;
+                let connection = session.connection();
+                run(connection, BEGIN).await.map_err(|error| fault("taking a snapshot", error))?;
+                let place = place::of_snapshot(connection).await?;
+                if place.is_some_and(|place| place > position) {
+                    return Ok(session);
+                }
+                session.roll_back().await;
+                tokio::time::sleep(Duration::from_millis(pause_ms)).await;
+                pause_ms = (pause_ms * 2).min(PAUSE_MS_MAX);
+            }
+        };
+        tokio::time::timeout(Duration::from_millis(VISIBLE_MS_MAX), waiting).await.unwrap_or_else(|_| {
+            Err(Fault::transient(format!(
+                "table {}: a transaction is in the log and was not visible within {VISIBLE_MS_MAX} ms",
+                self.reading.cells.place
+            ))
+            .advise("does the server wait for a replica? SHOW STATUS LIKE 'Rpl_semi_sync%'"))
+        })
+    }
+
+    /// The records under `keys` that there are; `keys` ascend.
+    pub(super) async fn fetch(&mut self, state: &mut Session, keys: &[&Key]) -> Result<Page, Fault> {
+        let mut page = PageBuilder::new(self.reading.selection.seed);
+        self.reading.fetch(state.connection(), keys, &mut page).await?;
+        // Rows as large as these, so many at a time.
+        if !page.is_empty() {
+            let bytes = (page.row_bytes() / page.len()).max(1);
+            self.fetches_max = (PAGE_BYTES / bytes).clamp(1, FETCHES_MAX.min(self.fetches_max * 2));
+        }
+        Ok(page.finish(Version::default(), self.reading.cells.clone(), false))
+    }
+
+    /// Looks the tables up again, which were defined anew; `None` while one of them is not there.
+    pub(super) async fn reopen(&mut self) -> Result<Option<Tables>, Fault> {
+        let mut session = self.sessions.take().await?;
+        let connection = session.connection();
+        if !are_there(connection, &self.reading.selection).await? {
+            session.give_back();
+            return Ok(None);
+        }
+        let reading = Reading::open(connection, &self.reading.selection).await?;
+        let tables = Tables::open(connection, &reading).await?;
+        self.reading = reading;
+        session.give_back();
+        Ok(Some(tables))
+    }
+}
+
+async fn are_there(connection: &mut MySqlConnection, selection: &Selection) -> Result<bool, Fault> {
+    let mut includes: Vec<_> = selection.includes.iter().collect();
+    let mut namespaces = vec![&selection.namespace];
+    while let Some(include) = includes.pop() {
+        namespaces.push(&include.namespace);
+        includes.extend(&include.includes);
+    }
+    for namespace in namespaces {
+        if catalog::relation(connection, namespace).await?.is_none() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}

@@ -1,0 +1,13 @@
+//! The log of a selection: every change in its order, with the bytes of a scan, from where it was left.
+
+#![allow(clippy::unwrap_used)]
+
+mod check;
+#[path = "../common/mod.rs"]
+mod common;
+mod nested;
+mod opening;
+mod order;
+mod support;
+mod types;
+mod untold;
