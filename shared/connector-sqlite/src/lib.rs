@@ -1,7 +1,7 @@
 //! SQLite as host and as target.
 //!
-//! A host is opened read-only and never written. One read transaction is one snapshot, labelled with the version that
-//! was drawn before it was opened (L1). A target is written in one transaction per batch, behind a lane token that is
+//! The tables of a host are only read. One read transaction is one snapshot, labelled with the version that was drawn before
+//! it was opened (L1), or with its position in the outbox that triggers fill, where that is followed. A target is written in one transaction per batch, behind a lane token that is
 //! checked inside that transaction (L6).
 
 mod apply;
@@ -14,10 +14,13 @@ mod include;
 mod inspect;
 mod kind;
 mod lane;
+mod outbox;
 mod query;
 mod read;
+mod reading;
 mod snapshot;
 mod target;
 
 pub use host::host;
+pub use outbox::{install_outbox, remove_outbox};
 pub use target::target;

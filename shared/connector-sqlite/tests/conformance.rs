@@ -23,11 +23,23 @@ struct File {
 }
 
 async fn file() -> File {
+    file_of(false).await
+}
+
+/// A file whose outbox orders states.
+async fn followed() -> File {
+    file_of(true).await
+}
+
+async fn file_of(follows: bool) -> File {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("shop.db");
     let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
     let side = SqlitePool::connect_with(options.journal_mode(SqliteJournalMode::Wal)).await.unwrap();
-    let host = fides_connector_sqlite::host(&path, 4).await.unwrap();
+    if follows {
+        fides_connector_sqlite::install_outbox(&path, &[]).await.unwrap();
+    }
+    let host = fides_connector_sqlite::host(&path, 4, follows).await.unwrap();
     let target = fides_connector_sqlite::target(&path, 4).await.unwrap();
     File { side, host, target, _folder: folder }
 }
@@ -133,3 +145,9 @@ impl TargetFixture for File {
 
 fides_testkit::host_conformance!(file().await);
 fides_testkit::target_conformance!(file().await);
+
+mod outbox {
+    use super::*;
+
+    fides_testkit::host_conformance!(followed().await);
+}

@@ -32,7 +32,7 @@ fn namespace(name: &str) -> Namespace {
 
 impl File {
     async fn host(&self) -> Arc<dyn Host> {
-        fides_connector_sqlite::host(&self.path, 2).await.unwrap()
+        fides_connector_sqlite::host(&self.path, 2, false).await.unwrap()
     }
 
     /// All columns of a table as they are described.
@@ -64,13 +64,13 @@ impl File {
 async fn a_missing_file_is_told_and_not_created() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("none.db");
-    let fault = fides_connector_sqlite::host(&path, 1).await.map(drop).unwrap_err();
+    let fault = fides_connector_sqlite::host(&path, 1, false).await.map(drop).unwrap_err();
     assert!(fault.to_string().contains("none.db does not exist"), "{fault}");
     assert!(!path.exists());
     std::fs::write(&path, "this is a text file, and long enough to be looked at by SQLite").unwrap();
-    let fault = fides_connector_sqlite::host(&path, 1).await.map(drop).unwrap_err();
+    let fault = fides_connector_sqlite::host(&path, 1, false).await.map(drop).unwrap_err();
     assert!(fault.to_string().contains("no SQLite database"), "{fault}");
-    let fault = fides_connector_sqlite::host(folder.path(), 1).await.map(drop).unwrap_err();
+    let fault = fides_connector_sqlite::host(folder.path(), 1, false).await.map(drop).unwrap_err();
     assert!(fault.to_string().contains("is not a file"), "{fault}");
 }
 

@@ -59,6 +59,7 @@ pub async fn init(host: &Store, folder: &Path) -> Result<String, Fault> {
         }
         Store::Sqlite { path } => {
             let path = seen_from(folder, path);
+            yaml.line("  # To follow its changes: `events: log` in its pipelines, and `fides init --events` once.");
             yaml.line(&format!("  host: {{ kind: sqlite, path: {} }}", quoted(&path.to_string_lossy())));
         }
     }

@@ -1,9 +1,10 @@
 //! The connectors: one line each for a host and a target. Adding one touches its own folder and this file.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use fides_core::port::{Host, Target};
-use fides_core::{Fault, Limits};
+use fides_core::{Fault, Limits, Selection};
 use secrecy::ExposeSecret;
 
 use crate::config::Store;
@@ -15,7 +16,7 @@ const SQLITE_CONNECTIONS: u32 = 4;
 pub(crate) async fn host(store: &Store, follows: bool) -> Result<Arc<dyn Host>, Fault> {
     match store {
         #[cfg(feature = "sqlite")]
-        Store::Sqlite { path } => fides_connector_sqlite::host(path, SQLITE_CONNECTIONS).await,
+        Store::Sqlite { path } => fides_connector_sqlite::host(path, SQLITE_CONNECTIONS, follows).await,
         #[cfg(feature = "postgres")]
         Store::Postgres { url, connections } => {
             fides_connector_postgres::host(url.expose_secret(), *connections, follows).await
@@ -45,6 +46,22 @@ pub(crate) async fn target(store: &Store, limits: &Limits) -> Result<Arc<dyn Tar
         #[allow(unreachable_patterns)]
         _ => Err(not_built()),
     }
+}
+
+/// Makes what tells of a SQLite file's changes; see [`fides_connector_sqlite::install_outbox`].
+pub(crate) async fn install_outbox(path: &Path, selections: &[Selection]) -> Result<Vec<String>, Fault> {
+    #[cfg(feature = "sqlite")]
+    return fides_connector_sqlite::install_outbox(path, selections).await;
+    #[cfg(not(feature = "sqlite"))]
+    Err(not_built())
+}
+
+/// Removes what tells of a SQLite file's changes; whether there was anything.
+pub(crate) async fn remove_outbox(path: &Path) -> Result<bool, Fault> {
+    #[cfg(feature = "sqlite")]
+    return fides_connector_sqlite::remove_outbox(path).await;
+    #[cfg(not(feature = "sqlite"))]
+    Err(not_built())
 }
 
 fn not_built() -> Fault {

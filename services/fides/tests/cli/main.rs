@@ -11,6 +11,7 @@ mod flow;
 mod full;
 mod init;
 mod mend;
+mod outbox;
 mod places;
 mod postgres;
 mod shop;

@@ -78,6 +78,15 @@ impl Shop {
         execute(&self.path("host.sqlite"), sql);
     }
 
+    /// One number that the host tells.
+    pub fn number_on_host(&self, sql: &str) -> i64 {
+        let (file, sql) = (self.path("host.sqlite"), sql.to_owned());
+        block_on(async move {
+            let mut connection = open(&file).await;
+            sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut connection).await.unwrap()
+        })
+    }
+
     pub fn on_target(&self, sql: &str) {
         execute(&self.path("target.sqlite"), sql);
     }

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use super::log::{Concern, Opened};
 use crate::{Fault, Key, KeyRange, Namespace, Page, PipelineId, Selection, Table, Version};
 
-/// The store that is followed. Never written.
+/// The store that is followed. Its records are never written.
 #[async_trait]
 pub trait Host: Send + Sync {
     /// Every namespace that these rights can read, in name order (for `init`).

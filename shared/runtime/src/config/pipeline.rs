@@ -13,7 +13,7 @@ use super::fields::{Fields as Keys, Section, section};
 use super::form::Reading;
 use super::limits::LimitsPatch;
 use super::mapping::{Program, mapping};
-use super::model::{Events, Fields, Foreign, Limits, Namespace, Pipeline, Schedule};
+use super::model::{Fields, Foreign, Limits, Namespace, Pipeline, Schedule};
 use super::node::Node;
 use super::relation::{ColumnChoice, include};
 use super::scalar::{Flag, Text, Word};
@@ -25,7 +25,6 @@ pub(super) struct Draft {
     pub from: Option<(Namespace, Node)>,
     pub target: Option<(String, Node)>,
     pub into: Option<(Namespace, Node)>,
-    pub events: Option<(Events, Node)>,
     pub limits: Option<(LimitsPatch, Node)>,
     /// The whole, still without its id and with the default limits; `None` after any mistake.
     pub pipeline: Option<Pipeline>,
@@ -53,7 +52,7 @@ impl Section for Draft {
         let about = "the target column that holds the version, for conditional writes";
         let version_field = keys.optional("version_field", about, Text("a column of the target"));
         let about = "what tells of changes as they happen; imports find them all the same";
-        let events = keys.optional("events", about, WithNode(EventsChoice));
+        let events = keys.optional("events", about, EventsChoice);
         let schedules = schedules(keys);
         let about = "what happens to a target record whose host record is gone";
         let delete = keys.defaulted("delete", about, DeleteChoice, "hard");
@@ -91,7 +90,7 @@ impl Section for Draft {
                     None => Fields::Same(columns??),
                 },
                 version_field: version_field?,
-                events: events.clone()?.map(|(events, _)| events),
+                events: events?,
                 schedule: schedules.import,
                 cleanup: schedules.cleanup,
                 verify: schedules.verify,
@@ -101,7 +100,7 @@ impl Section for Draft {
             })
         };
         let pipeline = pipeline();
-        Some(Self { host, from, target, into, events: events.flatten(), limits: limits.flatten(), pipeline })
+        Some(Self { host, from, target, into, limits: limits.flatten(), pipeline })
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::form::Reading;
-use super::model::{Events, Store};
+use super::model::Store;
 use super::node::{Node, shown_text};
 use super::pipeline::Draft;
 use super::store::Address;
@@ -57,24 +57,6 @@ pub(super) fn apart(reading: &mut Reading<'_>, drafts: &Drafts, hosts: &Stores, 
             whole = reading.refuse_at(&written.spot, found, expected);
         } else {
             writers.insert(output, id);
-        }
-    }
-    whole
-}
-
-/// Whether every host whose events are asked for has any.
-pub(super) fn telling(reading: &mut Reading<'_>, drafts: &Drafts, hosts: &Stores) -> Option<()> {
-    let mut whole = Some(());
-    for draft in drafts.iter().filter_map(|(_, draft)| draft.as_ref()) {
-        let (Some((Events::Log, written)), Some((name, _))) = (&draft.events, &draft.host) else { continue };
-        let store = hosts.iter().find(|(known, _)| known == name).and_then(|(_, store)| store.as_ref());
-        let why = match store {
-            Some(Store::Sqlite { .. }) => Some("a SQLite file, which keeps none"),
-            Some(Store::Postgres { .. } | Store::MySql { .. }) | None => None,
-        };
-        if let Some(why) = why {
-            let found = format!("log, and host {name} is {why}");
-            whole = reading.refuse_at(&written.spot, found, "no `events`: imports find what changed");
         }
     }
     whole
