@@ -8,6 +8,6 @@ mod common;
 mod nested;
 mod opening;
 mod order;
+mod silent;
 mod support;
 mod types;
-mod untold;

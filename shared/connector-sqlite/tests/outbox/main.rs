@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)] // the functions around the tests are tests, too
 
 mod bounds;
+mod changes;
 mod gaps;
 mod stand;
-mod told;
 mod trees;
