@@ -88,7 +88,7 @@ impl KeyField {
 
 impl Layout {
     /// Checks that documents of `shape` fit; everything that is missing is named in one Permanent fault.
-    pub(crate) fn new(sink: &Sink, shape: &Shape, relation: &Relation) -> Result<Self, Fault> {
+    pub(crate) fn new(sink: &Sink, shape: &Shape, relation: &Relation, inline_rows_max: usize) -> Result<Self, Fault> {
         let namespace = &sink.namespace;
         Obstacle::refuse(namespace, &inspect::columns(sink, shape, relation))?;
         let key_columns = shape.key.iter().filter_map(|&at| {
@@ -104,6 +104,7 @@ impl Layout {
             key: key_columns.map(|(at, kind, column)| KeyField::new(at, kind, column)).collect(),
             is_versioned: sink.version_field.is_some(),
             lanes: fence::table(&relation.schema),
+            inline_rows_max,
             ..statements(sink, shape, relation, &table)
         })
     }

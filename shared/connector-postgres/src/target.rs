@@ -64,8 +64,7 @@ impl PostgresTarget {
         let mut session = self.control.take(|| ()).await?;
         let relation = catalog::require(session.connection(), &write.sink.namespace).await?;
         session.give_back();
-        let layout = Layout::new(write.sink, write.shape, &relation)?;
-        let layout = Arc::new(Layout { inline_rows_max: self.inline_rows_max, ..layout });
+        let layout = Arc::new(Layout::new(write.sink, write.shape, &relation, self.inline_rows_max)?);
         self.layouts().insert(key, layout.clone());
         Ok(layout)
     }
@@ -99,7 +98,7 @@ impl Target for PostgresTarget {
             Some(relation) => relation,
             None => make_table(session.connection(), sink, shape).await?,
         };
-        let layout = Layout::new(sink, shape, &relation)?;
+        let layout = Layout::new(sink, shape, &relation, self.inline_rows_max)?;
         fence::ensure(session.connection(), &layout.lanes).await?;
         session.give_back();
         let key = (sink.namespace.clone(), sink.version_field.clone(), shape.clone());
