@@ -223,7 +223,9 @@ async fn a_claim_waits_for_a_write_in_flight() {
     };
     tokio::select! {
         done = &mut claim => panic!("claimed beside a write in flight: {done:?}"),
-        () = waiting => {}
+        waited = tokio::time::timeout(std::time::Duration::from_secs(60), waiting) => {
+            waited.expect("a claim waits for the write in flight");
+        }
     }
     common::execute(&mut flying, "COMMIT").await;
     claim.await.unwrap();
