@@ -223,7 +223,7 @@ async fn a_claim_waits_for_a_write_in_flight() {
     };
     tokio::select! {
         done = &mut claim => panic!("claimed beside a write in flight: {done:?}"),
-        waited = tokio::time::timeout(std::time::Duration::from_secs(60), waiting) => {
+        waited = tokio::time::timeout(std::time::Duration::from_mins(1), waiting) => {
             waited.expect("a claim waits for the write in flight");
         }
     }
