@@ -1,6 +1,6 @@
 //! The four services as processes, over real `RabbitMQ`, Redis and `PostgreSQL`, while things break. Run through
-//! `tests/run`, or `tests/parts/postgres tests/parts/redis tests/parts/rabbitmq tests/parts/pika tests/parts/cloudevents
-//! tests/parts/rotel cargo test … --test distributed`.
+//! `tests/run`, or `tests/parts/postgres tests/parts/mariadb tests/parts/redis tests/parts/rabbitmq tests/parts/pika
+//! tests/parts/cloudevents tests/parts/rotel cargo test … --test distributed`.
 //!
 //! `FIDES_TEST_LONG` makes the tables as large as the figures of the README speak of.
 
@@ -31,3 +31,4 @@ mod traced;
 mod turns;
 mod waits;
 mod window;
+mod workload;

@@ -41,7 +41,7 @@ pub struct Stand {
     options: String,
 }
 
-fn variable(name: &str, part: &str) -> String {
+pub fn variable(name: &str, part: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run this through tests/parts/{part}"))
 }
 
@@ -68,7 +68,7 @@ impl Stand {
         Self::make(name, options, None).await
     }
 
-    /// The same with a host on another server.
+    /// The same with a host on another server, of the kind that its url begins with.
     pub async fn with_host(name: &str, options: &str, host: String) -> Self {
         Self::make(name, options, Some(host)).await
     }
@@ -133,10 +133,11 @@ impl Stand {
     pub fn configure(&self, path: &std::path::Path, redis: SocketAddr) {
         let broker = through(&variable("FIDES_TEST_AMQP_URL", "rabbitmq"), &self.before_broker);
         let (host, target) = (through(&self.host_url(), &self.before_host), through(&self.url(), &self.before_target));
+        let kind = host.split_once(':').unwrap().0;
         let text = format!(
             "backplane:\n  amqp: {{ url: \"{broker}\", admin_queue: \"{}\" }}\n  redis: {{ url: \"redis://{redis}/0\" }}\n\
              service: {{ listen: \"127.0.0.1:0\" }}\n\
-             hosts:\n  host: {{ kind: postgres, url: \"{host}\" }}\n\
+             hosts:\n  host: {{ kind: {kind}, url: \"{host}\" }}\n\
              targets:\n  target: {{ kind: postgres, url: \"{target}\" }}\n\
              pipelines:\n  {}:\n    host: host\n    from: items\n    target: target\n    into: public.copy\n    \
              create: true\n    columns: '*'\n    {}\n",
