@@ -27,13 +27,18 @@ pub(crate) struct Broker {
 /// A lane as this process sees it.
 pub(crate) struct LaneState {
     /// Whoever publishes to it now. One at a time: the room that was counted is used once, and order is kept.
-    pub(crate) turn: Arc<tokio::sync::Mutex<()>>,
+    pub(crate) turn: Arc<tokio::sync::Mutex<Room>>,
     /// Something was settled here.
     pub(crate) drained: Notify,
     /// One consumer of this process at a time (L6). Between processes the broker sees to it.
     pub(crate) seat: Arc<Semaphore>,
     seated: Mutex<Option<Arc<Seated>>>,
 }
+
+/// Messages that the lane had room for when it was counted last, less those that were sent since: it is counted anew when they
+/// are used up. Others send, too; then the broker, which keeps the bound (L10), refuses what is too much.
+#[derive(Debug, Default)]
+pub(crate) struct Room(pub(crate) usize);
 
 impl LaneState {
     fn new() -> Self {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use fides_core::{Envelope, Fault, Lane, Message};
 use futures::stream::{FuturesUnordered, StreamExt};
 
-use crate::broker::{Broker, LaneState};
+use crate::broker::{Broker, LaneState, Room};
 use crate::depth;
 use crate::window::{Parcel, Window};
 
@@ -36,8 +36,8 @@ pub(crate) async fn publish(broker: &Broker, envelopes: &[Envelope]) -> Result<(
 }
 
 /// Publishes to one lane. What a full lane refuses is sent again before what was not sent yet. Only where another process
-/// filled the lane at the same moment can a message of the same window have been taken after one that was refused; versions
-/// make that harmless (L4).
+/// filled the lane since its room was counted can a message of the same window have been taken after one that was refused;
+/// versions make that harmless (L4).
 async fn publish_lane(broker: &Broker, lane: &Lane, messages: Vec<&Message>) -> Result<(), Fault> {
     let state = broker.lane(lane);
     let mut fresh = messages.into_iter();
@@ -45,14 +45,22 @@ async fn publish_lane(broker: &Broker, lane: &Lane, messages: Vec<&Message>) -> 
     let mut refusals = 0;
     while !refused.is_empty() || fresh.len() > 0 {
         // Kept while waiting for room: whoever comes later waits behind.
-        let turn = state.turn.clone().lock_owned().await;
-        let room = wait_for_room(broker, lane, &state, refusals).await?;
+        let mut turn = state.turn.clone().lock_owned().await;
+        if turn.0 == 0 {
+            turn.0 = wait_for_room(broker, lane, &state, refusals).await?;
+        }
+        let room = turn.0.min(broker.window());
         let mut parcels: Vec<Parcel> = refused.drain(..room.min(refused.len())).collect();
         parcels.extend(fresh.by_ref().take(room - parcels.len()).map(Parcel::new));
+        turn.0 -= parcels.len();
         let window = Window::new(broker, lane, parcels)?;
         let sent = tokio::spawn(async move {
-            let _turn = turn;
-            window.send().await
+            let again = window.send().await;
+            if !again.as_ref().is_ok_and(Vec::is_empty) {
+                // Nobody knows how much of it was taken.
+                *turn = Room::default();
+            }
+            again
         });
         let again = sent.await.map_err(|error| {
             Fault::transient(format!("the process ended while lane {lane} was published to")).because(error)
@@ -63,7 +71,7 @@ async fn publish_lane(broker: &Broker, lane: &Lane, messages: Vec<&Message>) -> 
     Ok(())
 }
 
-/// Waits until a lane has room, and says for how many messages of one window. After a refusal it waits first: the broker
+/// Waits until a lane has room, and says for how many messages. After a refusal it waits first: the broker
 /// takes messages again only when a fifth of the lane is free.
 async fn wait_for_room(broker: &Broker, lane: &Lane, state: &LaneState, refusals: u32) -> Result<usize, Fault> {
     let mut waits = refusals;
@@ -76,7 +84,7 @@ async fn wait_for_room(broker: &Broker, lane: &Lane, state: &LaneState, refusals
             let depth = depth::depth(broker, lane).await?.unwrap_or(0);
             let room = u64::from(broker.depth_max).saturating_sub(depth);
             if room > 0 {
-                return Ok(usize::try_from(room).unwrap_or(usize::MAX).min(broker.window()));
+                return Ok(usize::try_from(room).unwrap_or(usize::MAX));
             }
         }
         tokio::select! {

@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use fides_core::port::{Expect, Gap, Log, LogPage, What};
 use fides_core::{Change, Fault, Op, Origin, Version};
+use futures::stream::{FuturesOrdered, StreamExt};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -15,6 +16,9 @@ const STORE_EVERY: Duration = Duration::from_millis(200);
 fn key(pipeline: &Pipeline) -> String {
     format!("log/{}", pipeline.id)
 }
+
+/// Pages that are published while the next is read. Their changes wait in memory (L10).
+const PAGES_IN_FLIGHT_MAX: usize = 4;
 
 /// A place means something only to the host of its epoch.
 #[derive(Serialize, Deserialize)]
@@ -111,27 +115,26 @@ pub(super) async fn read(
         }
     }
     let mut log = opened.log;
+    // In the order of the log: what is published of a page counts when all before it is.
+    let mut publishing = FuturesOrdered::new();
     loop {
         tokio::select! {
             biased;
+            // What was published of the pages in flight comes again: their places are not stored.
             () = stop.cancelled() => return save(&mut place, &mut *log).await,
             () = sleep_until(place.due), if place.is_behind() => save(&mut place, &mut *log).await?,
-            page = log.next() => {
-                let page = page?;
-                tokio::select! {
-                    biased;
-                    // What was published of the page comes again: its place is not stored.
-                    () = stop.cancelled() => return save(&mut place, &mut *log).await,
-                    published = publish(pipeline, progress, epoch, &page) => published?,
+            Some(published) = publishing.next() => {
+                let Published { through, gone } = published?;
+                place.gone += gone;
+                if place.published != Some(through) {
+                    place.reached(through);
                 }
-                let gone = page.changes.iter().filter(|logged| matches!(logged.what, What::Gone(_))).count();
-                place.gone += gone as u64;
-                if place.published != Some(page.place) {
-                    place.reached(page.place);
-                }
+                *worked = true;
+            }
+            page = log.next(), if publishing.len() < PAGES_IN_FLIGHT_MAX => {
+                publishing.push_back(publish(pipeline, progress, epoch, page?).await?);
             }
         }
-        *worked = true;
     }
 }
 
@@ -144,37 +147,52 @@ async fn save(place: &mut Place<'_>, log: &mut dyn Log) -> Result<(), Fault> {
     }
 }
 
-/// Publishes a page and waits until the queue has it (L3). Every change is sent, whatever the mark says (L5).
-async fn publish(pipeline: &Pipeline, progress: &Progress, of_epoch: u32, page: &LogPage) -> Result<(), Fault> {
-    if page.changes.is_empty() {
-        return Ok(());
-    }
+/// A page that the queue has.
+struct Published {
+    through: u64,
+    /// Deletions on it.
+    gone: u64,
+}
+
+/// Publishes a page; the future that comes back waits until the queue has it (L3). Every change is sent, whatever the mark
+/// says (L5). Pages that are published at the same time go to each lane in the order in which their futures are first polled.
+async fn publish<'a>(
+    pipeline: &'a Pipeline,
+    progress: &Progress,
+    of_epoch: u32,
+    page: LogPage,
+) -> Result<impl Future<Output = Result<Published, Fault>> + 'a, Fault> {
     // Under an epoch that has passed a change would lose against what the import of the new one reads. A rise after this
     // look is followed by an import whose snapshot sees the change.
-    if epoch::current(pipeline).await? != of_epoch {
+    if !page.changes.is_empty() && epoch::current(pipeline).await? != of_epoch {
         return Err(Fault::transient("the epoch has risen: the log is read again under the new one"));
     }
     let mut mapping = Mapping::new(&*pipeline.mapper, &pipeline.selection, &pipeline.limits);
     let mut changes = Vec::with_capacity(page.changes.len());
-    let mut emptied = false;
+    let (mut gone, mut emptied) = (0, false);
     for logged in &page.changes {
         let version = Version { epoch: of_epoch, position: logged.position, sequence: logged.sequence };
         match &logged.what {
-            What::Row { key, at } => changes.push(mapping.logged(page, *at, key.clone(), version)),
-            What::Gone(_) if pipeline.delete == DeletePolicy::Never => {}
+            What::Row { key, at } => changes.push(mapping.logged(&page, *at, key.clone(), version)),
             What::Gone(key) => {
-                let key = key.clone();
-                changes.push(Change { key, version, fingerprint: None, op: Op::Delete, forced: false });
+                gone += 1;
+                if pipeline.delete != DeletePolicy::Never {
+                    let key = key.clone();
+                    changes.push(Change { key, version, fingerprint: None, op: Op::Delete, forced: false });
+                }
             }
             What::Emptied => emptied = true,
         }
     }
     Progress::add(&progress.followed, changes.len());
-    publisher::publish(pipeline, pipeline.shape(), Origin::Event, changes).await?;
-    if emptied {
-        // L8: absences of a whole table are judged together, by an import that begins when the page is confirmed.
-        tracing::warn!(pipeline = %pipeline.id, "the host's table was emptied: an import is due");
-        owe(pipeline).await?;
-    }
-    Ok(())
+    let through = page.place;
+    Ok(async move {
+        publisher::publish(pipeline, pipeline.shape(), Origin::Event, changes).await?;
+        if emptied {
+            // L8: absences of a whole table are judged together, by an import that begins when the page is confirmed.
+            tracing::warn!(pipeline = %pipeline.id, "the host's table was emptied: an import is due");
+            owe(pipeline).await?;
+        }
+        Ok(Published { through, gone })
+    })
 }

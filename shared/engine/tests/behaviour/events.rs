@@ -39,6 +39,15 @@ async fn caught_up(stand: &Stand, process: &Process) {
     process.settle().await;
 }
 
+async fn until(mut condition: impl FnMut() -> bool) {
+    let waiting = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, waiting).await.expect("it comes to be");
+}
+
 #[tokio::test(start_paused = true)]
 async fn changes_arrive_without_an_import_in_the_order_of_the_log() {
     let stand = Stand::of(FakeHost::new(Order::Host), ROWS);
@@ -59,6 +68,44 @@ async fn changes_arrive_without_an_import_in_the_order_of_the_log() {
     process.import(Mode::Delta).await;
     process.settle().await;
     assert_eq!(stand.target.history().len(), before);
+}
+
+/// L3: pages are published beside each other, a bounded number of them, and none counts before those in front of it.
+#[tokio::test(start_paused = true)]
+async fn a_page_without_confirm_holds_the_place_and_not_the_log() {
+    const PAGES_MAX: u64 = 4;
+    let stand = Stand::of(FakeHost::new(Order::Host), 50);
+    let process = stand.process("a").await;
+    let _consumers = process.consume();
+    let follower = following(&process);
+    process.import(Mode::Delta).await;
+    caught_up(&stand, &process).await;
+    let (place, calls) = (log_place(&process.pipeline).await.unwrap(), || process.faults.calls("queue.publish"));
+    let published = calls();
+
+    let gate = Gate::new();
+    process.faults.script("queue.publish", [Act::Hold(gate.clone()), Act::Pass]);
+    process.faults.script("queue.publish", std::iter::repeat_n(Act::Hold(gate.clone()), 20));
+    stand.host.commit(&[(0, Some(5))]);
+    until(|| calls() == published + 1).await;
+    stand.host.commit(&[(1, Some(7))]);
+    until(|| stand.differing(1) == [0]).await;
+    for key in 2..50 {
+        stand.host.commit(&[(key, Some(key + 100))]);
+    }
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    // The one that has passed counts as one of them, because its turn has not come.
+    assert_eq!(calls(), published + PAGES_MAX);
+    assert_eq!(log_place(&process.pipeline).await.unwrap(), place);
+    assert_eq!(stand.differing(1).len(), 49);
+
+    // Whoever follows it next begins where everything was confirmed.
+    drop(follower);
+    gate.open();
+    let _follower = following(&process);
+    caught_up(&stand, &process).await;
+    assert_eq!(stand.differing(1), [0; 0]);
+    assert_eq!(stand.target.regressions().len(), 0);
 }
 
 #[tokio::test(start_paused = true)]
