@@ -1,5 +1,6 @@
 //! Publishing: consume lanes, admit, write the target, advance the marks, settle (L2).
 
+mod aside;
 mod claim;
 mod deletions;
 mod gather;
