@@ -132,7 +132,7 @@ pub(super) async fn read(
                 *worked = true;
             }
             page = log.next(), if publishing.len() < PAGES_IN_FLIGHT_MAX => {
-                publishing.push_back(publish(pipeline, progress, epoch, page?).await?);
+                publishing.push_back(publish(pipeline, progress, epoch, &page?));
             }
         }
     }
@@ -156,24 +156,19 @@ struct Published {
 
 /// Publishes a page; the future that comes back waits until the queue has it (L3). Every change is sent, whatever the mark
 /// says (L5). Pages that are published at the same time go to each lane in the order in which their futures are first polled.
-async fn publish<'a>(
+fn publish<'a>(
     pipeline: &'a Pipeline,
     progress: &Progress,
     of_epoch: u32,
-    page: LogPage,
-) -> Result<impl Future<Output = Result<Published, Fault>> + 'a, Fault> {
-    // Under an epoch that has passed a change would lose against what the import of the new one reads. A rise after this
-    // look is followed by an import whose snapshot sees the change.
-    if !page.changes.is_empty() && epoch::current(pipeline).await? != of_epoch {
-        return Err(Fault::transient("the epoch has risen: the log is read again under the new one"));
-    }
+    page: &LogPage,
+) -> impl Future<Output = Result<Published, Fault>> + 'a {
     let mut mapping = Mapping::new(&*pipeline.mapper, &pipeline.selection, &pipeline.limits);
     let mut changes = Vec::with_capacity(page.changes.len());
     let (mut gone, mut emptied) = (0, false);
     for logged in &page.changes {
         let version = Version { epoch: of_epoch, position: logged.position, sequence: logged.sequence };
         match &logged.what {
-            What::Row { key, at } => changes.push(mapping.logged(&page, *at, key.clone(), version)),
+            What::Row { key, at } => changes.push(mapping.logged(page, *at, key.clone(), version)),
             What::Gone(key) => {
                 gone += 1;
                 if pipeline.delete != DeletePolicy::Never {
@@ -186,13 +181,21 @@ async fn publish<'a>(
     }
     Progress::add(&progress.followed, changes.len());
     let through = page.place;
-    Ok(async move {
-        publisher::publish(pipeline, pipeline.shape(), Origin::Event, changes).await?;
+    async move {
+        if !changes.is_empty() {
+            // Under an epoch that has passed a change may lose against what the import of the new one reads: then its page
+            // does not count. A rise after this look is followed by an import whose snapshot sees the change.
+            let sent = publisher::publish(pipeline, pipeline.shape(), Origin::Event, changes);
+            let ((), epoch) = futures::try_join!(sent, epoch::current(pipeline))?;
+            if epoch != of_epoch {
+                return Err(Fault::transient("the epoch has risen: the log is read again under the new one"));
+            }
+        }
         if emptied {
             // L8: absences of a whole table are judged together, by an import that begins when the page is confirmed.
             tracing::warn!(pipeline = %pipeline.id, "the host's table was emptied: an import is due");
             owe(pipeline).await?;
         }
         Ok(Published { through, gone })
-    })
+    }
 }
