@@ -74,11 +74,7 @@ impl Round<'_> {
             pipeline.shape().fields.iter().any(|field| field.name == name)
                 || pipeline.sink.version_field.as_deref() == Some(name)
         };
-        Ok(table.is_some_and(|table| {
-            // Otherwise what is waited for may be a row that a foreign key wants.
-            let waits_for_value = table.references.is_empty() || table.unique.len() > 1;
-            waits_for_value && !table.is_referenced && table.columns.iter().all(|column| ours(&column.name))
-        }))
+        Ok(table.is_some_and(|table| !table.is_referenced && table.columns.iter().all(|column| ours(&column.name))))
     }
 
     fn stops(&self, outcome: &Outcome) -> Option<Fault> {
