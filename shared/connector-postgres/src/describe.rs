@@ -26,12 +26,6 @@ WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT c.relispartition \
   AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT') \
 ORDER BY n.nspname::text COLLATE \"C\", c.relname::text COLLATE \"C\"";
 
-/// Whether foreign keys, triggers or rules see to the deletion of a table's rows. Everybody may read this.
-const REFERENCED: &str = "\
-SELECT EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE contype = 'f' AND confrelid = $1) \
-    OR EXISTS (SELECT FROM pg_catalog.pg_trigger WHERE tgrelid = $1 AND NOT tgisinternal AND tgtype & 8 <> 0) \
-    OR EXISTS (SELECT FROM pg_catalog.pg_rewrite WHERE ev_class = $1 AND ev_type = '4')";
-
 /// Every table and view that this user may read.
 pub(crate) async fn namespaces(connection: &mut PgConnection) -> Result<Vec<Namespace>, Fault> {
     let read = |error| fault("listing tables", error);
@@ -44,19 +38,17 @@ pub(crate) async fn namespaces(connection: &mut PgConnection) -> Result<Vec<Name
 pub(crate) async fn describe(connection: &mut PgConnection, namespace: &Namespace) -> Result<Option<Table>, Fault> {
     let Some(relation) = catalog::relation(connection, namespace).await? else { return Ok(None) };
     let read = |error| fault(&format!("describing table {namespace}"), error);
-    let rows = sqlx::query(REFERENCES).bind(relation.oid).fetch_all(&mut *connection).await.map_err(read)?;
+    let rows = sqlx::query(REFERENCES).bind(relation.oid).fetch_all(connection).await.map_err(read)?;
     let reference = |row: &sqlx::postgres::PgRow| {
         Ok((row.try_get(0)?, Namespace(vec![row.try_get(1)?, row.try_get(2)?]), row.try_get(3)?))
     };
     let references = rows.iter().map(reference).collect::<Result<_, _>>().map_err(read)?;
-    let is_referenced = sqlx::query_scalar(REFERENCED).bind(relation.oid).fetch_one(connection).await.map_err(read)?;
     let primary = relation.indexes.iter().find(|index| index.primary);
     Ok(Some(Table {
         columns: relation.columns.iter().map(column).collect(),
         primary_key: primary.map(|index| index.columns.clone()).unwrap_or_default(),
         references,
         unique: relation.unique(),
-        is_referenced,
         records_estimate: relation.records_estimate,
         warnings: warnings(&relation),
         store_warnings: Vec::new(),

@@ -120,19 +120,9 @@ pub(crate) async fn table_of(database: &Database, namespace: &Namespace) -> Resu
     }
     let store_warnings = context.store_warnings(&mut connection).await?;
     let references = context.references(&mut connection).await?;
-    let is_referenced = context.is_referenced(&mut connection).await?;
     let records_estimate = context.estimate(&mut connection).await?;
     let columns = declared.into_iter().map(|declared| declared.column).collect();
-    Ok(Some(Table {
-        columns,
-        primary_key,
-        references,
-        unique,
-        is_referenced,
-        records_estimate,
-        warnings,
-        store_warnings,
-    }))
+    Ok(Some(Table { columns, primary_key, references, unique, records_estimate, warnings, store_warnings }))
 }
 
 /// Sets of columns with a unique index (not partial, not over expressions), the primary key included.
@@ -235,14 +225,6 @@ impl Context<'_> {
             key.2.push(column);
         }
         Ok(keys.into_values().collect())
-    }
-
-    /// Whether a foreign key or a trigger may see to the deletion of a row.
-    async fn is_referenced(&self, connection: &mut SqliteConnection) -> Result<bool, Fault> {
-        let sql = "SELECT EXISTS (SELECT 1 FROM main.sqlite_master m, pragma_foreign_key_list(m.name, 'main') f \
-                   WHERE m.type = 'table' AND lower(f.\"table\") = lower(?1)) \
-                   OR EXISTS (SELECT 1 FROM main.sqlite_master WHERE type = 'trigger' AND lower(tbl_name) = lower(?1))";
-        sqlx::query_scalar(sql).bind(self.name).fetch_one(connection).await.map_err(|error| self.fault(error))
     }
 
     /// Cheap: the statistics of ANALYZE, else a count that stops early, else the span of row ids bounded by the size of

@@ -192,7 +192,6 @@ async fn tables_of_all_forms_are_described() {
     assert_eq!(parents.unique, [vec!["id"], vec!["code"]]);
     assert!(!parents.column("id").unwrap().nullable && parents.column("note").unwrap().nullable);
     assert_eq!(parents.records_estimate, 2);
-    assert!(parents.is_referenced, "by children");
     assert!(
         parents.store_warnings.iter().any(|warning| warning.contains("journal mode is delete")),
         "{:?}",
@@ -202,7 +201,6 @@ async fn tables_of_all_forms_are_described() {
     let children = host.describe(&namespace("children")).await.unwrap().unwrap();
     assert_eq!(children.primary_key, ["b", "a"]);
     assert!(!children.column("a").unwrap().nullable, "a table without row ids keeps NULL out of its key");
-    assert!(!children.is_referenced);
     assert!(children.references.contains(&(vec!["parent".into()], namespace("parents"), vec!["id".into()])));
     assert!(children.references.contains(&(vec!["code".into()], namespace("parents"), vec!["code".into()])));
     let rows = scan_all(&*file.open("children", &["b", "a"], 10).await.unwrap()).await.unwrap();

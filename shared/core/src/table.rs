@@ -36,9 +36,6 @@ pub struct Table {
     pub references: Vec<(Vec<String>, Namespace, Vec<String>)>,
     /// Sets of columns that are unique and not null, the primary key included.
     pub unique: Vec<Vec<String>>,
-    /// Whether something hangs on its rows, so that none can be gone for a moment: a foreign key, a trigger on deletion. Also
-    /// where nobody can tell.
-    pub is_referenced: bool,
     /// An estimate of the number of records.
     pub records_estimate: u64,
     /// What a user should know before syncing it ("text key without an index in C collation: read by one sorted cursor").

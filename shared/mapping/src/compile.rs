@@ -74,7 +74,6 @@ pub(crate) fn again(spec: &Spec, columns: Vec<Column>, includes: &[Include]) -> 
         primary_key: spec.key.clone(),
         references: Vec::new(),
         unique: Vec::new(),
-        is_referenced: false,
         records_estimate: 0,
         warnings: Vec::new(),
         store_warnings: Vec::new(),

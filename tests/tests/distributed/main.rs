@@ -26,7 +26,6 @@ mod measured;
 mod mends;
 mod shares;
 mod survives;
-mod swaps;
 mod told;
 mod traced;
 mod turns;

@@ -1,6 +1,5 @@
 //! Publishing: consume lanes, admit, write the target, advance the marks, settle (L2).
 
-mod aside;
 mod claim;
 mod deletions;
 mod gather;

@@ -15,8 +15,6 @@ use crate::{Pipeline, Progress, dead, record};
 
 /// A change that another one may unblock (a unique or foreign-key violation) is tried this often before it is dead.
 const DEFERRED_ATTEMPTS_MAX: u32 = 5;
-/// So often it is tried as it is; then its record steps aside, because another may wait for it.
-const STEP_ASIDE_BEHIND: u32 = 3;
 /// Wait before a deferred change is tried again: other lanes work meanwhile. Doubled each time.
 const DEFERRED_BASE_MS: u64 = 50;
 
@@ -32,7 +30,7 @@ pub(super) struct Round<'a> {
 #[derive(Clone, Copy)]
 pub(super) struct Known<'a> {
     /// Whether the version before it is a dead letter.
-    pub(super) was_dead: bool,
+    was_dead: bool,
     /// What the target holds once it is applied. A soft deletion writes a document, of a record that is gone.
     held: Held,
     /// Whether the target may hold something before.
@@ -133,13 +131,12 @@ impl Round<'_> {
         settlement: &mut Settlement,
     ) {
         let write = Write { sink: &self.pipeline.sink, shape, lane: self.lane, token: self.token };
-        let mut aside: Vec<Change> = Vec::new();
         for attempt in 1..=DEFERRED_ATTEMPTS_MAX {
             if batch.is_empty() {
                 return;
             }
             let outcomes = self.apply_portions(&write, &batch).await;
-            let (mut deferred, mut refused) = (Vec::new(), Vec::new());
+            let mut deferred = Vec::new();
             for ((change, it), outcome) in batch.drain(..).zip(known.drain(..)).zip(outcomes) {
                 match outcome {
                     Outcome::Applied => {
@@ -161,7 +158,6 @@ impl Round<'_> {
                         Disposition::Defer | Disposition::Dead => {
                             let body = record::bounded(document(shape, &change));
                             settlement.bury(&change, &fault, body, attempt, it.trace);
-                            refused.push(change.key);
                         }
                         _ => {
                             settlement.pause.get_or_insert(fault);
@@ -173,15 +169,6 @@ impl Round<'_> {
                 // What was deferred returns with its delivery.
                 return;
             }
-            if attempt == STEP_ASIDE_BEHIND {
-                match self.step_aside(&write, &deferred).await {
-                    Ok(before) => aside = before,
-                    Err(fault) => return settlement.pause = Some(fault),
-                }
-            }
-            if let Err(fault) = self.step_back(&write, &aside, &refused).await {
-                return settlement.pause = Some(fault);
-            }
             (batch, known) = deferred.into_iter().unzip();
             if !batch.is_empty() {
                 let wait = DEFERRED_BASE_MS << (attempt - 1);
@@ -191,7 +178,7 @@ impl Round<'_> {
     }
 
     /// Writes portion by portion, until one fails: there are as many outcomes as changes that were tried.
-    pub(super) async fn apply_portions(&self, write: &Write<'_>, changes: &[Change]) -> Vec<Outcome> {
+    async fn apply_portions(&self, write: &Write<'_>, changes: &[Change]) -> Vec<Outcome> {
         let mut outcomes = Vec::with_capacity(changes.len());
         while outcomes.len() < changes.len() {
             let rest = &changes[outcomes.len()..];
@@ -209,7 +196,7 @@ impl Round<'_> {
     }
 
     /// Whether the lane cannot go on after this outcome.
-    pub(super) fn pauses(&self, outcome: &Outcome) -> bool {
+    fn pauses(&self, outcome: &Outcome) -> bool {
         match outcome {
             Outcome::Applied | Outcome::Stale => false,
             Outcome::Unknown(_) => true,

@@ -4,7 +4,6 @@ use std::ops::Not;
 use std::time::Duration;
 
 use fides_core::FaultKind;
-use fides_core::decide::lane_of;
 use fides_engine::import::{Mode, demanded, import};
 use fides_engine::{Progress, follow, log_place};
 use fides_testkit::fake::{Act, FakeHost, Gate, Order};
@@ -22,15 +21,11 @@ fn following(process: &Process) -> DropGuard {
 
 /// A host whose log is followed by a process of its own, and a process that consumes. Nothing is owed.
 async fn followed() -> (Stand, Process, Process, [DropGuard; 2]) {
-    followed_over(1).await
-}
-
-async fn followed_over(lanes: u16) -> (Stand, Process, Process, [DropGuard; 2]) {
     let stand = Stand::of(FakeHost::new(Order::Host), 20);
     let (mut reader, mut process) = (stand.process("reader").await, stand.process("a").await);
     // Each change is a message, and a write: nothing older goes by because it came together with something newer.
     for limits in [&mut reader.pipeline.limits, &mut process.pipeline.limits] {
-        (limits.lanes, limits.batch_records_max, limits.apply_records_max) = (lanes, 1, 1);
+        (limits.batch_records_max, limits.apply_records_max) = (1, 1);
     }
     let guards = [following(&reader), process.consume()];
     process.import(Mode::Delta).await;
@@ -123,62 +118,4 @@ async fn a_page_that_comes_late_takes_nothing_back() {
     assert_eq!(report.counts.published, 20, "the old rows were sent");
     caught_up(&stand, &process).await;
     is_right(&stand);
-}
-
-/// Two records of different lanes.
-fn apart(process: &Process) -> (i64, i64) {
-    let lane = |id| lane_of(FakeHost::key(id).as_bytes(), process.pipeline.limits.lanes);
-    let other = (1..20).find(|&id| lane(id) != lane(0)).expect("there are several lanes");
-    (0, other)
-}
-
-/// A target that keeps a value of its own for every record.
-async fn unique_values(stand: &Stand, process: &Process) {
-    stand.host.commit(&(0..20).map(|id| (id, Some(100 + id))).collect::<Vec<_>>());
-    caught_up(stand, process).await;
-    stand.target.keep_unique(1);
-}
-
-async fn letters(process: &Process) -> u64 {
-    process.pipeline.backplane.dead.count(&process.pipeline.id).await.unwrap()
-}
-
-#[tokio::test(start_paused = true)]
-async fn unique_values_are_swapped_across_lanes() {
-    let (stand, _reader, process, _guards) = followed_over(4).await;
-    unique_values(&stand, &process).await;
-    let (one, other) = apart(&process);
-    let values = stand.host.rows();
-    stand.host.commit(&[(one, Some(values[&other])), (other, Some(values[&one]))]);
-    caught_up(&stand, &process).await;
-    is_right(&stand);
-    assert_eq!(letters(&process).await, 0);
-    assert_eq!(process.import(Mode::Delta).await.counts.published, 0);
-}
-
-/// What can never be written keeps its old document; and it does not go and come back with every import.
-#[tokio::test(start_paused = true)]
-async fn a_value_that_stays_taken_costs_no_document() {
-    let (stand, _reader, process, _guards) = followed_over(4).await;
-    unique_values(&stand, &process).await;
-    let (one, other) = apart(&process);
-    let before = stand.document(one).unwrap();
-    let taken = stand.host.rows()[&other];
-    stand.host.commit(&[(one, Some(taken))]);
-    caught_up(&stand, &process).await;
-    assert_eq!((stand.document(one), letters(&process).await), (Some(before), 1));
-    assert_eq!(stand.differing(1), [one]);
-    let deletions = || stand.target.history().iter().filter(|written| written.document.is_none()).count();
-    assert_eq!(deletions(), 1, "it stepped aside");
-    process.import(Mode::Delta).await;
-    caught_up(&stand, &process).await;
-    assert_eq!((deletions(), letters(&process).await), (1, 1));
-
-    // Once the other lets go, the next import brings it.
-    stand.host.commit(&[(other, Some(999))]);
-    caught_up(&stand, &process).await;
-    process.import(Mode::Delta).await;
-    caught_up(&stand, &process).await;
-    is_right(&stand);
-    assert_eq!(letters(&process).await, 0);
 }

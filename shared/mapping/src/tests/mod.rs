@@ -24,7 +24,6 @@ fn table() -> Table {
         primary_key: vec!["id".into()],
         references: Vec::new(),
         unique: vec![vec!["id".into()]],
-        is_referenced: false,
         records_estimate: 1,
         warnings: Vec::new(),
         store_warnings: Vec::new(),

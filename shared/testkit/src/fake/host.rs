@@ -244,7 +244,6 @@ impl Host for FakeHost {
             primary_key: vec!["id".into()],
             references: Vec::new(),
             unique: vec![vec!["id".into()]],
-            is_referenced: false,
             records_estimate: lock(&self.0).rows.len() as u64,
             warnings: Vec::new(),
             store_warnings: Vec::new(),
