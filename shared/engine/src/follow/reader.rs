@@ -118,24 +118,57 @@ pub(super) async fn read(
     // In the order of the log: what is published of a page counts when all before it is.
     let mut publishing = FuturesOrdered::new();
     loop {
-        tokio::select! {
-            biased;
-            // What was published of the pages in flight comes again: their places are not stored.
-            () = stop.cancelled() => return save(&mut place, &mut *log).await,
-            () = sleep_until(place.due), if place.is_behind() => save(&mut place, &mut *log).await?,
-            Some(published) = publishing.next() => {
-                let Published { through, gone } = published?;
-                place.gone += gone;
-                if place.published != Some(through) {
-                    place.reached(through);
+        let step = {
+            // Kept while pages before it are confirmed: one that is dropped may have been about to fetch records.
+            let mut next = std::pin::pin!(log.next());
+            loop {
+                let is_idle = publishing.is_empty();
+                tokio::select! {
+                    biased;
+                    () = stop.cancelled() => break Step::Stop,
+                    Some(published) = publishing.next() => {
+                        count(pipeline, &mut place, published?).await?;
+                        *worked = true;
+                    }
+                    () = sleep_until(place.due), if is_idle && place.is_behind() => break Step::Save,
+                    page = &mut next, if publishing.len() < PAGES_IN_FLIGHT_MAX => break Step::Publish(page?),
                 }
-                *worked = true;
             }
-            page = log.next(), if publishing.len() < PAGES_IN_FLIGHT_MAX => {
-                publishing.push_back(publish(pipeline, progress, epoch, &page?));
+        };
+        match step {
+            // What was published of the pages in flight comes again: their places are not stored.
+            Step::Stop => return save(&mut place, &mut *log).await,
+            Step::Save => save(&mut place, &mut *log).await?,
+            Step::Publish(page) => {
+                publishing.push_back(publish(pipeline, progress, epoch, &page).await?);
+                if place.is_behind() && place.due <= Instant::now() {
+                    save(&mut place, &mut *log).await?;
+                }
             }
         }
     }
+}
+
+/// What a reader does next.
+enum Step {
+    Stop,
+    Save,
+    Publish(LogPage),
+}
+
+/// The queue has a page and all before it.
+async fn count(pipeline: &Pipeline, place: &mut Place<'_>, published: Published) -> Result<(), Fault> {
+    if published.emptied {
+        // L8: absences of a whole table are judged together, by an import that begins when the queue has everything that came
+        // before: what it got later would be written behind the import, and stay.
+        tracing::warn!(pipeline = %pipeline.id, "the host's table was emptied: an import is due");
+        owe(pipeline).await?;
+    }
+    place.gone += published.gone;
+    if place.published != Some(published.through) {
+        place.reached(published.through);
+    }
+    Ok(())
 }
 
 /// Stores the place, and only then lets the host forget (L3).
@@ -152,50 +185,44 @@ struct Published {
     through: u64,
     /// Deletions on it.
     gone: u64,
+    /// The table was emptied.
+    emptied: bool,
 }
 
 /// Publishes a page; the future that comes back waits until the queue has it (L3). Every change is sent, whatever the mark
-/// says (L5). Pages that are published at the same time go to each lane in the order in which their futures are first polled.
-fn publish<'a>(
+/// says (L5). Pages that are published at the same time go to each lane in the order in which their futures are first polled;
+/// where one does not fit at once the next may overtake the rest of it, which versions make harmless (L4).
+async fn publish<'a>(
     pipeline: &'a Pipeline,
     progress: &Progress,
     of_epoch: u32,
     page: &LogPage,
-) -> impl Future<Output = Result<Published, Fault>> + 'a {
+) -> Result<impl Future<Output = Result<Published, Fault>> + 'a, Fault> {
+    // Under an epoch that has passed a change would lose against what the import of the new one reads. A rise after this
+    // look is followed by an import whose snapshot sees the change.
+    if !page.changes.is_empty() && epoch::current(pipeline).await? != of_epoch {
+        return Err(Fault::transient("the epoch has risen: the log is read again under the new one"));
+    }
     let mut mapping = Mapping::new(&*pipeline.mapper, &pipeline.selection, &pipeline.limits);
     let mut changes = Vec::with_capacity(page.changes.len());
-    let (mut gone, mut emptied) = (0, false);
+    let mut published = Published { through: page.place, gone: 0, emptied: false };
     for logged in &page.changes {
         let version = Version { epoch: of_epoch, position: logged.position, sequence: logged.sequence };
         match &logged.what {
             What::Row { key, at } => changes.push(mapping.logged(page, *at, key.clone(), version)),
             What::Gone(key) => {
-                gone += 1;
+                published.gone += 1;
                 if pipeline.delete != DeletePolicy::Never {
                     let key = key.clone();
                     changes.push(Change { key, version, fingerprint: None, op: Op::Delete, forced: false });
                 }
             }
-            What::Emptied => emptied = true,
+            What::Emptied => published.emptied = true,
         }
     }
     Progress::add(&progress.followed, changes.len());
-    let through = page.place;
-    async move {
-        if !changes.is_empty() {
-            // Under an epoch that has passed a change may lose against what the import of the new one reads: then its page
-            // does not count. A rise after this look is followed by an import whose snapshot sees the change.
-            let sent = publisher::publish(pipeline, pipeline.shape(), Origin::Event, changes);
-            let ((), epoch) = futures::try_join!(sent, epoch::current(pipeline))?;
-            if epoch != of_epoch {
-                return Err(Fault::transient("the epoch has risen: the log is read again under the new one"));
-            }
-        }
-        if emptied {
-            // L8: absences of a whole table are judged together, by an import that begins when the page is confirmed.
-            tracing::warn!(pipeline = %pipeline.id, "the host's table was emptied: an import is due");
-            owe(pipeline).await?;
-        }
-        Ok(Published { through, gone })
-    }
+    Ok(async move {
+        publisher::publish(pipeline, pipeline.shape(), Origin::Event, changes).await?;
+        Ok(published)
+    })
 }

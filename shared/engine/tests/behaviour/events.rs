@@ -108,6 +108,29 @@ async fn a_page_without_confirm_holds_the_place_and_not_the_log() {
     assert_eq!(stand.target.regressions().len(), 0);
 }
 
+/// L7, L8: an import that answers it would raise its fence before what was told earlier, which would then be written behind it.
+#[tokio::test(start_paused = true)]
+async fn an_emptied_table_is_answered_when_all_before_it_is_in_the_queue() {
+    let stand = Stand::of(FakeHost::new(Order::Host), ROWS);
+    let process = stand.process("a").await;
+    let (_consumers, _follower) = (process.consume(), following(&process));
+    caught_up(&stand, &process).await;
+    while demanded(&process.pipeline).await.unwrap() {
+        process.import(Mode::Delta).await;
+    }
+    let gate = Gate::new();
+    let published = process.faults.calls("queue.publish");
+    process.faults.script("queue.publish", [Act::Hold(gate.clone())]);
+    stand.host.commit(&[(77, Some(1))]);
+    until(|| process.faults.calls("queue.publish") > published).await;
+    stand.host.truncate(&[]);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert!(!demanded(&process.pipeline).await.unwrap());
+    gate.open();
+    caught_up(&stand, &process).await;
+    assert!(demanded(&process.pipeline).await.unwrap());
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_the_log_forgot_is_owed_by_an_import() {
     let stand = Stand::of(FakeHost::new(Order::Host), ROWS);

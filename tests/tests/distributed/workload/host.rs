@@ -34,7 +34,7 @@ impl Host {
         }
     }
 
-    /// So many records with two lines each.
+    /// So many records with three lines each.
     pub async fn fill(&mut self, rows: i64) {
         let (large, moment, stored, numbers) = match self {
             Self::Postgres(_) => {
@@ -56,6 +56,7 @@ impl Host {
                 "INSERT INTO items (id, name, price, stock, active, ratio, n) \
                  SELECT seq, concat('Stück № ', seq), (seq % 100000) / 100.0, seq % 1000, seq % 3 = 0, seq / 3.0, 0 FROM {numbers}"
             ),
+            format!("INSERT INTO parts SELECT seq, 0, 0, 0 FROM {numbers}"),
             format!("INSERT INTO parts SELECT seq, 1, seq % 9, 0 FROM {numbers}"),
             format!("INSERT INTO parts SELECT seq, 2, seq % 7, 0 FROM {numbers}"),
         ] {

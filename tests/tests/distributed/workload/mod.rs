@@ -18,7 +18,7 @@ use host::Host;
 const OPTIONS: &str = "events: log\n    include: \
     { lines: { from: parts, on: { item: id }, as: many, order_by: ['no'] } }\n    limits: { lanes: 4, lease_ms: 3000 }";
 
-/// Rows of the table; each has two lines. One transaction changes all of them.
+/// Rows of the table; each has three lines. One transaction changes all of them.
 fn rows() -> i64 {
     match (fides_tests::released(), std::env::var_os("FIDES_TEST_LONG").is_some()) {
         (false, _) => 4_000,
@@ -165,25 +165,28 @@ fn transactions(round: i64, clock: &mut Clock) -> Vec<String> {
         format!("UPDATE items SET stock = 1000, n = {} WHERE id {}", n(), ten(80)),
         format!("UPDATE items SET stock = 7, n = {} WHERE id {}", n(), ten(80)),
         // Lines that come, change, go, and move to another record.
-        format!("INSERT INTO parts SELECT id, 9, 1, {} FROM items WHERE id {}", n(), ten(100)),
-        format!("UPDATE parts SET quantity = quantity + 1, n = {} WHERE item {}", n(), ten(120)),
-        format!("DELETE FROM parts WHERE no = 1 AND item {}", ten(140)),
-        format!(
-            "BEGIN; UPDATE parts SET item = item + 5, no = no + 100, n = {} WHERE no = 1 AND item {}; \
-             UPDATE items SET stock = 12, n = {} WHERE id {}; COMMIT",
-            n(),
-            ten(160),
-            n(),
-            ten(165)
+        lines(&mut n, at, 100, 109, "INSERT INTO parts SELECT id, 9, 1, {n} FROM items WHERE id {these}"),
+        lines(&mut n, at, 120, 129, "UPDATE parts SET quantity = quantity + 1, n = {n} WHERE no = 2 AND item {these}"),
+        lines(&mut n, at, 140, 149, "DELETE FROM parts WHERE no = 1 AND item {these}"),
+        lines(
+            &mut n,
+            at,
+            160,
+            174,
+            "UPDATE parts SET item = item + 5, no = no + 100, n = {n} WHERE no = 1 AND item {these}; \
+             UPDATE items SET stock = 12, n = {n} WHERE id {these}",
         ),
-        // A move there and back, and a record that goes with the lines it was given.
-        format!("UPDATE parts SET item = item + 20, no = no + 200, n = {} WHERE no = 2 AND item {}", n(), ten(180)),
-        format!(
-            "UPDATE parts SET item = item - 20, no = no - 200, n = {} WHERE no = 202 AND item BETWEEN {} AND {}",
-            n(),
-            at + 200,
-            at + 204
-        ),
-        format!("BEGIN; DELETE FROM parts WHERE item {}; DELETE FROM items WHERE id {}; COMMIT", ten(200), ten(200)),
+        // A move there and back, and records that go with all their lines.
+        lines(&mut n, at, 180, 209, "UPDATE parts SET item = item + 20, no = no + 200, n = {n} WHERE no = 2 AND item {these}"),
+        lines(&mut n, at, 180, 229, "UPDATE parts SET item = item - 20, no = no - 200, n = {n} WHERE no = 202 AND item {these}"),
+        format!("BEGIN; DELETE FROM parts WHERE item {}; DELETE FROM items WHERE id {}; COMMIT", ten(210), ten(210)),
     ]
+}
+
+/// A transaction that changes lines of the records from `from` to `to` of a round: `{these}`. Line 0 of each, and of those that a
+/// line may move to, tells of it: so that also a state that lacks a line, or has one too many, is known to be older.
+fn lines(n: &mut impl FnMut() -> i64, at: i64, from: i64, to: i64, sql: &str) -> String {
+    let (n, first, last) = (n(), at + from, at + to);
+    let sql = sql.replace("{n}", &n.to_string()).replace("{these}", &format!("BETWEEN {first} AND {last}"));
+    format!("BEGIN; {sql}; UPDATE parts SET n = {n} WHERE no = 0 AND item BETWEEN {first} AND {}; COMMIT", last + 20)
 }
