@@ -51,14 +51,23 @@ pub async fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
 
 /// Where a pipeline stands, and what is asked of it.
 #[derive(Serialize)]
-struct Standing {
+pub struct Standing {
     #[serde(flatten)]
     status: Status,
     /// Commands that were accepted and are not carried out yet, the oldest first.
     commands: Vec<CommandStatus>,
 }
 
-async fn all(app: &App) -> Result<Vec<Standing>, Failure> {
+impl Standing {
+    /// Whether nothing is known of it.
+    pub fn is_new(&self) -> bool {
+        let Status { run, records, dead, paused, .. } = &self.status;
+        run.is_none() && *records == 0 && *dead == 0 && paused.is_none() && self.commands.is_empty()
+    }
+}
+
+/// Where every pipeline stands.
+pub async fn all(app: &App) -> Result<Vec<Standing>, Failure> {
     let waiting = match app.pipelines.first() {
         Some(any) => commands(&*any.backplane.state, usize::MAX).await?,
         None => Vec::new(),

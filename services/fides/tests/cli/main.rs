@@ -4,6 +4,7 @@
 
 mod agreement;
 mod asked;
+mod dashboard;
 mod dead;
 mod demo;
 mod edit;
@@ -14,6 +15,7 @@ mod mend;
 mod outbox;
 mod places;
 mod postgres;
+mod served;
 mod shop;
 mod stopped;
 mod together;

@@ -27,6 +27,15 @@ impl Staying {
     }
 }
 
+impl Staying {
+    /// Sends it a signal and waits for its end; its exit status.
+    pub fn end(&mut self, signal: &str) -> Option<i32> {
+        let sent = Command::new("kill").args([signal, &self.0.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+        self.0.wait().unwrap().code()
+    }
+}
+
 impl Drop for Staying {
     fn drop(&mut self) {
         let _ = self.0.kill();
@@ -65,9 +74,7 @@ fn a_signal_ends_a_sync_gracefully_and_is_its_exit_status() {
     let shop = Shop::new();
     for (signal, status) in [("-TERM", 143), ("-INT", 130)] {
         let mut staying = Staying::start(&shop);
-        let sent = Command::new("kill").args([signal, &staying.0.id().to_string()]).status().unwrap();
-        assert!(sent.success());
-        assert_eq!(staying.0.wait().unwrap().code(), Some(status), "{signal}");
+        assert_eq!(staying.end(signal), Some(status), "{signal}");
     }
     assert_eq!(shop.run(&["sync", "--once"]).status, 0);
 }
