@@ -16,7 +16,10 @@ mod outbox;
 mod places;
 mod postgres;
 mod served;
+#[allow(dead_code, reason = "the page's tests lock the target")]
 mod shop;
+mod staying;
 mod stopped;
 mod together;
 mod usage;
+mod watch;
