@@ -72,6 +72,8 @@ export const rate = (value) => (value > 0 && value < 10 ? value.toFixed(1) : num
 // A part of a whole in per cent, never rounded up to a hundred.
 export const share = (part, whole) => (whole > 0 ? `${(Math.floor((part * 1000) / whole) / 10).toFixed(1)} %` : "–");
 
+export const instant = (ms) => `${new Date(ms).toISOString().slice(0, 19).replace("T", " ")} UTC`;
+
 export function lasted(ms) {
   const seconds = Math.max(0, Math.floor(ms / 1000));
   if (seconds < 120) return `${seconds} s`;

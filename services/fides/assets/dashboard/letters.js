@@ -1,7 +1,7 @@
 // Dead letters of a pipeline: shown when they are asked for, and replayed.
 
 import { letters, order } from "./api.js";
-import { count, keep, make, say } from "./dom.js";
+import { count, instant, keep, make, say } from "./dom.js";
 import { notify, toldAnswer } from "./reimport.js";
 
 export function lettersOf(pipeline) {
@@ -36,8 +36,7 @@ export function lettersOf(pipeline) {
   function update(item, { reason, record, attempts, first_ms, last_ms }) {
     const [, , why, told, details] = item.children;
     say(why, reason);
-    const at = (ms) => new Date(ms).toISOString().slice(0, 19).replace("T", " ");
-    say(told, `${count(attempts, "attempt")}, first ${at(first_ms)}, last ${at(last_ms)} UTC`);
+    say(told, `${count(attempts, "attempt")}, first ${instant(first_ms)}, last ${instant(last_ms)}`);
     say(details.lastChild, record);
   }
 

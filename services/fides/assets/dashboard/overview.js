@@ -1,6 +1,6 @@
 // Everything that is not about one pipeline alone: sums, remarks, processes, breakers, commands.
 
-import { count, dress, find, keep, lasted, make, number, rate, rows, say, share } from "./dom.js";
+import { count, dress, find, instant, keep, lasted, make, number, rate, rows, say, share } from "./dom.js";
 
 const sum = (items, of) => items.reduce((all, item) => all + of(item), 0);
 
@@ -114,7 +114,12 @@ function became({ reason, detail }) {
   if (reason) return reason;
   const told = Object.entries(detail ?? {}).map(([pipeline, fields]) => {
     const parts = Object.entries(fields).filter(([name, value]) => name !== "status" && name !== "run" && value !== null);
-    return `${pipeline}: ${parts.map(([name, value]) => `${name.replaceAll("_", " ")} ${typeof value === "number" ? number(value) : value}`).join(", ")}`;
+    return `${pipeline}: ${parts.map(toldField).join(", ")}`;
   });
   return told.join("; ");
+}
+
+function toldField([name, value]) {
+  if (name.endsWith("_ms")) return `${name.slice(0, -3)} ${instant(value)}`;
+  return `${name.replaceAll("_", " ")} ${typeof value === "number" ? number(value) : value}`;
 }

@@ -72,7 +72,7 @@ function advance(bar, read, records) {
 function toldRun(run, records, now) {
   if (!run) return "never imported";
   const { counts, mode, started_ms, ended_ms, resumed, cancelled, sweep } = run;
-  const parts = [`${mode} import`];
+  const parts = [`${mode.toLowerCase()} import`];
   if (cancelled) parts.push(`cancelled by ${cancelled}`);
   else if (ended_ms) parts.push(`ended ${lasted(now - ended_ms)} ago after ${lasted(ended_ms - started_ms)}`);
   else parts.push(`began ${lasted(now - started_ms)} ago`, records > counts.read ? `${number(counts.read)} of about ${number(records)} read` : `${number(counts.read)} read`);

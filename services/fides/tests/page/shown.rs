@@ -74,7 +74,7 @@ fn it_fits_every_screen() {
     let _sync = Staying::start(&shop);
     let served = Served::start(&shop, &[]);
     let mut browser = Browser::start();
-    browser.screen(1_280, 1_280, "light");
+    browser.screen(1_100, 1_500, "light");
     browser.open(&format!("http://{}/", served.address));
     browser.until("the pipelines", "document.querySelectorAll('article').length === 3");
     let (began, mut round) = (Instant::now(), 0);
@@ -87,7 +87,7 @@ fn it_fits_every_screen() {
     browser.click("#pipelines article:nth-of-type(2) > details > summary");
     browser.until("the letters", "document.querySelectorAll('.letters > li').length === 2");
 
-    for (name, width, height) in [("wide", 1_280, 1_280), ("narrow", 380, 1_500)] {
+    for (name, width, height) in [("wide", 1_100, 1_500), ("narrow", 380, 1_500)] {
         for scheme in ["light", "dark"] {
             browser.screen(width, height, scheme);
             browser.value("scrollTo(0, 0)");
