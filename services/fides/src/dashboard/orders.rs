@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::http::StatusCode;
 use fides_core::command::{Action, Answer, Command, Status};
 use fides_runtime::config::Config;
 use fides_runtime::{App, Commands};
@@ -35,6 +36,10 @@ impl Orders {
 
     /// Sends a command and returns its answer. `None`: it is queued, and nobody has answered in time.
     pub async fn send(&self, id: String, action: Action) -> Result<Option<Answer>, Refusal> {
+        let unknown = |name: &&String| !self.config.pipelines.iter().any(|pipeline| pipeline.id == **name);
+        if let Some(name) = action.pipelines().iter().find(unknown) {
+            return Err(Refusal::new(StatusCode::NOT_FOUND, format!("there is no pipeline {name:?}")));
+        }
         let command = Command { id, requester: self.requester.clone(), action };
         // What this would be refused for elsewhere is told before anything is opened.
         let command = match Command::parse(&command.to_bytes()) {

@@ -153,7 +153,7 @@ fn what_cannot_be_asked_is_refused() {
         (json!({ "confirm": "" }), 400),
         (json!({ "mode": "all" }), 400),
         (json!({ "misspelt": 1 }), 400),
-        (json!({ "pipeline": "nope", "confirm": "nope" }), 503),
+        (json!({ "pipeline": "nope", "confirm": "nope" }), 404),
     ] {
         let got = reimport(change.clone());
         assert_eq!(got.status, status, "{change}: {}", got.body);

@@ -38,6 +38,7 @@ limits: { dead_ratio_max: 1.0 }
 ";
 
 const HOST: &str = "
+PRAGMA journal_mode = WAL;
 CREATE TABLE orders (id INTEGER PRIMARY KEY, customer TEXT NOT NULL, total INTEGER NOT NULL);
 WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 12000)
     INSERT INTO orders SELECT i, 'customer ' || (i * 7919 % 5003), i * 31 % 977 FROM n;
@@ -83,6 +84,8 @@ fn it_fits_every_screen() {
         assert!(began.elapsed() < LIVE * 2, "nothing is ever written");
         change(&shop, round);
         round += 1;
+        let seen = browser.text("#state");
+        browser.until("the next look", &format!("document.querySelector('#state').textContent !== {seen:?}"));
     }
     browser.click("#pipelines article:nth-of-type(2) > details > summary");
     browser.until("the letters", "document.querySelectorAll('.letters > li').length === 2");
