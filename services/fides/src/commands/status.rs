@@ -45,9 +45,9 @@ pub async fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
     }
     let found = all(&app).await?;
     if args.json {
-        present::json(&found)?
+        present::json(&found)?;
     } else {
-        present::out(told(&found))?
+        present::out(told(&found))?;
     }
     Ok(Exit::Ok)
 }

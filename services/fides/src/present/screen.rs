@@ -4,7 +4,7 @@ use std::io::Write;
 
 use console::{Term, measure_text_width};
 
-use super::out;
+use super::{number, out};
 use crate::failure::Failure;
 
 /// The other screen, without a cursor.
@@ -69,7 +69,7 @@ fn frame(text: &str, (rows, columns): (u16, u16)) -> String {
         frame.extend([line, LINE_END]);
     }
     if hidden > 0 {
-        frame += &format!("… {hidden} more\x1b[K");
+        frame.extend(["… ", number(hidden as u64).as_str(), " more\x1b[K"]);
     }
     frame + END
 }
