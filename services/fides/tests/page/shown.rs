@@ -57,6 +57,9 @@ fn busy_shop() -> Shop {
     shop
 }
 
+const TOP: &str = "scrollTo(0, 0)";
+const BOTTOM: &str = "scrollTo(0, document.documentElement.scrollHeight)";
+
 /// Changes on the host, more of them and fewer.
 fn change(shop: &Shop, round: u64) {
     let many = 150 + (round * round * 131) % 1_400;
@@ -75,7 +78,7 @@ fn it_fits_every_screen() {
     let _sync = Staying::start(&shop);
     let served = Served::start(&shop, &[]);
     let mut browser = Browser::start();
-    browser.screen(1_100, 1_500, "light");
+    browser.screen(1_100, 1_300, "light");
     browser.open(&format!("http://{}/", served.address));
     browser.until("the pipelines", "document.querySelectorAll('article').length === 3");
     let (began, mut round) = (Instant::now(), 0);
@@ -90,10 +93,12 @@ fn it_fits_every_screen() {
     browser.click("#pipelines article:nth-of-type(2) > details > summary");
     browser.until("the letters", "document.querySelectorAll('.letters > li').length === 2");
 
-    for (name, width, height) in [("wide", 1_100, 1_500), ("narrow", 380, 1_500)] {
+    for (name, width, height, place) in
+        [("wide", 1_100, 1_300, TOP), ("narrow", 380, 1_300, TOP), ("parts", 1_100, 640, BOTTOM)]
+    {
         for scheme in ["light", "dark"] {
             browser.screen(width, height, scheme);
-            browser.value("scrollTo(0, 0)");
+            browser.value(place);
             let beyond = browser.value("document.documentElement.scrollWidth - innerWidth");
             assert!(beyond.as_i64().unwrap() <= 0, "{name}: {beyond} pixels wider than the screen");
             let ground = browser.value("getComputedStyle(document.body).backgroundColor");
