@@ -2,7 +2,7 @@
 
 export const WINDOW_MS = 600_000;
 const SAMPLES_MAX = 400;
-// How often a process tells of what changed; what it tells after a silence happened lately.
+// How often a process tells of what changed. Between two tellings a rate is the mean.
 const TOLD_EVERY_MS = 2000;
 const COUNTERS = ["read", "published", "written"];
 
@@ -50,8 +50,7 @@ function rates(before, work, toldAt, now) {
   if (before.toldAt === toldAt) {
     return now - toldAt > 2 * TOLD_EVERY_MS ? { ...before, rates: none } : before;
   }
-  const passed = toldAt - before.toldAt;
-  const seconds = (passed > 2 * TOLD_EVERY_MS ? TOLD_EVERY_MS : passed) / 1000;
+  const seconds = (toldAt - before.toldAt) / 1000;
   const per = (counter) => {
     const more = work[counter] - before.work[counter];
     // A counter that fell began anew, with another run.

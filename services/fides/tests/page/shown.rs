@@ -21,6 +21,7 @@ hosts:
   shop: { kind: sqlite, path: ./host.sqlite }
 targets:
   search: { kind: sqlite, path: ./target.sqlite }
+  storefront: { kind: sqlite, path: ./storefront.sqlite }
 pipelines:
   orders:
     { host: shop, from: orders, target: search, into: orders, create: true, columns: '*', schedule: '* * * * * *',
@@ -28,12 +29,12 @@ pipelines:
   prices:
     host: shop
     from: prices
-    target: search
+    target: storefront
     into: prices
     create: true
     schedule: '*/5 * * * * *'
     mapping: { id: id, name: name, price: { from: price, cast: decimal } }
-  reviews: { host: shop, from: reviews, target: search, into: reviews, create: true, columns: '*' }
+  reviews: { host: shop, from: reviews, target: storefront, into: reviews, create: true, columns: '*' }
 limits: { dead_ratio_max: 1.0 }
 ";
 
@@ -52,8 +53,10 @@ fn busy_shop() -> Shop {
     let shop = Shop::empty();
     shop.configure(CONFIG);
     shop.on_host(HOST);
-    assert_eq!(shop.run(&["sync", "--once"]).status, 2, "two prices are none");
-    assert_eq!(shop.run(&["pause", "reviews", "--requester", "anna: the target is moved"]).status, 0);
+    let synced = shop.run(&["sync", "--once"]);
+    assert_eq!(synced.status, 2, "two prices are none: {}", synced.stderr);
+    let paused = shop.run(&["pause", "reviews", "--requester", "anna: the target is moved"]);
+    assert_eq!(paused.status, 0, "{}", paused.stderr);
     shop
 }
 
