@@ -35,13 +35,13 @@ pipelines:
     schedule: '*/5 * * * * *'
     mapping: { id: id, name: name, price: { from: price, cast: decimal } }
   reviews: { host: shop, from: reviews, target: storefront, into: reviews, create: true, columns: '*' }
-limits: { dead_ratio_max: 1.0 }
+limits: { dead_ratio_max: 1.0, lease_ms: 60000 }
 ";
 
 const HOST: &str = "
 PRAGMA journal_mode = WAL;
 CREATE TABLE orders (id INTEGER PRIMARY KEY, customer TEXT NOT NULL, total INTEGER NOT NULL);
-WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 12000)
+WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 6000)
     INSERT INTO orders SELECT i, 'customer ' || (i * 7919 % 5003), i * 31 % 977 FROM n;
 CREATE TABLE prices (id INTEGER PRIMARY KEY, name TEXT NOT NULL, price TEXT);
 WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 800)
@@ -66,7 +66,7 @@ const BOTTOM: &str = "scrollTo(0, document.documentElement.scrollHeight)";
 /// Changes on the host, more of them and fewer.
 fn change(shop: &Shop, round: u64) {
     let many = 150 + (round * round * 131) % 1_400;
-    let from = (round * 977) % 10_000;
+    let from = (round * 977) % 4_500;
     shop.on_host(&format!(
         "UPDATE orders SET total = total + 1 WHERE id BETWEEN {from} AND {}; UPDATE prices SET name = name || '!' WHERE id % 40 = {}",
         from + many,
