@@ -9,9 +9,13 @@ const COUNTERS = ["read", "published", "written"];
 export class History {
   #pipelines = new Map();
   #counted = new Map();
+  #at = null;
 
   // Adds what is seen now, and returns each pipeline's samples.
   take(seen) {
+    // The server shows a look to everybody who comes soon after it: there is nothing new in it.
+    if (seen.at_ms === this.#at) return this.#pipelines;
+    this.#at = seen.at_ms;
     const flows = this.#flows(seen);
     for (const pipeline of seen.pipelines) {
       const name = pipeline.pipeline;
