@@ -8,7 +8,8 @@ use fides_runtime::{Stream, Telemetry};
 use tracing::Level;
 
 use crate::commands::{
-    approve, asked, check, dead, demo, explain, init, order, plan, rebuild, reimport, schema, status, sync, verify,
+    approve, asked, check, dashboard, dead, demo, explain, init, order, plan, rebuild, reimport, schema, status, sync,
+    verify,
 };
 use crate::exit::{self, Exit};
 use crate::failure::Failure;
@@ -68,6 +69,8 @@ pub enum Command {
     Sync(sync::Args),
     /// Say where every pipeline stands; also beside a running sync.
     Status(status::Args),
+    /// Serve the status page: where everything stands, dead letters, imports on demand.
+    Dashboard(dashboard::Args),
     /// Compare host and target record by record, and with --repair mend what differs.
     Verify(verify::Args),
     /// Learn anew from both sides what the target holds, without sending it.

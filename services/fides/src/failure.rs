@@ -47,6 +47,12 @@ impl Failure {
         }
     }
 
+    /// What happened and what can be done, in one text.
+    pub fn text(&self) -> String {
+        let parts = [self.what.as_deref(), self.advice.as_deref()];
+        parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
+    }
+
     /// Tells stderr: `fides: …`, with the advice on the next line.
     pub fn tell(&self) {
         let Some(what) = &self.what else { return };

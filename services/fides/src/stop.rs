@@ -20,8 +20,7 @@ impl Stop {
     /// Listens from now on. Commands that only read do not listen: the first signal may end them as they are.
     pub fn listen() -> Result<Self, Failure> {
         let stop = Self { token: CancellationToken::new(), signal: Arc::new(AtomicU8::new(0)) };
-        let mut signals = Signals::new()
-            .map_err(|error| Failure::new(Exit::Internal, format!("signals cannot be received: {error}")))?;
+        let mut signals = Signals::new().map_err(|error| unheard(&error))?;
         let told = stop.clone();
         tokio::spawn(async move {
             let first = signals.next().await;
@@ -47,6 +46,16 @@ impl Stop {
             _ => Some(Exit::Interrupted),
         }
     }
+}
+
+/// Ends with the first signal: for commands that have nothing in hand, but something to put back.
+pub fn ended() -> Result<impl Future<Output = Exit>, Failure> {
+    let mut signals = Signals::new().map_err(|error| unheard(&error))?;
+    Ok(async move { signals.next().await })
+}
+
+fn unheard(error: &std::io::Error) -> Failure {
+    Failure::new(Exit::Internal, format!("signals cannot be received: {error}"))
 }
 
 #[cfg(unix)]

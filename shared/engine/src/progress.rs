@@ -171,6 +171,12 @@ impl Progress {
         self.troubled.lock().map_or(0, |troubled| troubled.len())
     }
 
+    /// The lanes that have met a fault and not worked since, and why.
+    pub fn troubles(&self) -> BTreeMap<u16, String> {
+        let Ok(troubled) = self.troubled.lock() else { return BTreeMap::new() };
+        troubled.iter().map(|(lane, trouble)| (*lane, trouble.reason.clone())).collect()
+    }
+
     /// From its first fault to its latest: how long a lane has tried in vain, of several the longest, and why. A lane that
     /// is tried again and fails again has not worked in between.
     pub fn stuck(&self) -> Option<(Duration, String)> {

@@ -151,11 +151,18 @@ async fn work(
     let stock = async {
         if service.roles.contains(&Role::Importer) { metrics.keep_stock(&app.pipelines).await } else { pending().await }
     };
+    let state = app.pipelines.first().map(|pipeline| pipeline.backplane.state.clone());
+    let heart = async {
+        match &state {
+            Some(state) => metrics.keep_heartbeat(&**state).await,
+            None => pending().await,
+        }
+    };
     let within_grace = async {
         stop.cancelled().await;
         sleep(Duration::from_secs(u64::from(config.service.grace_seconds))).await;
     };
-    tokio::select! {
+    let ended = tokio::select! {
         served = serving => match served {
             Ok(()) => Ended { code: 0, why: None },
             Err(fault) => Ended::new(70, fault),
@@ -163,7 +170,12 @@ async fn work(
         () = within_grace => Ended::new(75, "the grace period was over before what was in hand was finished; nothing is lost"),
         never = parts.watch() => match never {},
         never = stock => match never {},
+        never = heart => match never {},
+    };
+    if let Some(state) = &state {
+        metrics.farewell(&**state).await;
     }
+    ended
 }
 
 /// Opens everything, waiting for what cannot be reached yet: the order in which services and parts start does not matter.

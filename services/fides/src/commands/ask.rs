@@ -54,7 +54,7 @@ impl Asking {
 }
 
 /// The user of this process.
-fn requester() -> String {
+pub fn requester() -> String {
     let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
     let user = variable("USER").or_else(|| variable("LOGNAME")).or_else(|| variable("USERNAME"));
     user.unwrap_or_else(|| String::from("unknown user"))

@@ -4,6 +4,7 @@ pub mod approve;
 mod ask;
 pub mod asked;
 pub mod check;
+pub mod dashboard;
 pub mod dead;
 pub mod demo;
 pub mod explain;
@@ -36,6 +37,7 @@ pub async fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Plan(args) => plan::run(&global, &args).await,
         Command::Sync(args) => sync::run(&global, &args).await,
         Command::Status(args) => status::run(&global, &args).await,
+        Command::Dashboard(args) => dashboard::run(&global, &args).await,
         Command::Verify(args) => verify::run(&global, &args).await,
         Command::RebuildHashes(args) => rebuild::run(&global, &args).await,
         Command::Explain(args) => explain::run(&global, &args).await,

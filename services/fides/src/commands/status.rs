@@ -1,3 +1,4 @@
+use std::convert::Infallible;
 use std::time::Duration;
 
 use fides_core::command::{self, Answer};
@@ -10,7 +11,8 @@ use serde::Serialize;
 use crate::cli::Global;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::present::{self, Table, Text, number};
+use crate::present::{self, Screen, Table, Text, number};
+use crate::stop::ended;
 
 /// How often `--watch` looks.
 const REDRAW: Duration = Duration::from_secs(1);
@@ -34,16 +36,30 @@ pub async fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
     let config = global.load()?;
     global.log_if_asked(&config);
     let app = App::open(&config, Access::Read, &[]).await?;
+    if args.watch {
+        let asked_to_end = ended()?;
+        return tokio::select! {
+            failure = watch(&app, args.json) => failure.map(|never| match never {}),
+            exit = asked_to_end => Ok(exit),
+        };
+    }
+    let found = all(&app).await?;
+    if args.json {
+        present::json(&found)?;
+    } else {
+        present::out(told(&found))?;
+    }
+    Ok(Exit::Ok)
+}
+
+/// Shows it again and again. Dropped, it leaves the terminal as it was.
+async fn watch(app: &App, json: bool) -> Result<Infallible, Failure> {
+    let screen = if json { None } else { Some(Screen::enter()?) };
     loop {
-        let found = all(&app).await?;
-        match (args.json, args.watch) {
-            (true, true) => present::json_line(&found)?,
-            (true, false) => present::json(&found)?,
-            (false, true) => present::redraw(told(&found))?,
-            (false, false) => present::out(told(&found))?,
-        }
-        if !args.watch {
-            return Ok(Exit::Ok);
+        let found = all(app).await?;
+        match &screen {
+            Some(screen) => screen.draw(told(&found))?,
+            None => present::json_line(&found)?,
         }
         tokio::time::sleep(REDRAW).await;
     }
@@ -51,14 +67,23 @@ pub async fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
 
 /// Where a pipeline stands, and what is asked of it.
 #[derive(Serialize)]
-struct Standing {
+pub struct Standing {
     #[serde(flatten)]
     status: Status,
     /// Commands that were accepted and are not carried out yet, the oldest first.
     commands: Vec<CommandStatus>,
 }
 
-async fn all(app: &App) -> Result<Vec<Standing>, Failure> {
+impl Standing {
+    /// Whether nothing is known of it.
+    pub fn is_new(&self) -> bool {
+        let Status { run, records, dead, paused, .. } = &self.status;
+        run.is_none() && *records == 0 && *dead == 0 && paused.is_none() && self.commands.is_empty()
+    }
+}
+
+/// Where every pipeline stands.
+pub async fn all(app: &App) -> Result<Vec<Standing>, Failure> {
     let waiting = match app.pipelines.first() {
         Some(any) => commands(&*any.backplane.state, usize::MAX).await?,
         None => Vec::new(),

@@ -66,10 +66,22 @@ async fn serve(config: &Config, pipelines: &[String], metrics: &Metrics, stop: &
     let names: Vec<&str> = app.pipelines.iter().map(|pipeline| pipeline.id.as_str()).collect();
     present::note(&format!("ready: keeping {} in step; Ctrl-C stops", names.join(", ")));
     let watch = |watched: Watched| metrics.pipeline(&watched.pipeline, watched.progress);
-    tokio::select! {
-        served = fides_runtime::serve(&app, &Role::ALL, watch, stop.token()) => served?,
+    let state = app.pipelines.first().map(|pipeline| pipeline.backplane.state.clone());
+    let heart = async {
+        match &state {
+            Some(state) => metrics.keep_heartbeat(&**state).await,
+            None => std::future::pending().await,
+        }
+    };
+    let served = tokio::select! {
+        served = fides_runtime::serve(&app, &Role::ALL, watch, stop.token()) => served,
         never = metrics.keep_stock(&app.pipelines) => match never {},
+        never = heart => match never {},
+    };
+    if let Some(state) = &state {
+        metrics.farewell(&**state).await;
     }
+    served?;
     Ok(stop.exit().unwrap_or(Exit::Ok))
 }
 

@@ -2,6 +2,7 @@
 //! terminal, and never with `NO_COLOR`.
 
 mod progress;
+mod screen;
 mod table;
 
 use std::fmt::{Display as Shown, Write as _};
@@ -9,13 +10,14 @@ use std::io::Write as _;
 use std::time::{Duration, SystemTime};
 
 use chrono::DateTime;
-use console::{Term, style};
+use console::style;
 use serde::Serialize;
 
 use crate::exit::Exit;
 use crate::failure::Failure;
 
 pub use progress::Display;
+pub use screen::Screen;
 pub use table::Table;
 
 /// A result, line by line.
@@ -62,15 +64,6 @@ pub fn json_line(value: &impl Serialize) -> Result<(), Failure> {
 fn encoded(json: serde_json::Result<String>) -> Result<String, Failure> {
     let json = json.map_err(|error| Failure::new(Exit::Internal, format!("the result is not JSON: {error}")))?;
     Ok(json + "\n")
-}
-
-/// Writes a result to stdout in place of the one before, where stdout is a terminal; elsewhere below it.
-pub fn redraw(text: impl AsRef<str>) -> Result<(), Failure> {
-    let term = Term::stdout();
-    if term.is_term() {
-        term.clear_screen().map_err(|error| Failure::stdout(&error))?;
-    }
-    out(text)
 }
 
 /// Tells stderr something worth knowing.

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::shop::Shop;
-use crate::together::{Staying, until};
+use crate::staying::{Staying, until};
 
 const ITEMS: usize = 300;
 

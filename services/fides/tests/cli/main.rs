@@ -4,6 +4,7 @@
 
 mod agreement;
 mod asked;
+mod dashboard;
 mod dead;
 mod demo;
 mod edit;
@@ -14,7 +15,11 @@ mod mend;
 mod outbox;
 mod places;
 mod postgres;
+mod served;
+#[allow(dead_code, reason = "the page's tests lock the target")]
 mod shop;
+mod staying;
 mod stopped;
 mod together;
 mod usage;
+mod watch;

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::shop::{CONFIG, Shop};
-use crate::together::{Staying, until};
+use crate::staying::{Staying, until};
 
 /// A hundred edits of a target of 200 documents: 34 changed, 33 deleted, 33 added.
 fn edited() -> Shop {

@@ -1,7 +1,7 @@
 //! A SQLite host that tells of its changes.
 
 use crate::shop::{CONFIG, Shop};
-use crate::together::{Staying, until};
+use crate::staying::{Staying, until};
 
 fn following() -> Shop {
     let shop = Shop::new();

@@ -42,13 +42,18 @@ pub struct Ran {
 impl Shop {
     /// Three items, and a configuration that copies them.
     pub fn new() -> Self {
-        let shop = Self { folder: tempfile::tempdir().unwrap() };
+        let shop = Self::empty();
         shop.configure(CONFIG);
         shop.on_host(
             "CREATE TABLE item (id INTEGER PRIMARY KEY, name TEXT NOT NULL, price TEXT);
              INSERT INTO item VALUES (1, 'apple', '0.50'), (2, 'bread', '3.20'), (3, 'cheese', '12.00')",
         );
         shop
+    }
+
+    /// A folder, and nothing in it.
+    pub fn empty() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -91,6 +96,17 @@ impl Shop {
         execute(&self.path("target.sqlite"), sql);
     }
 
+    /// Keeps everybody else from writing the target, until it is dropped.
+    pub fn lock_target(&self) -> Locked {
+        let file = self.path("target.sqlite");
+        let connection = block_on(async move {
+            let mut connection = open(&file).await;
+            sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut connection).await.unwrap();
+            connection
+        });
+        Locked(Some(connection))
+    }
+
     /// Names of the target's documents, in key order.
     pub fn target_names(&self) -> Vec<String> {
         let file = self.path("target.sqlite");
@@ -98,6 +114,17 @@ impl Shop {
             let mut connection = open(&file).await;
             sqlx::query_scalar("SELECT name FROM items ORDER BY id").fetch_all(&mut connection).await.unwrap()
         })
+    }
+}
+
+/// A target that nobody else can write.
+pub struct Locked(Option<SqliteConnection>);
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0.take() {
+            block_on(connection.close()).unwrap();
+        }
     }
 }
 

@@ -36,6 +36,18 @@ pub fn parse_key(selection: &Selection, text: &str) -> Result<Key, Fault> {
     Key::encode(&values)
 }
 
+/// A key as [`parse_key`] reads it back: parts joined by `/`, or as a JSON array where that would be read as something else.
+pub fn key_text(selection: &Selection, key: &Key) -> String {
+    let shown = key.to_string();
+    if parse_key(selection, &shown).is_ok_and(|read| read == *key) {
+        return shown;
+    }
+    let part = |value: &Value<'_>| Key::encode(std::slice::from_ref(value)).map(|part| part.to_string());
+    let parts: Option<Vec<String>> =
+        key.decode().ok().and_then(|values| values.iter().map(part).collect::<Result<_, _>>().ok());
+    parts.map_or(shown, |parts| serde_json::Value::from(parts).to_string())
+}
+
 fn parse_part(kind: Kind, part: &str) -> Option<Value<'static>> {
     let text = || Value::String(Cow::Owned(part.to_owned()));
     Some(match kind {
@@ -103,6 +115,11 @@ mod tests {
         let composite = selection(&[Kind::String, Kind::I64]);
         let key = Key::encode(&[Value::String("a/b".into()), Value::I64(7)]).unwrap();
         assert_eq!(parse_key(&composite, r#"["a/b", 7]"#).unwrap(), key);
+        assert_eq!(key_text(&composite, &key), r#"["a/b","7"]"#);
+        for parts in ["a/b", "a", "", "[", "[\"a\",1]", "ü\"\\"] {
+            let key = Key::encode(&[Value::String(parts.into()), Value::I64(7)]).unwrap();
+            assert_eq!(parse_key(&composite, &key_text(&composite, &key)).unwrap(), key, "{parts}");
+        }
     }
 
     proptest! {

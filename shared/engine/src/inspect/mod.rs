@@ -1,6 +1,7 @@
 //! Reading both sides and telling people: verify, plan, explain, status. Only `repair` writes, through the lanes.
 
 mod explain;
+mod heartbeat;
 pub(crate) mod judge;
 mod key_text;
 mod plan;
@@ -12,7 +13,8 @@ pub(crate) mod walk;
 mod watch;
 
 pub use explain::{Explanation, explain};
-pub use key_text::parse_key;
+pub use heartbeat::{Breaker, Heartbeat, SILENCE_MS_MAX, Work, beat, depart, forget_departed, heartbeats};
+pub use key_text::{key_text, parse_key};
 pub use plan::{EditPlan, Plan, Sample, plan};
 pub use repair::{RepairReport, repair};
 pub(crate) use repair::{await_lease, exclusively};

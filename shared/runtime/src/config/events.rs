@@ -169,7 +169,7 @@ impl Section for Intake {
 }
 
 /// A text that no error shows.
-struct Secret(&'static str);
+pub(super) struct Secret(pub &'static str);
 
 impl Form for Secret {
     type Value = SecretString;
@@ -188,7 +188,7 @@ impl Form for Secret {
 }
 
 /// The path of a file that holds a secret.
-struct SecretFile;
+pub(super) struct SecretFile;
 
 impl Form for SecretFile {
     type Value = SecretString;

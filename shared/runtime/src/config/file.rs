@@ -7,7 +7,7 @@ use super::errors::Spot;
 use super::fields::{Fields, Section, section};
 use super::form::Reading;
 use super::limits::LimitsPatch;
-use super::model::{Backplane, Config, Intake, Limits, Log, LogFormat, Pipeline, Service, Telemetry};
+use super::model::{Backplane, Config, Dashboard, Intake, Limits, Log, LogFormat, Pipeline, Service, Telemetry};
 use super::pipeline::Draft;
 use super::places::Places;
 use super::scalar::{Listen, Number, Word};
@@ -32,6 +32,8 @@ impl Section for Config {
         let service = fields.defaulted("service", about, section::<Service>(), "");
         let about = "where events are received over HTTP";
         let intake = fields.defaulted("intake", about, section::<Intake>(), "");
+        let about = "where `fides dashboard` serves the status page, and who may see it";
+        let dashboard = fields.defaulted("dashboard", about, section::<Dashboard>(), "");
         let log = fields.defaulted("log", "how the process logs", section::<Log>(), "");
         let telemetry = fields.defaulted("telemetry", "where traces, metrics and logs go", section::<Telemetry>(), "");
 
@@ -59,6 +61,7 @@ impl Section for Config {
             limits: limits?,
             service: service?,
             intake: intake?,
+            dashboard: dashboard?,
             log: log?,
             telemetry: telemetry?,
             places: fields.check(|_, node| Some(Places::of(node)))?,

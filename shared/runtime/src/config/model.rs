@@ -26,6 +26,8 @@ pub struct Config {
     pub service: Service,
     /// Where events are received over HTTP.
     pub intake: Intake,
+    /// Where the status page is served.
+    pub dashboard: Dashboard,
     /// How the process logs.
     pub log: Log,
     /// Where telemetry goes.
@@ -328,6 +330,15 @@ pub struct Intake {
     pub listen: SocketAddr,
     /// Bytes of one request's body.
     pub body_bytes_max: usize,
+}
+
+/// Where the status page is served, and who may see it.
+#[derive(Clone, Debug)]
+pub struct Dashboard {
+    /// Where it listens; with port 0 a free one is taken.
+    pub listen: SocketAddr,
+    /// What whoever opens the page has to know; beyond loopback there must be one.
+    pub token: Option<SecretString>,
 }
 
 /// What happens to a target record whose host record is gone.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use fides_engine::inspect::Breaker;
 use fides_guard::BreakerState;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::Meter;
@@ -40,6 +41,16 @@ impl Breakers {
         all.retain(|states| states.strong_count() > 0);
         all.push(Arc::downgrade(&states));
         states
+    }
+
+    /// The worst state of each part's breakers.
+    pub fn told(&self) -> BTreeMap<String, Breaker> {
+        let named = |state| match state {
+            0 => Breaker::Closed,
+            1 => Breaker::HalfOpen,
+            _ => Breaker::Open,
+        };
+        self.worst().into_iter().map(|(part, state)| (part, named(state))).collect()
     }
 
     fn worst(&self) -> BTreeMap<String, u64> {

@@ -5,6 +5,7 @@
 
 mod breakers;
 mod guard;
+mod heart;
 mod pipelines;
 mod process;
 mod stock;
@@ -19,8 +20,8 @@ use std::sync::Arc;
 use fides_core::{Fault, PipelineId};
 use fides_engine::{Pipeline, Progress};
 use fides_guard::Meter;
-use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, MeterProvider};
+use opentelemetry::{Key, KeyValue};
 use opentelemetry_otlp::MetricExporter;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider};
@@ -42,6 +43,9 @@ pub struct Metrics {
 }
 
 struct Inner {
+    /// Its name, and what tells it from others of that name.
+    service: String,
+    instance: String,
     registry: Registry,
     /// Instruments are silent once their provider is gone.
     provider: SdkMeterProvider,
@@ -69,6 +73,8 @@ impl Metrics {
         resource: Resource,
         reader: Option<PeriodicReader<MetricExporter>>,
     ) -> Result<Metrics, Fault> {
+        let attribute = |name| resource.get(&Key::from_static_str(name)).map_or_else(String::new, |it| it.to_string());
+        let (service, instance) = (attribute("service.name"), attribute("service.instance.id"));
         let registry = Registry::new();
         let exporter = opentelemetry_prometheus::exporter()
             .with_registry(registry.clone())
@@ -83,6 +89,8 @@ impl Metrics {
         let meter = provider.meter("fides");
         process::observe(&meter);
         let inner = Inner {
+            service,
+            instance,
             registry,
             calls: Arc::new(Instruments::new(&meter)),
             breakers: Breakers::observed(&meter),

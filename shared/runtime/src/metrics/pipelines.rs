@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fides_core::PipelineId;
 use fides_engine::Progress;
+use fides_engine::inspect::Work;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::Meter;
 
@@ -114,6 +115,12 @@ impl Pipelines {
 
     pub fn show(&self, id: &PipelineId, progress: Arc<Progress>) {
         self.0.write().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), progress);
+    }
+
+    /// What is done for each pipeline.
+    pub fn work(&self) -> BTreeMap<String, Work> {
+        let shown = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        shown.iter().map(|(id, progress)| (id.to_string(), Work::of(progress))).collect()
     }
 
     fn each(&self, read: fn(&Progress) -> u64, mut observe: impl FnMut(u64, &[KeyValue])) {

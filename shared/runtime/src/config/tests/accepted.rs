@@ -115,6 +115,16 @@ fn the_limits_of_a_pipeline_lie_over_those_of_the_file() {
 }
 
 #[test]
+fn a_dashboard_listens_on_loopback_and_takes_a_token() {
+    let plain = accepted(&super::pipeline("")).dashboard;
+    assert_eq!((plain.listen.to_string().as_str(), plain.token.is_none()), ("127.0.0.1:8090", true));
+    let text = format!("dashboard: {{ listen: 0.0.0.0:80, token: '0123456789abcdef' }}\n{}", super::pipeline(""));
+    let open = accepted(&text).dashboard;
+    assert_eq!(open.listen, ([0, 0, 0, 0], 80).into());
+    assert_eq!(open.token.unwrap().expose_secret(), "0123456789abcdef");
+}
+
+#[test]
 fn a_service_listens_where_it_is_told() {
     let pipeline = pipeline("");
     let listen = |listen: &str| accepted(&format!("service: {{ listen: {listen} }}\n{pipeline}")).service.listen;

@@ -43,6 +43,7 @@ fn the_keys_are_those_that_are_read() {
     listed("/$defs/pipeline/properties", &super::pipeline("zzz: 1"));
     listed("/$defs/service/properties", &format!("service: {{ zzz: 1 }}\n{}", super::pipeline("")));
     listed("/$defs/intake/properties", &format!("intake: {{ zzz: 1 }}\n{}", super::pipeline("")));
+    listed("/$defs/dashboard/properties", &format!("dashboard: {{ zzz: 1 }}\n{}", super::pipeline("")));
     listed("/$defs/webhook/properties", &super::pipeline("events: { webhook: { bearer: x, zzz: 1 } }"));
     let queue = "events: { amqp: { url: 'amqp://b', exchange: e, zzz: 1 } }";
     listed("/$defs/event_queue/properties", &super::pipeline(queue));

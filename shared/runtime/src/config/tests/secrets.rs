@@ -57,6 +57,22 @@ fn headers_that_cannot_be_sent_are_refused_and_not_shown() {
 }
 
 #[test]
+fn a_token_that_can_be_guessed_or_not_be_sent_is_refused_and_not_shown() {
+    let dashboard = |keys: &str| refused(&format!("dashboard: {{ {keys} }}\n{}", pipeline("")));
+    for token in ["hunter2", "hunter2 hunter2 hunter2", "hünter2hünter2hünter2"] {
+        let said = dashboard(&format!("token: '{token}'"));
+        assert!(said.contains("dashboard.token\n    found another token (not shown), expected a token of"), "{said}");
+        assert!(!said.contains(token), "{said}");
+    }
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "hunter2\n").unwrap();
+    let said = dashboard(&format!("token_file: '{}'", file.path().display()));
+    assert!(said.contains("dashboard.token_file\n    found another token (not shown)"), "{said}");
+    let both = dashboard(&format!("token: 0123456789abcdef, token_file: '{}'", file.path().display()));
+    assert!(both.contains("`token_file` beside `token`"), "{both}");
+}
+
+#[test]
 fn a_url_in_a_file() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("url");
