@@ -7,7 +7,9 @@ use sqlx::{AssertSqlSafe, PgConnection};
 use crate::cluster::Cluster;
 use crate::follows::{is_followed, run, stop};
 use crate::services::Process;
-use crate::stand::{Stand, eventually, rows};
+use crate::stand::{Stand, eventually};
+
+const ROWS: i64 = 20_000;
 
 /// Small pages, so that an import takes its time; and a lease that outlasts a reader that is held.
 const OPTIONS: &str =
@@ -21,7 +23,7 @@ fn latest_run(stand: &Stand) -> Value {
 
 /// The stock of the last row: what every import reads last.
 async fn stock(connection: &mut PgConnection, table: &str) -> i64 {
-    let sql = format!("SELECT stock::bigint FROM {table} WHERE id = {}", rows());
+    let sql = format!("SELECT stock::bigint FROM {table} WHERE id = {ROWS}");
     sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(connection).await.unwrap()
 }
 
@@ -54,7 +56,7 @@ async fn is_waited_for(host: &mut PgConnection) -> bool {
 async fn what_the_log_tells_before_it_is_visible_is_not_reverted() {
     let cluster = Cluster::start(&[]).await;
     let stand = Stand::with_host("window", OPTIONS, cluster.url("postgres")).await;
-    let mut host = stand.fill(rows()).await;
+    let mut host = stand.fill(ROWS).await;
     let mut target = stand.connect().await;
     // One importer: another one would want a snapshot of its own.
     let services: Vec<Process> =
@@ -71,7 +73,7 @@ async fn what_the_log_tells_before_it_is_visible_is_not_reverted() {
     importer.signal("STOP");
     await_standby(&mut host, "nobody").await;
     let mut writer = stand.connect_host().await;
-    let write = format!("UPDATE items SET stock = -77 WHERE id = {}", rows());
+    let write = format!("UPDATE items SET stock = -77 WHERE id = {ROWS}");
     let writing = tokio::spawn(async move { run(&mut writer, &write).await });
     eventually("the log brings the new value", async || stock(&mut target, "copy").await == -77).await;
     assert_eq!(stock(&mut host, "items").await, old, "no snapshot sees it yet");
@@ -80,7 +82,7 @@ async fn what_the_log_tells_before_it_is_visible_is_not_reverted() {
     importer.signal("CONT");
     eventually("the import ends", async || latest_run(&stand)["ended_ms"].is_u64()).await;
     let run = latest_run(&stand);
-    assert_eq!(run["counts"]["published"], rows(), "it has sent the old row: {run}");
+    assert_eq!(run["counts"]["published"], ROWS, "it has sent the old row: {run}");
     eventually("what it sent is written", async || {
         let (_, stdout, _) = stand.fides(&["status", "--json"]);
         let status = serde_json::from_str::<Value>(&stdout).unwrap();
