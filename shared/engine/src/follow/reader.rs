@@ -18,7 +18,7 @@ fn key(pipeline: &Pipeline) -> String {
 }
 
 /// Pages that are published while the next is read. Their changes wait in memory (L10).
-const PAGES_IN_FLIGHT_MAX: usize = 4;
+const PAGES_IN_FLIGHT_MAX: usize = 2;
 
 /// A place means something only to the host of its epoch.
 #[derive(Serialize, Deserialize)]

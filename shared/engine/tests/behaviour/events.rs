@@ -73,7 +73,7 @@ async fn changes_arrive_without_an_import_in_the_order_of_the_log() {
 /// L3: pages are published beside each other, a bounded number of them, and none counts before those in front of it.
 #[tokio::test(start_paused = true)]
 async fn a_page_without_confirm_holds_the_place_and_not_the_log() {
-    const PAGES_MAX: u64 = 4;
+    const PAGES_MAX: u64 = 2;
     let stand = Stand::of(FakeHost::new(Order::Host), 50);
     let process = stand.process("a").await;
     let _consumers = process.consume();
