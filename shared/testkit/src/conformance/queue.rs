@@ -183,8 +183,9 @@ async fn a_dropped_consumer_returns_its_deliveries_before_newer_ones(stores: &mu
     queue.publish(&numbers(&lane, 3..=3)).await.unwrap();
     let mut consumer = queue.consume(&lane).await.unwrap();
     let met = take(&mut consumer, 3).await;
-    let seen: Vec<_> = met.iter().map(|delivery| (number(delivery), delivery.redelivered)).collect();
-    assert_eq!(seen, [(1, true), (2, true), (3, false)]);
+    assert_eq!(told(&met), [1, 2, 3]);
+    // The third may have reached the consumer that was going away.
+    assert!(met[0].redelivered && met[1].redelivered);
 }
 
 async fn a_cancelled_next_loses_nothing(stores: &mut dyn Stores) {
