@@ -1,9 +1,10 @@
 //! Sessions: where the server is, how a session is set up, and the bounded set of them.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fides_core::Fault;
 use percent_encoding::percent_decode_str;
@@ -16,6 +17,8 @@ use crate::fault::fault;
 
 /// How long a new connection may take.
 const CONNECT_MS_MAX: u64 = 10_000;
+/// A connection that answered just now is not asked whether it is there.
+const FRESH: Duration = Duration::from_secs(1);
 /// How long a reader waits for a free connection.
 const WAIT_MS_MAX: u64 = 25_000;
 
@@ -155,8 +158,28 @@ fn replication(url: &url::Url, options: &PgConnectOptions) -> Result<Replication
 pub(crate) struct Sessions {
     server: Server,
     permits: Arc<Semaphore>,
-    idle: Mutex<Vec<PgConnection>>,
+    idle: Mutex<Vec<Open>>,
     max: u32,
+}
+
+/// A connection, and what is known of it.
+struct Open {
+    connection: PgConnection,
+    /// When it answered last.
+    answered: Instant,
+    /// Temporary tables that it has.
+    stages: HashSet<String>,
+}
+
+impl Open {
+    fn new(connection: PgConnection) -> Self {
+        Self { connection, answered: Instant::now(), stages: HashSet::new() }
+    }
+
+    /// Whether the server still has it: it may have closed it meanwhile.
+    async fn is_alive(&mut self) -> bool {
+        self.answered.elapsed() < FRESH || self.connection.ping().await.is_ok()
+    }
 }
 
 impl Sessions {
@@ -186,30 +209,45 @@ impl Sessions {
         };
         loop {
             let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-            let Some(mut connection) = idle else { break };
-            // The server may have closed it meanwhile.
-            if connection.ping().await.is_ok() {
-                return Ok(Session { connection: Some(connection), sessions: self.clone(), _permit: permit });
+            let Some(mut open) = idle else { break };
+            if open.is_alive().await {
+                return Ok(Session { open: Some(open), sessions: self.clone(), _permit: permit });
             }
         }
-        let connection = self.server.connect().await?;
-        Ok(Session { connection: Some(connection), sessions: self.clone(), _permit: permit })
+        let open = Open::new(self.server.connect().await?);
+        Ok(Session { open: Some(open), sessions: self.clone(), _permit: permit })
     }
 }
 
 /// One session in use. It goes back only through [`Session::give_back`]; dropped anywhere else (a cancelled call, an
 /// error in the middle of a COPY) it is closed, because nobody knows what the server still has to say on it.
 pub(crate) struct Session {
-    connection: Option<PgConnection>,
+    open: Option<Open>,
     sessions: Arc<Sessions>,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Session {
+    fn open(&mut self) -> &mut Open {
+        // Only `give_back` takes it out, and that consumes the session.
+        self.open.as_mut().expect("a session has its connection until it is given back")
+    }
+
     /// The connection.
     pub(crate) fn connection(&mut self) -> &mut PgConnection {
-        // Only `give_back` takes it out, and that consumes the session.
-        self.connection.as_mut().expect("a session has its connection until it is given back")
+        &mut self.open().connection
+    }
+
+    /// Whether the temporary table was made in this session.
+    pub(crate) fn has(&mut self, stage: &str) -> bool {
+        self.open().stages.contains(stage)
+    }
+
+    /// The temporary table was made, and that is committed.
+    pub(crate) fn made(&mut self, stage: &str) {
+        if !self.has(stage) {
+            self.open().stages.insert(stage.to_owned());
+        }
     }
 
     /// Ends the transaction and keeps the connection for others; closes it when that fails.
@@ -221,8 +259,9 @@ impl Session {
 
     /// Keeps the connection for others: no transaction is open in it, and every answer has been read.
     pub(crate) fn give_back(mut self) {
-        if let Some(connection) = self.connection.take() {
-            self.sessions.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+        if let Some(mut open) = self.open.take() {
+            open.answered = Instant::now();
+            self.sessions.idle.lock().unwrap_or_else(PoisonError::into_inner).push(open);
         }
     }
 }
