@@ -108,6 +108,12 @@ impl Relation {
         }
         unique
     }
+
+    /// Sets of columns beside the primary key that are unique.
+    pub(crate) fn contested(&self) -> Vec<Vec<String>> {
+        let others = self.indexes.iter().filter(|index| index.unique.is_some() && !index.primary);
+        others.map(|index| index.columns.clone()).collect()
+    }
 }
 
 const RELATION: &str = "\

@@ -127,6 +127,7 @@ async fn work(
     poison::gate(pipeline, &worker.progress).await?;
     let token = claim(pipeline, lane, lease).await?;
     let round = Round { pipeline, progress: &worker.progress, lane, token, portion };
+    round.restore().await?;
     let mut consumer = pipeline.backplane.queue.consume(lane).await?;
     turn.consumed = true;
     let _owned = worker.progress.own_lane();

@@ -8,12 +8,13 @@ use fides_core::{Change, Fault, FaultKind, Held, Key, Lane, Mark, Op, Shape};
 
 use tokio::time::Instant;
 
+use super::aside::Aside;
 use super::gather::Gathered;
 use super::poison;
 use super::portion::Portion;
 use crate::{Pipeline, Progress, dead, record};
 
-/// A change that another one may unblock (a unique or foreign-key violation) is tried this often before it is dead.
+/// A change that another one may unblock (a unique or foreign-key violation) is tried this often in vain before it is dead.
 const DEFERRED_ATTEMPTS_MAX: u32 = 5;
 /// Wait before a deferred change is tried again: other lanes work meanwhile. Doubled each time.
 const DEFERRED_BASE_MS: u64 = 50;
@@ -131,12 +132,14 @@ impl Round<'_> {
         settlement: &mut Settlement,
     ) {
         let write = Write { sink: &self.pipeline.sink, shape, lane: self.lane, token: self.token };
-        for attempt in 1..=DEFERRED_ATTEMPTS_MAX {
-            if batch.is_empty() {
-                return;
-            }
+        let mut aside = Aside::new(self, write);
+        // All, and those since one got through: as long as some do, others may have waited for them.
+        let (mut attempts, mut in_a_row) = (0, 0);
+        while !batch.is_empty() {
+            (attempts, in_a_row) = (attempts + 1, in_a_row + 1);
+            let tried = batch.len();
             let outcomes = self.apply_portions(&write, &batch).await;
-            let mut deferred = Vec::new();
+            let (mut deferred, mut in_vain) = (Vec::new(), Vec::new());
             for ((change, it), outcome) in batch.drain(..).zip(known.drain(..)).zip(outcomes) {
                 match outcome {
                     Outcome::Applied => {
@@ -154,10 +157,11 @@ impl Round<'_> {
                         settlement.pause.get_or_insert(fault);
                     }
                     Outcome::Failed(fault) => match disposition(fault.kind, u32::MAX, &self.pipeline.limits) {
-                        Disposition::Defer if attempt < DEFERRED_ATTEMPTS_MAX => deferred.push((change, it)),
+                        Disposition::Defer if in_a_row < DEFERRED_ATTEMPTS_MAX => deferred.push((change, it)),
                         Disposition::Defer | Disposition::Dead => {
                             let body = record::bounded(document(shape, &change));
-                            settlement.bury(&change, &fault, body, attempt, it.trace);
+                            settlement.bury(&change, &fault, body, attempts, it.trace);
+                            in_vain.push(change.key);
                         }
                         _ => {
                             settlement.pause.get_or_insert(fault);
@@ -170,21 +174,33 @@ impl Round<'_> {
                 return;
             }
             (batch, known) = deferred.into_iter().unzip();
+            if batch.len() < tried {
+                in_a_row = 0;
+            }
+            let made = async {
+                aside.step_back(&in_vain).await?;
+                aside.make_room(&batch).await
+            };
+            if let Err(fault) = made.await {
+                settlement.pause = Some(fault);
+                return;
+            }
             if !batch.is_empty() {
-                let wait = DEFERRED_BASE_MS << (attempt - 1);
+                let wait = DEFERRED_BASE_MS << in_a_row.saturating_sub(1);
                 tokio::time::sleep(Duration::from_millis(wait)).await;
             }
         }
+        aside.end().await;
     }
 
     /// Writes portion by portion, until one fails: there are as many outcomes as changes that were tried.
-    async fn apply_portions(&self, write: &Write<'_>, changes: &[Change]) -> Vec<Outcome> {
+    pub(super) async fn apply_portions(&self, write: &Write<'_>, changes: &[Change]) -> Vec<Outcome> {
         let mut outcomes = Vec::with_capacity(changes.len());
         while outcomes.len() < changes.len() {
             let rest = &changes[outcomes.len()..];
             let began = Instant::now();
             let tried = self.pipeline.target.apply(write, &rest[..rest.len().min(self.portion.records())]).await;
-            let failed = tried.iter().any(|outcome| self.pauses(outcome));
+            let failed = tried.iter().any(|outcome| self.pause_of(outcome).is_some());
             outcomes.extend(tried);
             if failed {
                 self.portion.failed();
@@ -195,15 +211,15 @@ impl Round<'_> {
         outcomes
     }
 
-    /// Whether the lane cannot go on after this outcome.
-    fn pauses(&self, outcome: &Outcome) -> bool {
+    /// Why the lane cannot go on after this outcome; `None` where it can.
+    pub(super) fn pause_of(&self, outcome: &Outcome) -> Option<Fault> {
         match outcome {
-            Outcome::Applied | Outcome::Stale => false,
-            Outcome::Unknown(_) => true,
-            Outcome::Failed(fault) => !matches!(
-                disposition(fault.kind, u32::MAX, &self.pipeline.limits),
-                Disposition::Defer | Disposition::Dead
-            ),
+            Outcome::Applied | Outcome::Stale => None,
+            Outcome::Unknown(fault) => Some(fault.clone()),
+            Outcome::Failed(fault) => match disposition(fault.kind, u32::MAX, &self.pipeline.limits) {
+                Disposition::Defer | Disposition::Dead => None,
+                _ => Some(fault.clone()),
+            },
         }
     }
 
