@@ -218,15 +218,15 @@ fn publish<'a>(
     Progress::add(&progress.followed, changes.len());
     async move {
         if !changes.is_empty() {
-            let sent = publisher::publish(pipeline, pipeline.shape(), Origin::Event, changes);
-            futures::try_join!(is_current(pipeline, of_epoch), sent)?;
+            is_current(pipeline, of_epoch).await?;
+            publisher::publish(pipeline, pipeline.shape(), Origin::Event, changes).await?;
         }
         Ok(published)
     }
 }
 
-/// Under an epoch that has passed a change loses against what the import of the new one reads: its page is not counted, and
-/// read again. A rise after this look is followed by an import whose snapshot sees the change.
+/// Under an epoch that has passed a change would lose against what the import of the new one reads. A rise after this look is
+/// followed by an import whose snapshot sees the change.
 async fn is_current(pipeline: &Pipeline, epoch: u32) -> Result<(), Fault> {
     if epoch::current(pipeline).await? == epoch {
         return Ok(());

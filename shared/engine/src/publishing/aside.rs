@@ -18,7 +18,13 @@ use super::round::Round;
 use crate::{DeletePolicy, Pipeline, persisted};
 
 /// Refused records that a lane tells of, at most (L10): what is beyond waits.
-const TOLD_MAX: usize = 1_000;
+const TOLD_MAX: usize = 250;
+/// Refused records of so many lanes are looked at together: who waits for whom is found by comparing all of them.
+const TOLD_LANES_MAX: usize = 8;
+/// Bytes of documents that are aside at a time, at most (L10).
+const ASIDE_BYTES_MAX: usize = 4 << 20;
+/// How often the lane waits for the values of a document that cannot come back before its record is given up.
+const VAIN_MAX: u32 = 20;
 
 /// A record that was refused, and values of it that nobody else may have.
 #[derive(Clone, Serialize, Deserialize)]
@@ -33,16 +39,59 @@ pub(super) struct Refused {
     pub(super) holds: Option<Vec<u8>>,
 }
 
-fn refused_prefix(pipeline: &Pipeline) -> String {
-    format!("refused/{}/", pipeline.id)
-}
-
 fn refused_key(pipeline: &Pipeline, lane: &Lane) -> String {
-    format!("{}{:05}", refused_prefix(pipeline), lane.index)
+    format!("waiting/{}/{:05}", pipeline.id, lane.index)
 }
 
 fn aside_key(lane: &Lane) -> String {
     format!("aside/{}/{:05}", lane.pipeline, lane.index)
+}
+
+/// What is aside, as the state store has it. It is never removed, only emptied: by who owns the entry (L6).
+#[derive(Default, Serialize, Deserialize)]
+struct Kept {
+    /// A message of old documents, under the versions of the new ones; empty where nothing is aside.
+    message: Vec<u8>,
+    /// How often a document could not come back.
+    vain: u32,
+}
+
+/// [`Kept`] in hand.
+struct Ledger {
+    gone: Vec<Change>,
+    vain: u32,
+    expect: Expect,
+}
+
+impl Ledger {
+    async fn load(pipeline: &Pipeline, lane: &Lane) -> Result<Self, Fault> {
+        let found = persisted::load::<Kept>(&*pipeline.backplane.state, &aside_key(lane)).await?;
+        let Some((kept, revision)) = found else {
+            return Ok(Self { gone: Vec::new(), vain: 0, expect: Expect::Absent });
+        };
+        let mut ledger = Self { gone: Vec::new(), vain: kept.vain, expect: Expect::Revision(revision) };
+        if !kept.message.is_empty()
+            && let Message::Changes(Batch { shape, changes, .. }) = Message::decode(&kept.message.into())?
+            // Of another mapping: the next import sends these records, their marks have no fingerprints.
+            && shape == *pipeline.shape()
+        {
+            ledger.gone = changes;
+        }
+        Ok(ledger)
+    }
+
+    async fn store(&mut self, pipeline: &Pipeline, lane: &Lane) -> Result<(), Fault> {
+        let message = if self.gone.is_empty() {
+            Vec::new()
+        } else {
+            let (shape, changes) = (pipeline.shape().clone(), self.gone.clone());
+            Message::Changes(Batch { origin: Origin::Repair, trace: None, shape, changes }).encode()
+        };
+        let (key, kept) = (aside_key(lane), Kept { message, vain: self.vain });
+        let revision = persisted::store(&*pipeline.backplane.state, &key, &kept, self.expect).await?;
+        self.expect = Expect::Revision(revision.ok_or_else(|| persisted::lost_race(&key))?);
+        Ok(())
+    }
 }
 
 /// Those who step aside in one write of a round.
@@ -51,70 +100,89 @@ pub(super) struct Aside<'a> {
     write: Write<'a>,
     /// Sets of fields that are contested: asked for once.
     contested: Option<Vec<Vec<usize>>>,
+    /// Documents that are gone: asked for once.
+    ledger: Option<Ledger>,
     has_told: bool,
-    /// Documents that are gone, under the versions of those that are to come.
-    gone: Vec<Change>,
 }
 
 impl<'a> Aside<'a> {
     pub(super) fn new(round: &'a Round<'a>, write: Write<'a>) -> Self {
-        Self { round, write, contested: None, has_told: false, gone: Vec::new() }
+        Self { round, write, contested: None, ledger: None, has_told: false }
     }
 
     /// Tells of the refused records, and lets those of them step aside who wait for each other. A fault means that a
     /// deletion may be under way.
     pub(super) async fn make_room(&mut self, refused: &[Change]) -> Result<(), Fault> {
-        let found = match self.entangled(refused).await {
-            Ok(found) if !found.is_empty() => found,
-            Ok(_) => return Ok(()),
+        let gone = match self.leave(refused).await {
+            Ok(gone) => gone,
             Err(fault) => {
-                self.no_room(&fault);
+                // Nobody has to step aside: what waits is tried again as it is.
+                tracing::warn!(lane = %self.round.lane, %fault, "no room is made for unique values that change hands");
                 return Ok(());
             }
         };
-        let before = self.gone.len();
-        self.gone.extend(found);
-        if let Err(fault) = self.keep(before).await {
-            self.gone.truncate(before);
-            self.no_room(&fault);
-            return Ok(());
-        }
-        let gone: Vec<Change> =
-            self.gone[before..].iter().map(|change| Change { op: Op::Delete, ..change.clone() }).collect();
-        tracing::info!(pipeline = %self.round.pipeline.id, lane = %self.round.lane, records = gone.len(),
-            "records step aside: others wait for their unique values");
+        let gone: Vec<Change> = gone.into_iter().map(|change| Change { op: Op::Delete, ..change }).collect();
         let outcomes = self.round.apply_portions(&self.write, &gone).await;
         outcomes.iter().find_map(|outcome| self.round.pause_of(outcome)).map_or(Ok(()), Err)
     }
 
-    /// Writes the old documents of `in_vain` back, records whose new ones are refused for good.
+    /// Writes the old documents of `in_vain` back, records whose new ones are refused for good. A fault means that one of them
+    /// is not back, and its record not to be given up.
     pub(super) async fn step_back(&mut self, in_vain: &[Key]) -> Result<(), Fault> {
-        let (back, gone) = std::mem::take(&mut self.gone).into_iter().partition(|change| in_vain.contains(&change.key));
-        self.gone = gone;
-        self.round.bring_back(&self.write, &back).await
-    }
-
-    /// All are written, or back. What cannot be removed here harms nobody: a document that is there is not brought back.
-    pub(super) async fn end(self) {
-        let Round { pipeline, lane, .. } = self.round;
-        if !self.has_told {
-            return;
+        if in_vain.is_empty() {
+            return Ok(());
         }
-        let state = &*pipeline.backplane.state;
-        for key in [refused_key(pipeline, lane), aside_key(lane)] {
-            if let Err(fault) = state.remove(&key).await {
-                tracing::debug!(key, %fault, "not removed");
+        let Round { pipeline, lane, .. } = self.round;
+        let mut ledger = match self.ledger.take() {
+            Some(ledger) => ledger,
+            None => Ledger::load(pipeline, lane).await?,
+        };
+        let (back, others): (Vec<Change>, Vec<Change>) =
+            std::mem::take(&mut ledger.gone).into_iter().partition(|change| in_vain.contains(&change.key));
+        let left = self.round.bring_back(&self.write, &back).await?;
+        ledger.gone = others;
+        if !left.is_empty() {
+            ledger.vain += 1;
+            let is_over = ledger.vain > VAIN_MAX;
+            if !is_over {
+                ledger.gone.extend(left.iter().cloned());
+            }
+            ledger.store(pipeline, lane).await?;
+            for change in &left {
+                tracing::warn!(pipeline = %pipeline.id, key = %change.key, vain = ledger.vain,
+                    "the target holds no document of this record now: its unique values were taken while it made room");
+            }
+            if !is_over {
+                return Err(Fault::transient(format!(
+                    "lane {lane}: {} records made room for others, and neither their new nor their old documents can be written",
+                    left.len()
+                )));
             }
         }
+        self.ledger = Some(ledger);
+        Ok(())
     }
 
-    /// Nobody has to step aside: what waits is tried again as it is.
-    fn no_room(&self, fault: &Fault) {
-        tracing::warn!(lane = %self.round.lane, %fault, "no room is made for unique values that change hands");
+    /// All of this write are written, or back. A document that is kept too long would come back some day.
+    pub(super) async fn end(self, written: impl Fn(&Key) -> bool) -> Result<(), Fault> {
+        let Round { pipeline, lane, .. } = self.round;
+        if self.has_told
+            && let Err(fault) = pipeline.backplane.state.remove(&refused_key(pipeline, lane)).await
+        {
+            tracing::debug!(%lane, %fault, "what was refused is told for longer than it is true");
+        }
+        let Some(mut ledger) = self.ledger else { return Ok(()) };
+        let before = ledger.gone.len();
+        ledger.gone.retain(|change| !written(&change.key));
+        if ledger.gone.is_empty() {
+            ledger.vain = 0;
+        }
+        if before > 0 { ledger.store(pipeline, lane).await } else { Ok(()) }
     }
 
-    /// The old documents of those who wait for each other.
-    async fn entangled(&mut self, refused: &[Change]) -> Result<Vec<Change>, Fault> {
+    /// Who steps aside now: kept, and its mark distrusted.
+    async fn leave(&mut self, refused: &[Change]) -> Result<Vec<Change>, Fault> {
+        let Round { pipeline, lane, .. } = self.round;
         let refused = refused.iter().filter(|change| matches!(change.op, Op::Upsert(_))).take(TOLD_MAX);
         let refused: Vec<&Change> = refused.collect();
         if refused.is_empty() {
@@ -126,31 +194,74 @@ impl<'a> Aside<'a> {
         if self.contested.as_ref().is_none_or(Vec::is_empty) {
             return Ok(Vec::new());
         }
-        let old = self.old_documents(&refused).await?;
-        let own = self.tell(&refused, &old)?;
+        let mut ledger = match self.ledger.take() {
+            Some(ledger) => ledger,
+            None => Ledger::load(pipeline, lane).await?,
+        };
+        let found = self.entangled(&refused, &ledger.gone).await;
+        let found = match found {
+            Ok(found) if !found.is_empty() => found,
+            done => {
+                self.ledger = Some(ledger);
+                return done;
+            }
+        };
+        let before = ledger.gone.len();
+        ledger.gone.extend(found.iter().cloned());
+        let keys: Vec<Key> = found.iter().map(|change| change.key.clone()).collect();
+        let kept = async {
+            ledger.store(pipeline, lane).await?;
+            // L5: should this process end, no import takes the documents for being there.
+            pipeline.backplane.hashes.distrust(&pipeline.id, &keys).await
+        };
+        let kept = kept.await;
+        if kept.is_err() {
+            ledger.gone.truncate(before);
+        }
+        self.ledger = Some(ledger);
+        kept?;
+        tracing::info!(pipeline = %pipeline.id, %lane, records = found.len(), "records make room for each other's unique values");
+        Ok(found)
+    }
+
+    /// The old documents of those who wait for each other, and are not aside yet.
+    async fn entangled(&mut self, refused: &[&Change], gone: &[Change]) -> Result<Vec<Change>, Fault> {
         let Round { pipeline, lane, .. } = self.round;
+        let old = self.old_documents(refused, gone).await?;
+        let own = self.tell(refused, &old)?;
         let state = &*pipeline.backplane.state;
         self.has_told = true;
         persisted::store(state, &refused_key(pipeline, lane), &own, Expect::Any).await?;
-        let mut told: Vec<Refused> = Vec::new();
-        for (key, entry) in state.list(&refused_prefix(pipeline), None, pipeline.limits.lanes.into()).await? {
-            told.extend(persisted::decode::<Vec<Refused>>(&key, &entry.value)?);
+        let mut told: Vec<Refused> = own;
+        for other in pipeline.lanes().iter().filter(|other| **other != *lane) {
+            if told.len() < TOLD_MAX * TOLD_LANES_MAX
+                && let Some((others, _)) = persisted::load::<Vec<Refused>>(state, &refused_key(pipeline, other)).await?
+            {
+                told.extend(others);
+            }
         }
         let entangled = knot::entangled(&told)?;
-        let there = refused.into_iter().filter(|change| self.gone.iter().all(|gone| gone.key != change.key));
-        let there = there.filter(|change| entangled.contains(change.key.as_bytes()));
-        let document = |change: &Change| old.get(&change.key).map(|row| Op::Upsert(row.clone()));
-        let found =
-            there.filter_map(|change| Some(Change { op: document(change)?, fingerprint: None, ..change.clone() }));
-        Ok(found.collect())
+        let mut bytes: usize = gone.iter().map(Change::bytes).sum();
+        let mut found = Vec::new();
+        for change in refused.iter().filter(|change| entangled.contains(change.key.as_bytes())) {
+            let is_there = gone.iter().all(|gone| gone.key != change.key);
+            let Some(document) = old.get(&change.key).filter(|_| is_there) else { continue };
+            let before = Change { op: Op::Upsert(document.clone()), fingerprint: None, ..(*change).clone() };
+            bytes += before.bytes();
+            if bytes > ASIDE_BYTES_MAX {
+                break;
+            }
+            found.push(before);
+        }
+        Ok(found)
     }
 
     /// What the target holds of these records, or held before they stepped aside.
-    async fn old_documents(&self, refused: &[&Change]) -> Result<HashMap<Key, Bytes>, Fault> {
+    async fn old_documents(&self, refused: &[&Change], gone: &[Change]) -> Result<HashMap<Key, Bytes>, Fault> {
         let keys: Vec<Key> = refused.iter().map(|change| change.key.clone()).collect();
         let page = self.round.pipeline.open_target().await?.fetch(&keys).await?;
         let mut old = HashMap::new();
-        for gone in &self.gone {
+        for gone in gone {
             if let Op::Upsert(document) = &gone.op {
                 old.insert(gone.key.clone(), document.clone());
             }
@@ -181,57 +292,41 @@ impl<'a> Aside<'a> {
         }
         Ok(told)
     }
-
-    /// Makes durable what is about to go, from `new` on for the first time.
-    async fn keep(&self, new: usize) -> Result<(), Fault> {
-        let Round { pipeline, lane, .. } = self.round;
-        let (shape, changes) = (pipeline.shape().clone(), self.gone.clone());
-        let message = Message::Changes(Batch { origin: Origin::Repair, trace: None, shape, changes });
-        pipeline.backplane.state.put(&aside_key(lane), &message.encode(), Expect::Any).await?;
-        let keys: Vec<Key> = self.gone[new..].iter().map(|change| change.key.clone()).collect();
-        pipeline.backplane.hashes.distrust(&pipeline.id, &keys).await
-    }
 }
 
 impl Round<'_> {
-    /// Brings back what stepped aside in a process that ended. The lane is claimed: whatever that process sent has landed, or
-    /// never will (L6).
+    /// Brings back what stepped aside in a process that ended. The lane is claimed: whatever that process sent to the target
+    /// has landed, or never will (L6). What cannot come back yet stays aside: its delivery comes again.
     pub(super) async fn restore(&self) -> Result<(), Fault> {
         let Round { pipeline, lane, .. } = *self;
-        let state = &*pipeline.backplane.state;
-        let Some(entry) = state.get(&aside_key(lane)).await? else { return Ok(()) };
-        if let Message::Changes(Batch { shape, changes, .. }) = Message::decode(&entry.value.into())?
-            // Of another mapping: the next import sends these records, their marks have no fingerprints.
-            && shape == *pipeline.shape()
-        {
-            let keys: Vec<Key> = changes.iter().map(|change| change.key.clone()).collect();
-            let marks = pipeline.backplane.hashes.get(&pipeline.id, &keys).await?;
-            let page = pipeline.open_target().await?.fetch(&keys).await?;
-            // A mark as new means that the new document was written, or given up with the old one back.
-            let is_lost = |change: &Change, mark: &Option<Mark>| {
-                mark.is_none_or(|mark| mark.version < change.version) && page.find(change.key.as_bytes()).is_none()
-            };
-            let lost = changes.into_iter().zip(&marks).filter(|(change, mark)| is_lost(change, mark));
-            let lost: Vec<Change> = lost.map(|(change, _)| change).collect();
-            let write = Write { sink: &pipeline.sink, shape: &shape, lane, token: self.token };
-            self.bring_back(&write, &lost).await?;
+        pipeline.backplane.state.remove(&refused_key(pipeline, lane)).await?;
+        let mut ledger = Ledger::load(pipeline, lane).await?;
+        if ledger.gone.is_empty() {
+            return Ok(());
         }
-        state.remove(&refused_key(pipeline, lane)).await?;
-        state.remove(&aside_key(lane)).await
+        let keys: Vec<Key> = ledger.gone.iter().map(|change| change.key.clone()).collect();
+        let marks = pipeline.backplane.hashes.get(&pipeline.id, &keys).await?;
+        let page = pipeline.open_target().await?.fetch(&keys).await?;
+        // A mark as new means that the new document was written, or given up with the old one back. Without a mark nobody
+        // knows what came since: the delivery comes again.
+        let is_lost = |change: &Change, mark: &Option<Mark>| {
+            mark.is_some_and(|mark| mark.version < change.version) && page.find(change.key.as_bytes()).is_none()
+        };
+        let lost = ledger.gone.iter().zip(&marks).filter(|(change, mark)| is_lost(change, mark));
+        let lost: Vec<Change> = lost.map(|(change, _)| change.clone()).collect();
+        let write = Write { sink: &pipeline.sink, shape: pipeline.shape(), lane, token: self.token };
+        ledger.gone = self.bring_back(&write, &lost).await?;
+        ledger.store(pipeline, lane).await
     }
 
-    async fn bring_back(&self, write: &Write<'_>, back: &[Change]) -> Result<(), Fault> {
+    /// Writes documents back; those that could not be written, because their values were taken meanwhile.
+    async fn bring_back(&self, write: &Write<'_>, back: &[Change]) -> Result<Vec<Change>, Fault> {
         let outcomes = self.apply_portions(write, back).await;
         if let Some(fault) = outcomes.iter().find_map(|outcome| self.pause_of(outcome)) {
             return Err(fault);
         }
-        for (change, outcome) in back.iter().zip(&outcomes) {
-            if let Outcome::Failed(fault) = outcome {
-                tracing::warn!(pipeline = %self.pipeline.id, key = %change.key, %fault,
-                    "the target holds no document of this record until it is sent again: its unique values were taken meanwhile");
-            }
-        }
-        Ok(())
+        let failed = back.iter().zip(&outcomes).filter(|(_, outcome)| matches!(outcome, Outcome::Failed(_)));
+        Ok(failed.map(|(change, _)| change.clone()).collect())
     }
 
     /// Sets of fields that are contested, where a document of ours can be gone for a moment and nothing else is.

@@ -142,7 +142,12 @@ async fn work(
             loop {
                 tokio::select! {
                     biased;
-                    () = stop.cancelled() => return settled(&mut settling, turn).await,
+                    () = stop.cancelled() => {
+                        if let Err(fault) = settled(&mut settling, turn).await {
+                            tracing::debug!(%lane, %fault, "the last deliveries come again");
+                        }
+                        return Ok(());
+                    }
                     done = settled(&mut settling, turn), if settling.is_some() => done?,
                     gathered = &mut next => break gathered?,
                     // A lane without work is not in trouble.
@@ -158,7 +163,7 @@ async fn work(
         trace::told(&span, ran)?;
         earlier?;
         if let Some(fence) = gathered.fence {
-            // L7: behind everything that was settled before it.
+            // L7: the rounds before are settled, and this one is written and marked.
             trace::told(&span, fence::pass(pipeline, lane, fence).instrument(span.clone()).await)?;
         }
         worker.progress.took(lane.index, None);

@@ -1,5 +1,6 @@
 //! One round of a lane: admit, apply, mark. Settling is the caller's, and comes last (L2).
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use fides_core::decide::{Disposition, admit, disposition};
@@ -16,6 +17,8 @@ use crate::{Pipeline, Progress, dead, record};
 
 /// A change that another one may unblock (a unique or foreign-key violation) is tried this often in vain before it is dead.
 const DEFERRED_ATTEMPTS_MAX: u32 = 5;
+/// However well it goes on, deliveries are not held longer for it: what is written is marked, the rest comes again (L10).
+const DEFERRED_TIME_MAX: Duration = Duration::from_secs(10);
 /// Wait before a deferred change is tried again: other lanes work meanwhile. Doubled each time.
 const DEFERRED_BASE_MS: u64 = 50;
 
@@ -133,18 +136,25 @@ impl Round<'_> {
     ) {
         let write = Write { sink: &self.pipeline.sink, shape, lane: self.lane, token: self.token };
         let mut aside = Aside::new(self, write);
+        let began = Instant::now();
         // All, and those since one got through: as long as some do, others may have waited for them.
         let (mut attempts, mut in_a_row) = (0, 0);
+        let mut written: HashSet<Key> = HashSet::new();
         while !batch.is_empty() {
             (attempts, in_a_row) = (attempts + 1, in_a_row + 1);
-            let tried = batch.len();
             let outcomes = self.apply_portions(&write, &batch).await;
-            let (mut deferred, mut in_vain) = (Vec::new(), Vec::new());
+            let (mut deferred, mut refused) = (Vec::new(), Vec::new());
+            let mut moves_on = false;
             for ((change, it), outcome) in batch.drain(..).zip(known.drain(..)).zip(outcomes) {
                 match outcome {
                     Outcome::Applied => {
                         Progress::add(&self.progress.written, 1);
                         settlement.applied(&change, it);
+                        moves_on = true;
+                        // Who is written at once never stepped aside.
+                        if attempts > 1 {
+                            written.insert(change.key);
+                        }
                     }
                     Outcome::Stale => {
                         Progress::add(&self.progress.newer, 1);
@@ -158,11 +168,7 @@ impl Round<'_> {
                     }
                     Outcome::Failed(fault) => match disposition(fault.kind, u32::MAX, &self.pipeline.limits) {
                         Disposition::Defer if in_a_row < DEFERRED_ATTEMPTS_MAX => deferred.push((change, it)),
-                        Disposition::Defer | Disposition::Dead => {
-                            let body = record::bounded(document(shape, &change));
-                            settlement.bury(&change, &fault, body, attempts, it.trace);
-                            in_vain.push(change.key);
-                        }
+                        Disposition::Defer | Disposition::Dead => refused.push((change, it, fault)),
                         _ => {
                             settlement.pause.get_or_insert(fault);
                         }
@@ -170,27 +176,43 @@ impl Round<'_> {
                 }
             }
             if settlement.pause.is_some() {
-                // What was deferred returns with its delivery.
+                // What was deferred or refused returns with its delivery.
                 return;
             }
-            (batch, known) = deferred.into_iter().unzip();
-            if batch.len() < tried {
-                in_a_row = 0;
-            }
-            let made = async {
-                aside.step_back(&in_vain).await?;
-                aside.make_room(&batch).await
-            };
-            if let Err(fault) = made.await {
+            let in_vain: Vec<Key> = refused.iter().map(|(change, ..)| change.key.clone()).collect();
+            if let Err(fault) = aside.step_back(&in_vain).await {
                 settlement.pause = Some(fault);
                 return;
             }
-            if !batch.is_empty() {
-                let wait = DEFERRED_BASE_MS << in_a_row.saturating_sub(1);
-                tokio::time::sleep(Duration::from_millis(wait)).await;
+            for (change, it, fault) in refused {
+                let body = record::bounded(document(shape, &change));
+                settlement.bury(&change, &fault, body, attempts, it.trace);
             }
+            if moves_on {
+                in_a_row = 0;
+            }
+            (batch, known) = deferred.into_iter().unzip();
+            if batch.is_empty() {
+                break;
+            }
+            if let Err(fault) = aside.make_room(&batch).await {
+                settlement.pause = Some(fault);
+                return;
+            }
+            if began.elapsed() >= DEFERRED_TIME_MAX {
+                settlement.pause = Some(Fault::transient(format!(
+                    "lane {}: {} records still wait for others, which are written one after another",
+                    self.lane,
+                    batch.len()
+                )));
+                return;
+            }
+            let wait = DEFERRED_BASE_MS << in_a_row.saturating_sub(1);
+            tokio::time::sleep(Duration::from_millis(wait)).await;
         }
-        aside.end().await;
+        if let Err(fault) = aside.end(|key| written.contains(key)).await {
+            settlement.pause = Some(fault);
+        }
     }
 
     /// Writes portion by portion, until one fails: there are as many outcomes as changes that were tried.
