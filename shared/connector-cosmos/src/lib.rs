@@ -1,0 +1,45 @@
+//! Azure Cosmos DB for NoSQL as host and as target.
+//!
+//! The target is written document by document, up to a bound at the same time, each under a condition on the version that
+//! the container holds; deletions leave a tombstone that expires, so that a late write loses (`record`, `tombstone`). A
+//! document whose partition key is no part of its key has an address document, which says where it is (`moves`). Documents
+//! carry their encoded key, by which the container is read in key order over all partitions. As a host a container is read
+//! by query, and followed by its change feed.
+
+mod account;
+mod address;
+mod apply;
+mod condition;
+mod container;
+mod document;
+mod fault;
+mod fence;
+mod inspect;
+mod item;
+mod layout;
+mod moves;
+mod number;
+mod partition;
+mod plan;
+mod reading;
+mod record;
+mod settings;
+mod snapshot;
+mod target;
+mod tombstone;
+
+use std::sync::Arc;
+
+use fides_core::Fault;
+use fides_core::port::Target;
+
+pub use crate::settings::{ContainerSettings, Settings};
+
+/// A database as a target. A write that is not answered within `write_timeout_ms_max` is given up (L6).
+///
+/// Does not connect yet. An endpoint that makes no sense is a Permanent fault.
+// The signature is asynchronous like those of all connectors; this one has nothing to wait for.
+#[allow(clippy::unused_async)]
+pub async fn target(settings: Settings, write_timeout_ms_max: u64) -> Result<Arc<dyn Target>, Fault> {
+    Ok(Arc::new(target::CosmosTarget::new(settings, write_timeout_ms_max)?))
+}
