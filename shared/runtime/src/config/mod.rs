@@ -12,6 +12,7 @@
 mod backplane;
 mod body;
 mod collection;
+mod cosmos;
 mod dashboard;
 mod delete;
 mod environment;

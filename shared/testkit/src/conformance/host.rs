@@ -34,6 +34,10 @@ pub trait HostFixture: Send + Sync {
     async fn insert(&self, spec: &Spec, rows: &[Vec<Value<'static>>]);
     /// Removes the row with that key.
     async fn delete(&self, spec: &Spec, key: &[Value<'static>]);
+    /// A whole number in JSON that the store keeps, as large as any.
+    fn json_number(&self) -> u64 {
+        JSON_NUMBER
+    }
     /// Why a case cannot be run against this store.
     fn cannot(&self, _case: &str) -> Option<&'static str> {
         None
@@ -64,6 +68,9 @@ macro_rules! host_conformance {
         }
     };
 }
+
+/// Beyond what a float of 64 bits holds.
+pub(super) const JSON_NUMBER: u64 = 9_007_199_254_740_993;
 
 const DRAWN: Version = Version::scan(3, 41);
 
