@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use azure_core::credentials::Secret;
+use azure_core::http::Url;
 use azure_data_cosmos::clients::DatabaseClient;
 use azure_data_cosmos::options::{
     AvailabilityStrategy, BinaryEncodingOptions, ConnectionPoolOptions, ContentResponseOnWrite, OperationOptions,
@@ -45,6 +46,11 @@ impl Account {
         Ok(Arc::new(Self { settings, endpoint, request_ms_max, client: OnceCell::new() }))
     }
 
+    /// Its address.
+    pub fn url(&self) -> &Url {
+        self.endpoint.url()
+    }
+
     /// The database of the settings.
     pub async fn database(&self) -> Result<DatabaseClient, Fault> {
         Ok(self.client().await?.database_client(self.settings.database.as_str()))
@@ -66,6 +72,7 @@ impl Account {
         let pool = ConnectionPoolOptions::builder()
             .with_server_certificate_validation(validation)
             .with_gateway_v2_disabled(true)
+            .with_is_http2_allowed(self.endpoint.url().scheme() == "https")
             .with_max_dataplane_request_timeout(Duration::from_millis(self.request_ms_max))
             .build()
             .map_err(|error| fault(&what, &error))?;

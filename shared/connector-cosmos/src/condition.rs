@@ -31,6 +31,11 @@ enum Bound {
 }
 
 impl Sql {
+    /// A query without parameters.
+    pub fn new(text: String) -> Self {
+        Self { text, ..Self::default() }
+    }
+
     /// Puts a parameter into the text.
     fn bind(&mut self, value: Json) {
         let name = format!("@p{}", self.parameters.len());

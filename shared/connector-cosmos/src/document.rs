@@ -83,6 +83,11 @@ impl<'a> Document<'a> {
         }
     }
 
+    /// All fields at its top.
+    pub fn fields(&self) -> impl Iterator<Item = (&str, &Value<'a>)> {
+        self.0.iter().map(|(name, value)| (&**name, value))
+    }
+
     /// A field at its top.
     pub fn get(&self, name: &str) -> Option<&Value<'a>> {
         self.0.iter().find(|(field, _)| field == name).map(|(_, value)| value)

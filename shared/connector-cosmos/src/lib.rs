@@ -9,14 +9,18 @@
 mod account;
 mod address;
 mod apply;
+mod clock;
 mod condition;
 mod container;
+mod describe;
 mod document;
 mod fault;
 mod fence;
+mod host;
 mod inspect;
 mod item;
 mod layout;
+mod log;
 mod moves;
 mod number;
 mod partition;
@@ -31,9 +35,18 @@ mod tombstone;
 use std::sync::Arc;
 
 use fides_core::Fault;
-use fides_core::port::Target;
+use fides_core::port::{Host, Target};
 
 pub use crate::settings::{ContainerSettings, Settings};
+
+/// A database as a host. Where its change feed is `followed`, snapshots have a position in it; elsewhere those that were
+/// drawn for them.
+///
+/// Does not connect yet; faults as [`target`].
+#[allow(clippy::unused_async)]
+pub async fn host(settings: Settings, follows: bool) -> Result<Arc<dyn Host>, Fault> {
+    Ok(Arc::new(host::CosmosHost::new(settings, follows)?))
+}
 
 /// A database as a target. A write that is not answered within `write_timeout_ms_max` is given up (L6).
 ///

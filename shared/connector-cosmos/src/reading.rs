@@ -93,8 +93,18 @@ impl Reading {
         }))
     }
 
+    /// All items of a query.
+    pub async fn items(&self, sql: Sql, items_max: u32) -> Result<Vec<Box<RawValue>>, Fault> {
+        let mut all = Vec::new();
+        let mut pages = std::pin::pin!(self.pages(sql, items_max).await?);
+        while let Some(items) = pages.next().await {
+            all.extend(items?);
+        }
+        Ok(all)
+    }
+
     /// The encoded key and the row of a document.
-    fn put(&self, json: &str, keys: &mut Vec<u8>, rows: &mut Vec<u8>) -> Result<(), Fault> {
+    pub fn put(&self, json: &str, keys: &mut Vec<u8>, rows: &mut Vec<u8>) -> Result<(), Fault> {
         let document = Document::parse(json)?;
         let mut row = document.row(&self.selection.columns);
         let key = self.key(&document, &row)?;
@@ -111,7 +121,7 @@ impl Reading {
     }
 
     /// The encoded key of a document.
-    pub fn key(&self, document: &Document<'_>, row: &[Value<'_>]) -> Result<Vec<u8>, Fault> {
+    fn key(&self, document: &Document<'_>, row: &[Value<'_>]) -> Result<Vec<u8>, Fault> {
         let mut key = Vec::new();
         match self.keying {
             Keying::Encoded => key = document.key()?,
