@@ -75,7 +75,7 @@ pub(super) const JSON_NUMBER: u64 = 9_007_199_254_740_993;
 const DRAWN: Version = Version::scan(3, 41);
 
 fn items() -> Spec {
-    Spec::new("items", 1, &[column("id", Kind::I64), column("name", Kind::String), column("amount", Kind::I64)])
+    Spec::new("items", 1, &[column("nr", Kind::I64), column("name", Kind::String), column("amount", Kind::I64)])
 }
 
 fn item(id: i64) -> Vec<Value<'static>> {
