@@ -60,10 +60,12 @@ macro_rules! host_conformance {
             $(#[tokio::test]
             async fn $case() {
                 let fixture = $fixture;
-                match $crate::conformance::host::HostFixture::cannot(&fixture, stringify!($case)) {
+                let cannot = $crate::conformance::host::HostFixture::cannot(&fixture, stringify!($case));
+                match cannot {
                     Some(reason) => eprintln!("cannot host/{}: {reason}", stringify!($case)),
                     None => $crate::conformance::host::$case(&fixture).await,
                 }
+                $crate::conformance::report(env!("CARGO_PKG_NAME"), "host", stringify!($case), cannot);
             })+
         }
     };

@@ -57,10 +57,12 @@ macro_rules! target_conformance {
             $(#[tokio::test]
             async fn $case() {
                 let fixture = $fixture;
-                match $crate::conformance::target::TargetFixture::cannot(&fixture, stringify!($case)) {
+                let cannot = $crate::conformance::target::TargetFixture::cannot(&fixture, stringify!($case));
+                match cannot {
                     Some(reason) => eprintln!("cannot target/{}: {reason}", stringify!($case)),
                     None => $crate::conformance::target::$case(&fixture).await,
                 }
+                $crate::conformance::report(env!("CARGO_PKG_NAME"), "target", stringify!($case), cannot);
             })+
         }
     };
