@@ -101,7 +101,7 @@ impl Writer {
         ];
         let field = |(name, kind): (&str, Kind)| Field { name: name.to_owned(), kind };
         let writer = Self {
-            target: guard_target(target, "target", limits, Arc::new(NoMeter)),
+            target: guard_target("target", target, limits, Arc::new(NoMeter)),
             sink: Sink {
                 pipeline: pipeline.clone(),
                 namespace: Namespace(vec![container.to_owned()]),
