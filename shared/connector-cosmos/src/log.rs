@@ -39,6 +39,10 @@ type Feed = Pin<Box<ChangeFeedPageIterator<ChangeFeedItem<Box<RawValue>>>>>;
 
 /// Opens the feed behind a place, or at its present end.
 pub(crate) async fn open(account: &Arc<Account>, reading: Reading, after: Option<u64>) -> Result<Opened, Fault> {
+    if after.is_some() {
+        // The server tells whole seconds: a reader before this one may have had a clock that is a second further.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
     let clock = Clock::ask(account).await?;
     let now = position(clock.now().saturating_sub(SKEW_SECONDS));
     let from = after.unwrap_or(now);

@@ -12,6 +12,7 @@ use crate::condition::{Keying, Sql};
 use crate::container::Container;
 use crate::document::Document;
 use crate::fault::fault;
+use crate::number;
 
 /// Keys of one lookup.
 const FETCH_KEYS_MAX: usize = 100;
@@ -107,6 +108,9 @@ impl Reading {
     pub fn put(&self, json: &str, keys: &mut Vec<u8>, rows: &mut Vec<u8>) -> Result<(), Fault> {
         let document = Document::parse(json)?;
         let mut row = document.row(&self.selection.columns);
+        if matches!(self.keying, Keying::Fields(_)) {
+            row = row.into_iter().map(number::normal).collect();
+        }
         let key = self.key(&document, &row)?;
         if matches!(self.keying, Keying::Encoded) {
             // The encoded key is exact, also where the fields are text, or one is the id.
