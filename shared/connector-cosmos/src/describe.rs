@@ -1,18 +1,38 @@
 //! What a container holds, as far as some of its documents tell: a container has no columns.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use fides_core::{Column, Fault, Kind, Table, Value};
+use fides_core::{Column, Fault, Kind, Namespace, Selection, Table, Value};
 
+use crate::condition::{Keying, Sql, path};
 use crate::container::Container;
 use crate::document::Document;
-use crate::layout::RESERVED;
+use crate::layout::{GONE, RESERVED};
+use crate::reading::Reading;
 
-/// Documents that are looked at.
-pub(crate) const SAMPLE: usize = 200;
+/// What up to `documents` of a container tell of it.
+pub(crate) async fn describe(container: Container, namespace: &Namespace, documents: usize) -> Result<Table, Fault> {
+    let key = vec!["id".to_owned()];
+    let selection = Selection {
+        namespace: namespace.clone(),
+        key: key.clone(),
+        columns: Vec::new(),
+        includes: Vec::new(),
+        seed: 0,
+        page_records_max: 1,
+    };
+    let reading = Reading { container: Arc::new(container), selection, keying: Keying::Fields(key) };
+    let sample = format!("SELECT TOP {documents} * FROM c WHERE NOT IS_DEFINED({})", path(GONE));
+    let sample = reading.items(Sql::new(sample), u32::try_from(documents).unwrap_or(u32::MAX)).await?;
+    let sample: Vec<&str> = sample.iter().map(|item| item.get()).collect();
+    let count = reading.items(Sql::new("SELECT VALUE COUNT(1) FROM c".to_owned()), 1).await?;
+    let count = count.first().and_then(|count| count.get().parse().ok()).unwrap_or_default();
+    table(&reading.container, &sample, count)
+}
 
 /// The fields of a sample, in the order in which they were met.
-pub(crate) fn table(container: &Container, sample: &[String], count: u64) -> Result<Table, Fault> {
+fn table(container: &Container, sample: &[&str], count: u64) -> Result<Table, Fault> {
     let mut names: Vec<String> = Vec::new();
     let mut found: BTreeMap<String, Found> = BTreeMap::new();
     for json in sample {
@@ -49,7 +69,8 @@ pub(crate) fn table(container: &Container, sample: &[String], count: u64) -> Res
         records_estimate: count,
         warnings,
         store_warnings: vec![format!(
-            "Cosmos DB does not describe documents: fields and their kinds are those of {SAMPLE} of them"
+            "Cosmos DB does not describe documents: fields and their kinds are those of {} of them",
+            sample.len()
         )],
     })
 }

@@ -22,6 +22,8 @@ use crate::{describe, log};
 
 /// One request that reads.
 const READ_MS_MAX: u64 = 65_000;
+/// Documents that tell what fields a container has.
+const SAMPLE: usize = 200;
 
 pub(crate) struct CosmosHost {
     account: Arc<Account>,
@@ -91,26 +93,11 @@ impl Host for CosmosHost {
     }
 
     async fn describe(&self, namespace: &Namespace) -> Result<Option<Table>, Fault> {
-        let Some(container) = Container::open(&self.account, &self.pace, namespace).await? else { return Ok(None) };
-        let selection = Selection {
-            namespace: namespace.clone(),
-            key: vec!["id".to_owned()],
-            columns: Vec::new(),
-            includes: Vec::new(),
-            seed: 0,
-            page_records_max: 1,
-        };
-        let container = Arc::new(container);
-        let reading =
-            Reading { container: container.clone(), selection, keying: Keying::Fields(vec!["id".to_owned()]) };
-        let gone = crate::condition::path(GONE);
-        let sample = format!("SELECT TOP {} * FROM c WHERE NOT IS_DEFINED({gone})", describe::SAMPLE);
-        let hint = u32::try_from(describe::SAMPLE).unwrap_or(u32::MAX);
-        let sample: Vec<String> =
-            reading.items(Sql::new(sample), hint).await?.into_iter().map(|item| item.get().to_owned()).collect();
-        let count = reading.items(Sql::new("SELECT VALUE COUNT(1) FROM c".to_owned()), 1).await?;
-        let count = count.first().and_then(|count| count.get().parse().ok()).unwrap_or_default();
-        describe::table(&container, &sample, count).map(Some)
+        let container = Container::open(&self.account, &self.pace, namespace).await?;
+        match container {
+            Some(container) => describe::describe(container, namespace, SAMPLE).await.map(Some),
+            None => Ok(None),
+        }
     }
 
     async fn lineage(&self) -> Result<Lineage, Fault> {

@@ -17,7 +17,10 @@ use crate::pace::Pace;
 use crate::reading::Reading;
 use crate::settings::Settings;
 use crate::snapshot::CosmosSnapshot;
-use crate::{fence, inspect};
+use crate::{describe, fence, inspect};
+
+/// Documents that tell what fields a container has: few, for this is asked whenever readiness is.
+const SAMPLE: usize = 10;
 
 type Routes = HashMap<(Namespace, Option<String>, Shape), Arc<Route>>;
 
@@ -93,18 +96,13 @@ impl Target for CosmosTarget {
         Fencing::Conditional
     }
 
-    /// A container has no columns: what its documents hold is not told.
+    /// A container has no columns: fields are those of some documents.
     async fn describe(&self, namespace: &Namespace) -> Result<Option<Table>, Fault> {
         let container = Container::open(&self.account, &self.pace, namespace).await?;
-        Ok(container.map(|_| Table {
-            columns: Vec::new(),
-            primary_key: Vec::new(),
-            references: Vec::new(),
-            unique: Vec::new(),
-            records_estimate: 0,
-            warnings: Vec::new(),
-            store_warnings: Vec::new(),
-        }))
+        match container {
+            Some(container) => describe::describe(container, namespace, SAMPLE).await.map(Some),
+            None => Ok(None),
+        }
     }
 
     async fn inspect(&self, sink: &Sink, shape: &Shape, create: bool) -> Result<Vec<Obstacle>, Fault> {
