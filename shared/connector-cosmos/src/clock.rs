@@ -7,8 +7,8 @@
 
 use std::time::Duration;
 
-use azure_core::http::headers::DATE;
-use azure_core::http::{Method, Request, Url, new_http_client};
+use azure_core::http::headers::HeaderName;
+use azure_core::http::{Method, Request, new_http_client};
 use fides_core::Fault;
 use tokio::time::Instant;
 
@@ -38,7 +38,7 @@ impl Clock {
             Ok(Err(error)) => return Err(Fault::unavailable(format!("{what}: {error}"))),
             Err(_) => return Err(Fault::unavailable(format!("{what}: no answer"))),
         };
-        let date = answer.headers().get_optional_str(&DATE);
+        let date = answer.headers().get_optional_str(&HeaderName::from_static("date"));
         let date = date.and_then(|date| azure_core::time::parse_rfc7231(date).ok());
         let seconds = date.and_then(|date| u64::try_from(date.unix_timestamp()).ok());
         let seconds = seconds.ok_or_else(|| Fault::unavailable(format!("{what}: the answer has no date")))?;

@@ -82,7 +82,7 @@ impl Container {
     }
 
     /// Makes a container, and its database where it is missing. One that somebody made meanwhile is taken as it is.
-    pub async fn create(account: &Account, namespace: &Namespace, like: &ContainerSettings) -> Result<(), Fault> {
+    pub async fn make(account: &Account, namespace: &Namespace, like: &ContainerSettings) -> Result<(), Fault> {
         let (database_name, name) = place(account, namespace)?;
         let what = format!("creating container {namespace}");
         match account.client().await?.create_database(database_name, None).await {

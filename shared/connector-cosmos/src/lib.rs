@@ -23,6 +23,7 @@ mod layout;
 mod log;
 mod moves;
 mod number;
+mod pace;
 mod partition;
 mod plan;
 mod reading;

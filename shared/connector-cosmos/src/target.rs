@@ -120,7 +120,7 @@ impl Target for CosmosTarget {
                 (&own, fence::settings(&self.account)),
             ] {
                 if Container::open(&self.account, &self.pace, namespace).await?.is_none() {
-                    Container::create(&self.account, namespace, &like).await?;
+                    Container::make(&self.account, namespace, &like).await?;
                 }
             }
             // What was made by the settings may be no better than what was there.
