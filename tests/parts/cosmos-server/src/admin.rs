@@ -21,7 +21,7 @@ pub fn is_admin(path: &str) -> bool {
 }
 
 /// Does what an admin request says.
-pub fn answer(server: &Server, head: &Parts, body: &Bytes) -> Reply {
+pub async fn answer(server: &Server, head: &Parts, body: &Bytes) -> Reply {
     let done = match (&head.method, head.uri.path()) {
         (&Method::POST, "/__faults") => add_faults(server, body),
         (&Method::GET, "/__faults") => {
@@ -36,6 +36,7 @@ pub fn answer(server: &Server, head: &Parts, body: &Bytes) -> Reply {
             server.budgets.remove(&database);
             json(StatusCode::OK, &json!({}))
         }),
+        (&Method::POST, "/__split") => split(server, body).await,
         (&Method::GET, "/__stats") => {
             database(head).map(|database| json(StatusCode::OK, &server.statistics.of(&database)))
         }
@@ -67,6 +68,20 @@ fn set_budget(server: &Server, body: &Bytes) -> Result<Reply, String> {
     budget.check()?;
     server.budgets.set(budget, Instant::now());
     Ok(json(StatusCode::OK, &json!({})))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Split {
+    database: String,
+    container: String,
+    range: u32,
+}
+
+async fn split(server: &Server, body: &Bytes) -> Result<Reply, String> {
+    let Split { database, container, range } = parse(body)?;
+    let ranges = server.emulator.split(&database, &container, range).await.map_err(|error| error.to_string())?;
+    Ok(json(StatusCode::OK, &json!({ "ranges": ranges })))
 }
 
 fn parse<T: DeserializeOwned>(body: &Bytes) -> Result<T, String> {

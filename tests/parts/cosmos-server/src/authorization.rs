@@ -24,7 +24,8 @@ pub fn verify(key: &Secret, method: &Method, path: &str, headers: &HeaderMap) ->
 
 /// The signature of a request, in base64.
 pub fn sign(key: &Secret, method: &Method, path: &str, date: &str) -> azure_core::Result<String> {
-    let (kind, link) = resource(&segments(path));
+    let segments = segments(path);
+    let (kind, link) = resource(&segments);
     let method = method.as_str().to_ascii_lowercase();
     hmac_sha256(&format!("{method}\n{kind}\n{link}\n{}\n\n", date.to_ascii_lowercase()), key)
 }

@@ -1,5 +1,7 @@
 //! Microsoft's in-memory emulator, spoken to in the types of HTTP.
 
+use std::time::Duration;
+
 use azure_core::http::headers::{HeaderName, HeaderValue as Value};
 use azure_core::http::{Method, Request, Url};
 use azure_data_cosmos_driver::in_memory_emulator::{InMemoryEmulatorHttpClient, VirtualAccountConfig, VirtualRegion};
@@ -31,6 +33,18 @@ impl Emulator {
             Ok(reply) => reply,
             Err(reason) => error(StatusCode::INTERNAL_SERVER_ERROR, &reason),
         }
+    }
+
+    /// Splits a range of partition keys in its middle, and returns the numbers of the two that take its place.
+    pub async fn split(
+        &self,
+        database: &str,
+        container: &str,
+        range: u32,
+    ) -> azure_data_cosmos_driver::Result<Vec<u32>> {
+        let store = self.client.store();
+        let middle = store.midpoint_split_epk(database, container, range)?;
+        store.split_partition_and_wait(database, container, range, middle, Duration::ZERO).await
     }
 
     async fn try_execute(&self, head: &Parts, body: Bytes) -> Result<Reply, String> {

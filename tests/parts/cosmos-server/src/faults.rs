@@ -1,6 +1,6 @@
 //! Rules that make calls fail: which, how often, and how.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
@@ -93,7 +93,7 @@ pub struct Counted {
     /// Those of them that it made fail.
     pub fired: u64,
     /// The rule.
-    pub rule: Arc<Rule>,
+    pub rule: Rule,
 }
 
 impl Counted {
@@ -118,7 +118,7 @@ impl Faults {
         let first = *last + 1;
         for rule in rules {
             *last += 1;
-            counted.push(Counted { id: *last, matched: 0, fired: 0, rule: Arc::new(rule) });
+            counted.push(Counted { id: *last, matched: 0, fired: 0, rule });
         }
         (first..=*last).collect()
     }
@@ -134,12 +134,12 @@ impl Faults {
     }
 
     /// The rule that a call falls to: the first that is due. The others count it as matched.
-    pub fn fire(&self, call: &Call) -> Option<Arc<Rule>> {
+    pub fn fire(&self, call: &Call) -> Option<Rule> {
         let mut fired = None;
         for counted in self.lock().1.iter_mut().filter(|counted| counted.rule.matches(call)) {
             if counted.is_due() && fired.is_none() {
                 counted.fired += 1;
-                fired = Some(Arc::clone(&counted.rule));
+                fired = Some(counted.rule.clone());
             }
         }
         fired

@@ -8,6 +8,7 @@
 //! | `DELETE /__faults?database=D` | removes them |
 //! | `POST /__throttle` | gives a database or container a [budget](budget::Budget) of request units |
 //! | `DELETE /__throttle?database=D` | removes the database's budgets |
+//! | `POST /__split` | splits a range of partition keys: `{database, container, range}` |
 //! | `GET /__stats?database=D` | [what was asked of a database](statistics::Counts) so far |
 //!
 //! Everything belongs to one database, so that tests which have a database each run side by side. Admin requests need no

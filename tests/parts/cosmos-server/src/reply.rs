@@ -26,7 +26,7 @@ pub fn json(status: StatusCode, body: &impl Serialize) -> Reply {
 pub fn error(status: StatusCode, message: &str) -> Reply {
     let code: String = status.canonical_reason().unwrap_or("Error").split_whitespace().collect();
     let mut reply = json(status, &json!({ "code": code, "message": message }));
-    set(&mut reply, "x-ms-request-charge", 0);
+    set(&mut reply, "x-ms-request-charge", 0_u64);
     reply
 }
 

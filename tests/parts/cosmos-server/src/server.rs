@@ -16,6 +16,7 @@ use hyper::service::service_fn;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinError;
 
 use crate::budget::Budgets;
 use crate::call::Call;
@@ -33,7 +34,8 @@ type Answer = Option<Reply>;
 
 /// One account, and what breaks it.
 pub struct Server {
-    emulator: Emulator,
+    /// What answers.
+    pub emulator: Emulator,
     key: Option<Secret>,
     /// What makes calls fail.
     pub faults: Faults,
@@ -74,14 +76,15 @@ impl Server {
         let (head, body) = request.into_parts();
         let body = Limited::new(body, BODY_BYTES_MAX).collect().await?.to_bytes();
         // In a task of its own: the service, too, finishes what a client no longer waits for.
-        let answer = tokio::spawn(async move { self.answer(&head, body).await }).await?;
-        answer.ok_or_else(|| "cut by a rule".into())
+        let answer = tokio::spawn(async move { self.answer(&head, body).await });
+        let panicked = |reason: JoinError| Some(error(StatusCode::INTERNAL_SERVER_ERROR, &reason.to_string()));
+        answer.await.unwrap_or_else(panicked).ok_or_else(|| "cut by a rule".into())
     }
 
     async fn answer(&self, head: &Parts, body: Bytes) -> Answer {
         let path = head.uri.path();
         if admin::is_admin(path) {
-            return Some(admin::answer(self, head, &body));
+            return Some(admin::answer(self, head, &body).await);
         }
         if let Some(key) = &self.key
             && let Err(reason) = authorization::verify(key, &head.method, path, &head.headers)

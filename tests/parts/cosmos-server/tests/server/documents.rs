@@ -119,6 +119,27 @@ async fn the_change_feed_of_a_range_tells_the_latest_state_since_a_place() {
     assert_eq!(values(&changes(&client, range, Some(&place)).await), [4]);
 }
 
+#[tokio::test]
+async fn a_range_that_was_split_is_gone_and_its_documents_are_in_its_children() {
+    let client = start().await;
+    for id in 0..20 {
+        client.upsert(&id.to_string(), &format!("key {id}"), id).await.unwrap();
+    }
+    let body = json!({ "database": "shop", "container": "orders", "range": 0 });
+    let children = client.admin("POST", "/__split", &body).await["ranges"].as_array().unwrap().clone();
+    assert_eq!(children.len(), 2);
+    let gone = changes(&client, "0", None).await;
+    assert_eq!((gone.status, gone.header("x-ms-substatus")), (410, Some("1002")));
+    let mut found = 0;
+    for range in [json!(1), json!(2), json!(3)].iter().chain(&children) {
+        let reply = changes(&client, &range.to_string(), None).await;
+        found += if reply.status == 304 { 0 } else { values(&reply).len() };
+    }
+    assert_eq!(found, 20);
+    let again = client.send("POST", "/__split", &[], &body).await.unwrap();
+    assert_eq!(again.status, 400, "{again:?}");
+}
+
 async fn changes(client: &Client, range: &str, since: Option<&str>) -> Reply {
     let mut headers = vec![("a-im", "Incremental Feed"), ("x-ms-documentdb-partitionkeyrangeid", range)];
     if let Some(etag) = since {
