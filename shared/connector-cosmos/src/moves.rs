@@ -5,6 +5,8 @@
 //! a late write, knows every partition to look into, and leaves a tombstone there that the late write meets. A move is a
 //! deletion of the old document and then a write of the new one.
 
+use std::sync::atomic::Ordering;
+
 use fides_core::port::Outcome;
 use fides_core::{Fault, Key, Value};
 use serde_json::{Map, Value as Json};
@@ -68,8 +70,11 @@ impl Movers<'_> {
     ) -> Result<Outcome, Failure> {
         let address = self.layout.of_row(key, row)?;
         let json = document::write(self.layout, &address.id, key, version, row)?;
+        // Where records are rather new than known, creating comes first and saves the look.
+        let mut look_first = !self.layout.expects_new.load(Ordering::Relaxed);
         for _ in 0..LOOKS_MAX {
-            let found = self.look(&address.id).await?;
+            let found = if look_first { self.look(&address.id).await? } else { None };
+            look_first = true;
             if found.as_ref().is_some_and(|place| place.version.as_str() > version) {
                 return Ok(Outcome::Stale);
             }
