@@ -44,9 +44,9 @@ fn what_makes_no_sense_is_told_and_the_key_is_not() {
         ("endpoint: 'https://a/', database: shop", "exactly one of `key` and `key_file`"),
         ("endpoint: 'https://a/', key: c2VjcmV0, key_file: none, database: shop", "exactly one of"),
         ("endpoint: 'https://a/', key: c2VjcmV0", "no key `database`"),
-        (&format!("{LEAST}, concurency: 3"), "concurrency"),
-        (&format!("{LEAST}, containers: {{ orders: {{ partition: /x }} }}"), "partition_key"),
-        (&format!("{LEAST}, containers: {{ orders: {{ throughput: 1 }} }}"), "from 400"),
+        (format!("{LEAST}, concurency: 3").as_str(), "concurrency"),
+        (format!("{LEAST}, containers: {{ orders: {{ partition: /x }} }}").as_str(), "partition_key"),
+        (format!("{LEAST}, containers: {{ orders: {{ throughput: 1 }} }}").as_str(), "from 400"),
     ] {
         let told = refused(&with(target));
         assert!(told.contains(part), "{target}: {told}");
