@@ -15,6 +15,8 @@ const SQLITE_CONNECTIONS: u32 = 4;
 /// Opens a store as a host. Where its log is followed, snapshots have a position in it (DESIGN §5).
 pub(crate) async fn host(store: &Store, follows: bool) -> Result<Arc<dyn Host>, Fault> {
     match store {
+        #[cfg(feature = "cosmos")]
+        Store::Cosmos(cosmos) => fides_connector_cosmos::host(settings(cosmos), follows).await,
         #[cfg(feature = "sqlite")]
         Store::Sqlite { path } => fides_connector_sqlite::host(path, SQLITE_CONNECTIONS, follows).await,
         #[cfg(feature = "postgres")]
