@@ -1,14 +1,15 @@
 //! A server per test, and a client that knows of HTTP no more than these tests need: one request per connection.
 
-use std::io;
+use std::io::{self, Write};
+use std::net::TcpStream;
 use std::sync::Arc;
 
 use azure_core::credentials::Secret;
 use azure_core::hmac::hmac_sha256;
 use fides_cosmos_server::server::Server;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
+use tokio::task::spawn_blocking;
 
 /// Base64 of nothing in particular.
 pub const KEY: &str = "dGhlIGtleSBvZiBhbiBhY2NvdW50IGluIGEgdGVzdA==";
@@ -63,10 +64,13 @@ pub async fn start_empty() -> Client {
 impl Client {
     /// Sends a signed request. A connection that ends without an answer is an error of kind `UnexpectedEof`.
     pub async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &Value) -> io::Result<Reply> {
-        let mut stream = TcpStream::connect(self.address).await?;
-        stream.write_all(self.request(method, path, headers, body).as_bytes()).await?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await?;
+        let (address, request) = (self.address, self.request(method, path, headers, body));
+        let exchange = move || {
+            let mut stream = TcpStream::connect(address)?;
+            stream.write_all(request.as_bytes())?;
+            io::read_to_string(stream)
+        };
+        let answer = spawn_blocking(exchange).await.unwrap()?;
         let (head, body) = answer.split_once("\r\n\r\n").ok_or(io::ErrorKind::UnexpectedEof)?;
         let mut lines = head.lines();
         let status = lines.next().unwrap_or_default().split(' ').nth(1).unwrap().parse().unwrap();
@@ -80,8 +84,9 @@ impl Client {
 
     /// Sends a request and goes away before it is answered.
     pub async fn send_and_leave(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &Value) {
-        let mut stream = TcpStream::connect(self.address).await.unwrap();
-        stream.write_all(self.request(method, path, headers, body).as_bytes()).await.unwrap();
+        let (address, request) = (self.address, self.request(method, path, headers, body));
+        let leave = move || TcpStream::connect(address)?.write_all(request.as_bytes());
+        spawn_blocking(leave).await.unwrap().unwrap();
     }
 
     fn request(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &Value) -> String {

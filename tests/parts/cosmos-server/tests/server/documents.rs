@@ -67,7 +67,7 @@ async fn pages(client: &Client, query: &Value, page: &str) -> Vec<Vec<Value>> {
             ("x-ms-max-item-count", page),
         ];
         if let Some(token) = &continuation {
-            headers.push(("x-ms-continuation", token));
+            headers.push(("x-ms-continuation", token.as_str()));
         }
         let reply = client.send("POST", DOCUMENTS, &headers, query).await.unwrap();
         assert_eq!(reply.status, 200, "{reply:?}");
