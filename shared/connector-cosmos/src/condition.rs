@@ -179,7 +179,12 @@ fn listed(path: &str, values: impl Iterator<Item = Json>, sql: &mut Sql) {
 
 /// A field at the top of a document: any name, in quotes.
 pub(crate) fn path(field: &str) -> String {
-    format!("c[{}]", json!(field))
+    let is_plain = |char: char| char.is_ascii_alphanumeric() || char == '_';
+    if field.starts_with(|char: char| char.is_ascii_alphabetic() || char == '_') && field.chars().all(is_plain) {
+        format!("c.{field}")
+    } else {
+        format!("c[{}]", json!(field))
+    }
 }
 
 /// A key column as a query compares it.
