@@ -44,6 +44,8 @@ def agree(path: str, manifests: list[dict]) -> None:
             labels = deployment["spec"]["template"]["metadata"]["labels"]
             matching = [one for one in chosen if one.items() <= labels.items()]
             assert len(matching) == 1, f"{path}: {len(matching)} of kind {kind} for {deployment['metadata']['name']}"
+    for deployment in deployments:
+        reached(path, deployment, by_kind)
     for configuration in by_kind.get("ConfigMap", []):
         fides = yaml.safe_load(configuration["data"]["fides.yaml"])
         for deployment in deployments:
@@ -55,6 +57,24 @@ def agree(path: str, manifests: list[dict]) -> None:
             lanes, most = fides["limits"]["lanes"], scaled["spec"]["maxReplicaCount"]
             assert most == lanes, f"{path}: at most {most} consumers for {lanes} lanes"
             assert scaled["spec"]["scaleTargetRef"]["name"] in [one["metadata"]["name"] for one in deployments]
+
+
+def reached(path: str, deployment: dict, by_kind: dict[str, list[dict]]) -> None:
+    """Ports have one name wherever they are named, and a token comes from a Secret."""
+    template = deployment["spec"]["template"]
+    container = template["spec"]["containers"][0]
+    named = {port["name"] for port in container["ports"]}
+    asked = {container[probe]["httpGet"]["port"] for probe in ("livenessProbe", "readinessProbe")}
+    labels = template["metadata"]["labels"].items()
+    for policy in by_kind["NetworkPolicy"]:
+        if policy["spec"]["podSelector"]["matchLabels"].items() <= labels:
+            asked |= {port["port"] for rule in policy["spec"]["ingress"] for port in rule["ports"]}
+    for service in by_kind.get("Service", []):
+        if service["spec"]["selector"].items() <= labels:
+            asked |= {port["targetPort"] for port in service["spec"]["ports"]}
+    assert asked <= named, f"{path}: {deployment['metadata']['name']} has the ports {named}, asked for are {asked}"
+    bare = [one["name"] for one in container["env"] if "TOKEN" in one["name"] and "valueFrom" not in one]
+    assert not bare, f"{path}: {bare} of {deployment['metadata']['name']} are written out"
 
 
 main(sys.argv[1])
