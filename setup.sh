@@ -82,6 +82,7 @@ RABBITMQ_MANAGEMENT_PORT=15672
 IMPORTER_PORT=8081
 CLEANUP_SCHEDULER_PORT=8082
 EVENT_HANDLER_PORT=8083
+DASHBOARD_PORT=8090
 KIBANA_PORT=5601
 
 # When the quickstart's cities are imported, and when the target is searched for what the host no longer has:
@@ -102,6 +103,8 @@ AMQP_PASSWORD=$(password)
 REDIS_PASSWORD=$(password)
 ELASTIC_PASSWORD=$(password)
 KIBANA_PASSWORD=$(password)
+# For the status page.
+DASHBOARD_TOKEN=$(password)
 KIBANA_ENCRYPTION_KEY=$(password)
 ENV
 }

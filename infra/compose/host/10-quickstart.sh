@@ -13,8 +13,11 @@ done
 # Statistics: estimates of an import come from them.
 sql --command 'ANALYZE'
 
-# Reads and nothing else. REPLICATION is for snapshots with an exact position in the log (docs/connectors/postgres.md).
+# Reads and nothing else. REPLICATION is for the log, and for snapshots with an exact position in it (docs/connectors/postgres.md);
+# what the log tells of is the owner's to say.
 sql --set password="$HOST_READER_PASSWORD" <<'SQL'
 CREATE ROLE fides_reader LOGIN REPLICATION PASSWORD :'password';
 GRANT SELECT ON ALL TABLES IN SCHEMA public TO fides_reader;
+CREATE PUBLICATION fides_cities FOR TABLE city, country, timezone, city_name
+    WITH (publish = 'insert, update, delete, truncate', publish_via_partition_root = true);
 SQL
