@@ -39,7 +39,8 @@ while [ $# -gt 0 ]; do
     shift
 done
 case $profiles in
-    '' | elk) ;;
+    '') collector='' ;;
+    elk) collector=http://collector:4318 ;;
     *) say "unknown profile: $profiles (there is: elk)"; exit 64 ;;
 esac
 
@@ -65,7 +66,7 @@ environment() {
     cat <<ENV
 # Written by setup.sh. Holds secrets: keep it to yourself, and out of version control (.gitignore names it).
 COMPOSE_PROJECT_NAME=fides
-# What runs beside the services: nothing, or elk (Elasticsearch, Logstash, Filebeat, Kibana; wants 4 GB more).
+# What runs beside the services: nothing, or elk (Elasticsearch, Logstash, Filebeat, Kibana, a collector; wants 4 GB more).
 COMPOSE_PROFILES=$profiles
 
 # Versions. Everything is pinned: an upgrade is a change of this file (docs/operations.md).
@@ -74,6 +75,7 @@ POSTGRES_IMAGE=postgres:17.6-bookworm
 REDIS_IMAGE=redis:8.0.4-bookworm
 RABBITMQ_IMAGE=rabbitmq:4.0.9-management
 ELASTIC_VERSION=8.17.4
+COLLECTOR_VERSION=0.123.0
 
 # Ports on this machine, on 127.0.0.1 only.
 HOST_PORT=5433
@@ -90,6 +92,9 @@ KIBANA_PORT=5601
 CITIES_SCHEDULE='0 * * * * *'
 CITIES_CLEANUP='0 0 3 * * *'
 LOG_LEVEL=info
+
+# A collector of OpenTelemetry, for traces and metrics: nowhere when empty; http://collector:4318 is that of the profile elk.
+OTEL_EXPORTER_OTLP_ENDPOINT=$collector
 
 # Where Docker keeps the containers' logs, for the profile elk.
 DOCKER_CONTAINERS=/var/lib/docker/containers
