@@ -63,9 +63,10 @@ fn terms(filter: &Value) -> (String, Vec<String>) {
 /// What a service says that cannot reach its backplane.
 async fn starts_in_vain(stand: &Stand) {
     let (config, health) = (configured(), Health::new());
+    let mut starting = Starting::new(&health);
     tokio::select! {
         () = stand.says("waiting for parts that cannot be reached", 0) => {}
-        _ = service::open(&config, &stand.metrics, &mut Starting::new(&health)) => panic!("there is nobody"),
+        _ = service::open(&config, &stand.metrics, &mut starting) => panic!("there is nobody"),
     }
 }
 
@@ -87,8 +88,16 @@ async fn every_rule_on_lines_is_provoked() {
     }
 }
 
-/// One of Kibana's objects: its filter, and the fields that it shows.
-fn panel(object: &Value) -> Option<(Vec<(String, Vec<String>)>, BTreeSet<String>)> {
+/// One of Kibana's pictures.
+struct Panel {
+    /// Fields, and the values of which a line has one.
+    filters: Vec<(String, Vec<String>)>,
+    /// What it shows of a line.
+    fields: BTreeSet<String>,
+}
+
+/// The picture that an object is, if it is one.
+fn panel(object: &Value) -> Option<Panel> {
     let attributes = &object["attributes"];
     let fields = match object["type"].as_str()? {
         "search" => items(attributes, "/columns").map(|column| column.as_str().unwrap().to_owned()).collect(),
@@ -99,7 +108,7 @@ fn panel(object: &Value) -> Option<(Vec<(String, Vec<String>)>, BTreeSet<String>
         _ => return None,
     };
     let source = json(attributes.pointer("/kibanaSavedObjectMeta/searchSourceJSON")?.as_str()?);
-    Some((items(&source, "/filter").map(|filter| terms(&filter["query"])).collect(), fields))
+    Some(Panel { filters: items(&source, "/filter").map(|filter| terms(&filter["query"])).collect(), fields })
 }
 
 #[tokio::test(start_paused = true)]
@@ -109,7 +118,7 @@ async fn every_panel_has_lines_with_its_fields() {
     let lines = stand.lines();
     let mut panels = 0;
     for object in read("infra/elk/dashboards.ndjson").lines().map(json) {
-        let Some((filters, fields)) = panel(&object) else { continue };
+        let Some(Panel { filters, fields }) = panel(&object) else { continue };
         let title = &object["attributes"]["title"];
         let passes = |line: &&Value| {
             filters.iter().all(|(field, values)| values.iter().any(|value| line[field.as_str()] == value.as_str()))
