@@ -67,7 +67,7 @@ impl fmt::Display for Place {
 fn place_of(folder: &str) -> Option<Place> {
     match folder.split_once('/') {
         Some(("shared", "core")) => Some(CORE),
-        Some(("shared", "format" | "cloudevents")) => Some(FORMAT),
+        Some(("shared", "format" | "cloudevents" | "http" | "sql")) => Some(FORMAT),
         Some(("shared", "engine" | "guard" | "mapping")) => Some(USE_CASES),
         Some(("shared", name)) if ["backplane-", "connector-", "intake-"].iter().any(|kind| name.starts_with(kind)) => {
             Some(ADAPTERS)

@@ -1,16 +1,15 @@
-//! A batch of changes becomes transactions. A row that the target refuses is found by halving, so that only it fails.
+//! A batch of changes becomes transactions.
 
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use fides_core::port::{Outcome, Write};
 use fides_core::{Change, Fault, Op, Value, decode_row_into};
-use tokio::time::Instant;
+use fides_sql::{Search, Written};
 
 use crate::connect::Sessions;
 use crate::layout::Layout;
-use crate::transaction::{Row, Written, write as transact};
+use crate::transaction::{Row, write as transact};
 use crate::{literal, quote};
 
 /// Changes of one transaction.
@@ -25,63 +24,19 @@ pub(crate) async fn apply(
     changes: &[Change],
     time_max: Duration,
 ) -> (Vec<Outcome>, bool) {
-    let end = Instant::now() + time_max;
     let mut outcomes = vec![None; changes.len()];
     let rows = encode(layout, changes, &mut outcomes);
-    let starts = (0..rows.len()).step_by(CHANGES_MAX);
-    let mut open: Vec<Range<usize>> = starts.map(|start| start..(start + CHANGES_MAX).min(rows.len())).rev().collect();
-    let mut settle = |range: Range<usize>, outcome: Outcome| {
-        for row in &rows[range] {
-            outcomes[row.at] = Some(outcome.clone());
-        }
-    };
-    let (mut stale, mut changed, mut stop) = (Vec::new(), false, None);
-    while let Some(range) = open.pop() {
-        if let Some(fault) = &stop {
-            settle(range, Outcome::Failed(Fault::clone(fault)));
-            continue;
-        }
-        match attempt(sessions, layout, write, &rows[range.clone()]).await {
-            Written::Done(older) => {
-                stale.extend(older);
-                settle(range, Outcome::Applied);
-            }
-            Written::Data(fault) if range.len() == 1 => settle(range, Outcome::Failed(fault)),
-            Written::Data(_) => {
-                let middle = range.start + range.len() / 2;
-                open.extend([middle..range.end, range.start..middle]);
-                if Instant::now() >= end {
-                    stop = Some(Fault::transient(format!(
-                        "writing table {}: the time for one write ended while refused records were searched for",
-                        write.sink.namespace
-                    )));
-                }
-            }
-            // Nothing further is tried on a target that is not well: the guard decides when.
-            Written::Refused(fault) => {
-                settle(range, Outcome::Failed(fault.clone()));
-                stop = Some(fault);
-            }
-            Written::Changed(fault) => {
-                changed = true;
-                settle(range, Outcome::Failed(fault.clone()));
-                stop = Some(fault);
-            }
-            Written::Unknown(fault) => {
-                settle(range, Outcome::Unknown(fault.clone()));
-                stop = Some(fault);
-            }
-        }
+    let positions = rows.iter().map(|row| row.at).collect();
+    let mut search = Search::new(&write.sink.namespace, positions, outcomes, CHANGES_MAX, time_max);
+    while let Some(range) = search.next_rows() {
+        let written = attempt(sessions, layout, write, &rows[range.clone()]).await;
+        search.written(range, written);
     }
-    for at in stale {
-        outcomes[at] = Some(Outcome::Stale);
-    }
-    let missed = || Outcome::Unknown(Fault::transient("a change was left without an outcome"));
-    (outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(missed)).collect(), changed)
+    search.end()
 }
 
 async fn attempt(sessions: &Arc<Sessions>, layout: &Layout, write: &Write<'_>, rows: &[Row]) -> Written {
-    let mut session = match sessions.take().await {
+    let mut session = match sessions.take(|| ()).await {
         Ok(session) => session,
         Err(fault) => return Written::Refused(fault),
     };

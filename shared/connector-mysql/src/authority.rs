@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use fides_core::port::Lineage;
 use fides_core::{Fault, Version};
+use fides_sql::{Authority, Connect, Refusal};
 use sqlx::MySqlConnection;
 
 use crate::connect::Server;
@@ -13,32 +14,10 @@ use crate::place;
 use crate::query::{run, texts};
 use crate::readers::BEGIN;
 
-/// How this host's snapshots are ordered; decided once, so that versions of both ways never meet in one epoch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Authority {
-    /// The place in the log is exact.
-    Log,
-    /// Fides draws positions.
-    Drawn,
-}
-
-/// Why this server's log cannot be followed, and the statement or setting that mends it.
-pub(crate) struct Refusal {
-    pub(crate) reason: String,
-    pub(crate) mend: String,
-}
-
 /// Finds out which way this server and this user allow. A server that does not answer is a fault, not a decision.
 pub(crate) async fn decide(server: &Server, connection: &mut MySqlConnection) -> Result<Authority, Fault> {
-    let Some(Refusal { reason, .. }) = refusals(connection).await?.into_iter().next() else {
-        return Ok(Authority::Log);
-    };
-    tracing::warn!(
-        host = server.place(),
-        reason,
-        "snapshots have no exact position in the log: Fides orders the versions of this host"
-    );
-    Ok(Authority::Drawn)
+    let refusal = refusals(connection).await?.into_iter().next();
+    Ok(Authority::decide(&server.place(), refusal))
 }
 
 /// The variables of the server that say what is in its log, and whose log it is.
@@ -181,19 +160,10 @@ pub(crate) fn version(epoch: u32, place: Option<u64>) -> Result<Version, Fault> 
     })
 }
 
-/// A snapshot or a log of another server than the one that the versions belong to.
-pub(crate) fn same_lineage(expected: &Lineage, found: &Lineage) -> Result<(), Fault> {
-    if expected == found {
-        return Ok(());
-    }
-    Err(Fault::transient(format!(
-        "the server is another than before: {}, expected {}: the epoch has to rise",
-        found.0, expected.0
-    )))
-}
-
 #[cfg(test)]
 mod tests {
+    use fides_sql::same_lineage;
+
     use super::*;
 
     fn settings(rows: &[(&str, &str)]) -> Settings {

@@ -1,22 +1,16 @@
-//! Sessions: where the server is, how a session is set up, and the bounded set of them.
+//! Sessions: where the server is, and how a session is set up.
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
+use async_trait::async_trait;
 use fides_core::Fault;
+use fides_sql::Connect;
 use sqlx::mysql::{MySqlConnectOptions, MySqlDatabaseError, MySqlSslMode};
 use sqlx::{ConnectOptions, Connection, MySqlConnection};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::fault::fault;
 use crate::query::run;
-
-/// How long a new connection may take.
-const CONNECT_MS_MAX: u64 = 10_000;
-/// How long somebody waits for a free connection.
-const WAIT_MS_MAX: u64 = 25_000;
 
 /// What every session is set to, whatever the server's defaults are: the text of a value, and so its fingerprint,
 /// depends on the time zone and the character set; a silently changed value on the mode.
@@ -63,12 +57,6 @@ impl Server {
         Ok(Self { options, url: parsed, settings: SETTINGS.to_owned() })
     }
 
-    /// `database@host:port`
-    pub(crate) fn place(&self) -> String {
-        let database = self.options.get_database().unwrap_or_default();
-        format!("{database}@{}:{}", self.options.get_host(), self.options.get_port())
-    }
-
     /// Where the reader of the log connects to. Holds the password.
     pub(crate) fn url(&self) -> &url::Url {
         &self.url
@@ -97,22 +85,39 @@ impl Server {
         );
         Self { settings, ..self.clone() }
     }
+}
 
-    /// A new session.
-    pub(crate) async fn connect(&self) -> Result<MySqlConnection, Fault> {
-        let what = || format!("connecting to MySQL {}", self.place());
-        let connecting = async {
+#[async_trait]
+impl Connect for Server {
+    type Connection = MySqlConnection;
+
+    const KIND: &'static str = "MySQL";
+
+    fn place(&self) -> String {
+        let database = self.options.get_database().unwrap_or_default();
+        format!("{database}@{}:{}", self.options.get_host(), self.options.get_port())
+    }
+
+    async fn open(&self) -> Result<MySqlConnection, Fault> {
+        let opened = async {
             let mut connection = self.options.connect().await?;
             run(&mut connection, &self.settings).await?;
             Ok(connection)
         };
-        match tokio::time::timeout(Duration::from_millis(CONNECT_MS_MAX), connecting).await {
-            Ok(connected) => connected.map_err(|error| fault(&what(), error)),
-            Err(_) => Err(Fault::unavailable(format!("{}: no answer after {CONNECT_MS_MAX} ms", what()))
-                .advise("check the address of the URL, and firewalls in between")),
-        }
+        opened.await.map_err(|error| fault(&format!("connecting to MySQL {}", self.place()), error))
+    }
+
+    async fn answers(connection: &mut MySqlConnection) -> bool {
+        connection.ping().await.is_ok()
+    }
+
+    async fn roll_back(connection: &mut MySqlConnection) -> bool {
+        run(connection, "ROLLBACK").await.is_ok()
     }
 }
+
+pub(crate) type Sessions = fides_sql::Sessions<Server>;
+pub(crate) type Session = fides_sql::Session<Server>;
 
 /// Only MariaDB has these; the comment hides them from MySQL.
 fn limits(statement_ms: u64, idle_ms: u64) -> String {
@@ -122,74 +127,6 @@ fn limits(statement_ms: u64, idle_ms: u64) -> String {
         statement_ms % 1_000,
         idle_ms.div_ceil(1_000)
     )
-}
-
-/// At most so many sessions, kept for the next user.
-pub(crate) struct Sessions {
-    server: Server,
-    permits: Arc<Semaphore>,
-    idle: Mutex<Vec<MySqlConnection>>,
-    max: u32,
-}
-
-impl Sessions {
-    pub(crate) fn new(server: Server, max: u32) -> Arc<Self> {
-        let max = max.max(1);
-        Arc::new(Self { server, permits: Arc::new(Semaphore::new(max as usize)), idle: Mutex::default(), max })
-    }
-
-    /// A session that no transaction is open in; waits, boundedly, for a free one.
-    pub(crate) async fn take(self: &Arc<Self>) -> Result<Session, Fault> {
-        let waiting = self.permits.clone().acquire_owned();
-        let Ok(Ok(permit)) = tokio::time::timeout(Duration::from_millis(WAIT_MS_MAX), waiting).await else {
-            return Err(Fault::transient(format!(
-                "MySQL {}: all {} connections were busy for {WAIT_MS_MAX} ms",
-                self.server.place(),
-                self.max
-            ))
-            .advise("raise `connections`"));
-        };
-        loop {
-            let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-            let Some(mut connection) = idle else { break };
-            // The server may have closed it meanwhile.
-            if connection.ping().await.is_ok() {
-                return Ok(Session { connection: Some(connection), sessions: self.clone(), _permit: permit });
-            }
-        }
-        let connection = self.server.connect().await?;
-        Ok(Session { connection: Some(connection), sessions: self.clone(), _permit: permit })
-    }
-}
-
-/// One session in use. It goes back only through [`Session::give_back`]; dropped anywhere else (a cancelled call, an
-/// error) it is closed, because nobody knows what the server still has to say on it.
-pub(crate) struct Session {
-    connection: Option<MySqlConnection>,
-    sessions: Arc<Sessions>,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl Session {
-    /// The connection.
-    pub(crate) fn connection(&mut self) -> &mut MySqlConnection {
-        // Only `give_back` takes it out, and that consumes the session.
-        self.connection.as_mut().expect("a session has its connection until it is given back")
-    }
-
-    /// Ends the transaction and keeps the connection for others; closes it when that fails.
-    pub(crate) async fn roll_back(mut self) {
-        if run(self.connection(), "ROLLBACK").await.is_ok() {
-            self.give_back();
-        }
-    }
-
-    /// Keeps the connection for others: no transaction is open in it, and every answer has been read.
-    pub(crate) fn give_back(mut self) {
-        if let Some(connection) = self.connection.take() {
-            self.sessions.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
-        }
-    }
 }
 
 /// Whether the server itself said that the statement failed, so that its outcome is known.

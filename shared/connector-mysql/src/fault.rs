@@ -1,8 +1,7 @@
 //! The one mapping from errors to faults (L9).
 
-use std::io::ErrorKind;
-
 use fides_core::{Fault, FaultKind};
+use fides_sql::{advised, of_io};
 use sqlx::mysql::MySqlDatabaseError;
 
 /// The fault of an error; `what` says what could not be done.
@@ -49,24 +48,6 @@ pub(crate) const DENIED: [u16; 5] = [1044, 1142, 1143, 1227, 1370];
 /// The fault of a connection.
 pub(crate) fn of_io_error(what: &str, error: &std::io::Error) -> Fault {
     advised(Fault::new(of_io(error), format!("{what}: {error}")))
-}
-
-fn of_io(error: &std::io::Error) -> FaultKind {
-    match error.kind() {
-        ErrorKind::ConnectionRefused
-        | ErrorKind::NotFound
-        | ErrorKind::HostUnreachable
-        | ErrorKind::NetworkUnreachable
-        | ErrorKind::PermissionDenied => FaultKind::Unavailable,
-        _ => FaultKind::Transient,
-    }
-}
-
-fn advised(fault: Fault) -> Fault {
-    match fault.kind {
-        FaultKind::Unavailable => fault.advise("check that the server runs and that the URL names its address"),
-        _ => fault,
-    }
 }
 
 /// What an error means for us.
@@ -137,7 +118,7 @@ mod tests {
 
     #[test]
     fn a_refused_connection_is_unavailable_with_advice() {
-        let fault = fault("connecting", sqlx::Error::Io(ErrorKind::ConnectionRefused.into()));
+        let fault = fault("connecting", sqlx::Error::Io(std::io::ErrorKind::ConnectionRefused.into()));
         assert_eq!(fault.kind, FaultKind::Unavailable);
         assert!(fault.to_string().contains("check that the server runs"), "{fault}");
     }

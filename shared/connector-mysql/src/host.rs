@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use fides_core::port::{Concern, Host, Lineage, Opened, Snapshot};
 use fides_core::{Fault, Namespace, PipelineId, Selection, Table, Version};
+use fides_sql::{Authority, same_lineage};
 use tokio::sync::{OnceCell, Semaphore};
 
-use crate::authority::{self, Authority, Settings};
+use crate::authority::{self, Settings};
 use crate::connect::{Server, Sessions};
 use crate::describe;
 use crate::log;
@@ -48,12 +49,8 @@ impl MySqlHost {
         if !self.follows {
             return Ok(Authority::Drawn);
         }
-        let decide = || async {
-            let mut session = self.control.take().await?;
-            let authority = authority::decide(&self.reading, session.connection()).await?;
-            session.give_back();
-            Ok(authority)
-        };
+        let decide =
+            || async { self.control.with(async |session| authority::decide(&self.reading, session).await).await };
         self.authority.get_or_try_init(decide).await.copied()
     }
 
@@ -70,29 +67,18 @@ impl MySqlHost {
 #[async_trait]
 impl Host for MySqlHost {
     async fn namespaces(&self) -> Result<Vec<Namespace>, Fault> {
-        let mut session = self.control.take().await?;
-        let namespaces = describe::namespaces(session.connection()).await?;
-        session.give_back();
-        Ok(namespaces)
+        self.control.with(describe::namespaces).await
     }
 
     async fn describe(&self, namespace: &Namespace) -> Result<Option<Table>, Fault> {
-        let mut session = self.control.take().await?;
-        let table = describe::describe(session.connection(), namespace).await?;
-        session.give_back();
-        Ok(table)
+        self.control.with(async |session| describe::describe(session, namespace).await).await
     }
 
     async fn lineage(&self) -> Result<Lineage, Fault> {
         let lineage = match self.authority().await? {
             // Versions are drawn, whatever server is behind the URL.
             Authority::Drawn => Lineage("mysql:drawn".to_owned()),
-            Authority::Log => {
-                let mut session = self.control.take().await?;
-                let settings = Settings::ask(session.connection()).await?;
-                session.give_back();
-                settings.lineage()
-            }
+            Authority::Log => self.control.with(Settings::ask).await?.lineage(),
         };
         *self.told.lock().unwrap_or_else(PoisonError::into_inner) = Some(lineage.clone());
         Ok(lineage)
@@ -106,7 +92,7 @@ impl Host for MySqlHost {
             Authority::Drawn => drawn,
             Authority::Log => {
                 let expected = self.expected().await?;
-                authority::same_lineage(&expected, &Settings::ask(first.connection()).await?.lineage())?;
+                same_lineage(&expected, &Settings::ask(first.connection()).await?.lineage())?;
                 authority::version(drawn.epoch, readers.place())?
             }
         };

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use fides_core::Fault;
+use fides_sql::Connect;
 use sqlx::MySqlConnection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 

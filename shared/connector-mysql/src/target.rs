@@ -1,12 +1,12 @@
 //! MySQL or MariaDB as the store that is kept in step.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use fides_core::port::{Fencing, Obstacle, Outcome, Sink, Snapshot, Target, Write};
-use fides_core::{Change, Fault, FaultKind, Lane, Namespace, Selection, Shape, Table, Version};
+use fides_core::{Change, Fault, Lane, Namespace, Selection, Shape, Table, Version};
+use fides_sql::{Connect, Layouts, unwritten};
 use sqlx::{Connection, MySqlConnection};
 use tokio::sync::Semaphore;
 
@@ -19,8 +19,6 @@ use crate::readers::Readers;
 use crate::snapshot::MySqlSnapshot;
 use crate::{apply, catalog, describe, fence, inspect};
 
-type Layouts = HashMap<(Namespace, Option<String>, Shape), Arc<Layout>>;
-
 pub(crate) struct MySqlTarget {
     writers: Arc<Sessions>,
     /// For catalogs: they never wait for a writer.
@@ -29,7 +27,7 @@ pub(crate) struct MySqlTarget {
     /// Sessions that snapshots may have beside their first.
     spare: Arc<Semaphore>,
     writing: Server,
-    layouts: Mutex<Layouts>,
+    layouts: Layouts<Layout>,
     /// How long one write may search for records that the target refuses.
     search_max: Duration,
 }
@@ -45,26 +43,21 @@ impl MySqlTarget {
             writing,
             reading: server.reading(READ_MS_MAX),
             spare: Arc::new(Semaphore::new(connections.max(1) as usize - 1)),
-            layouts: Mutex::default(),
+            layouts: Layouts::default(),
             search_max: Duration::from_millis(write_timeout_ms_max / 2),
         }
     }
 
-    fn layouts(&self) -> std::sync::MutexGuard<'_, Layouts> {
-        self.layouts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     async fn layout(&self, write: &Write<'_>) -> Result<Arc<Layout>, Fault> {
-        let key = (write.sink.namespace.clone(), write.sink.version_field.clone(), write.shape.clone());
-        if let Some(layout) = self.layouts().get(&key) {
-            return Ok(layout.clone());
+        let Write { sink, shape, .. } = *write;
+        if let Some(layout) = self.layouts.get(sink, shape) {
+            return Ok(layout);
         }
-        let mut session = self.control.take().await?;
-        let relation = catalog::require(session.connection(), &write.sink.namespace).await?;
-        let layout = Arc::new(Layout::new(session.connection(), write.sink, write.shape, &relation).await?);
-        session.give_back();
-        self.layouts().insert(key, layout.clone());
-        Ok(layout)
+        let found = self.control.with(async |session| {
+            let relation = catalog::require(session, &sink.namespace).await?;
+            Layout::new(session, sink, shape, &relation).await
+        });
+        Ok(self.layouts.keep(sink, shape, found.await?))
     }
 }
 
@@ -89,33 +82,29 @@ impl Target for MySqlTarget {
     }
 
     async fn describe(&self, namespace: &Namespace) -> Result<Option<Table>, Fault> {
-        let mut session = self.control.take().await?;
-        let table = describe::describe(session.connection(), namespace).await?;
-        session.give_back();
-        Ok(table)
+        self.control.with(async |session| describe::describe(session, namespace).await).await
     }
 
     async fn inspect(&self, sink: &Sink, shape: &Shape, create: bool) -> Result<Vec<Obstacle>, Fault> {
-        let mut session = self.control.take().await?;
-        let (_, obstacles) = inspect::target(session.connection(), sink, shape, create).await?;
-        session.give_back();
+        let (_, obstacles) =
+            self.control.with(async |session| inspect::target(session, sink, shape, create).await).await?;
         Ok(obstacles)
     }
 
     async fn prepare(&self, sink: &Sink, shape: &Shape, create: bool) -> Result<(), Fault> {
-        let mut session = self.control.take().await?;
-        let (relation, obstacles) = inspect::target(session.connection(), sink, shape, create).await?;
-        Obstacle::refuse(&sink.namespace, &obstacles)?;
-        let relation = match relation {
-            Some(relation) => relation,
-            None => make_table(session.connection(), sink, shape).await?,
-        };
-        let layout = Layout::new(session.connection(), sink, shape, &relation).await?;
-        fence::ensure(session.connection(), &layout.lanes).await?;
-        warn_of_losses(session.connection()).await?;
-        session.give_back();
-        let key = (sink.namespace.clone(), sink.version_field.clone(), shape.clone());
-        self.layouts().insert(key, Arc::new(layout));
+        let prepared = self.control.with(async |session| {
+            let (relation, obstacles) = inspect::target(session, sink, shape, create).await?;
+            Obstacle::refuse(&sink.namespace, &obstacles)?;
+            let relation = match relation {
+                Some(relation) => relation,
+                None => make_table(session, sink, shape).await?,
+            };
+            let layout = Layout::new(session, sink, shape, &relation).await?;
+            fence::ensure(session, &layout.lanes).await?;
+            warn_of_losses(session).await?;
+            Ok(layout)
+        });
+        self.layouts.keep(sink, shape, prepared.await?);
         Ok(())
     }
 
@@ -133,30 +122,21 @@ impl Target for MySqlTarget {
     }
 
     async fn claimed(&self, sink: &Sink, lane: &Lane) -> Result<Option<u64>, Fault> {
-        let mut session = self.control.take().await?;
-        let token = match catalog::relation(session.connection(), &sink.namespace).await? {
-            Some(relation) => fence::claimed(session.connection(), &fence::table(&relation.database), lane).await?,
-            None => None,
-        };
-        session.give_back();
-        Ok(token)
+        let asked = self.control.with(async |session| match catalog::relation(session, &sink.namespace).await? {
+            Some(relation) => fence::claimed(session, &fence::table(&relation.database), lane).await,
+            None => Ok(None),
+        });
+        asked.await
     }
 
     async fn apply(&self, write: &Write<'_>, changes: &[Change]) -> Vec<Outcome> {
         let layout = match self.layout(write).await {
             Ok(layout) => layout,
-            // The table is not what it was when it was prepared: no record is to blame, so none becomes a dead letter.
-            Err(fault) => {
-                let fault = match fault.kind {
-                    FaultKind::Permanent => Fault { kind: FaultKind::Unavailable, ..fault },
-                    _ => fault,
-                };
-                return vec![Outcome::Failed(fault); changes.len()];
-            }
+            Err(fault) => return unwritten(fault, changes.len()),
         };
         let (outcomes, changed) = apply::apply(&self.writers, &layout, write, changes, self.search_max).await;
         if changed {
-            self.layouts().retain(|(namespace, ..), _| *namespace != write.sink.namespace);
+            self.layouts.forget(&write.sink.namespace);
         }
         outcomes
     }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use fides_core::port::Write;
 use fides_core::{Fault, FaultKind, Key};
+use fides_sql::Written;
 use futures::TryStreamExt;
 use sqlx::{AssertSqlSafe, Executor, MySqlConnection};
 
@@ -17,20 +18,6 @@ use crate::query::{bytes, run};
 const STATEMENT_BYTES_MAX: usize = 1 << 20;
 /// Keys of one statement.
 const KEYS_MAX: usize = 1_000;
-
-/// What became of a transaction.
-pub(crate) enum Written {
-    /// Durable; these rows were older than what the target holds.
-    Done(Vec<usize>),
-    /// Rolled back, for certain, because of one of its rows.
-    Data(Fault),
-    /// Rolled back, for certain, for a reason that no row is to blame for.
-    Refused(Fault),
-    /// Rolled back: the table is not what the layout says.
-    Changed(Fault),
-    /// Nobody knows.
-    Unknown(Fault),
-}
 
 /// A change, ready to be sent.
 pub(crate) struct Row {

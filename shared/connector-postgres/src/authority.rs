@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use fides_core::port::Lineage;
 use fides_core::{Fault, Version};
+use fides_sql::{Authority, Connect, Refusal, same_lineage};
 use pgwire_replication::{Lsn, PgWireError, ReplicationClient};
 use sqlx::{PgConnection, Row};
 
@@ -15,15 +16,6 @@ use crate::snapshot::Coordinator;
 /// How long making a slot waits for transactions that write. Below the guard's usual timeout, so that its reason is told.
 pub(crate) const SLOT_MS_MAX: u64 = 20_000;
 
-/// How this host's snapshots are ordered; decided once, so that versions of both ways never meet in one epoch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Authority {
-    /// The position in the log is exact.
-    Log,
-    /// Fides draws positions.
-    Drawn,
-}
-
 const ABILITIES: &str = "\
 SELECT current_setting('wal_level'), pg_is_in_recovery(), current_setting('max_replication_slots')::int, \
   current_setting('max_wal_senders')::int, current_setting('server_version_num')::int, \
@@ -32,19 +24,8 @@ SELECT current_setting('wal_level'), pg_is_in_recovery(), current_setting('max_r
 
 /// Finds out which way this server and this user allow. A server that does not answer is a fault, not a decision.
 pub(crate) async fn decide(server: &Server, connection: &mut PgConnection) -> Result<Authority, Fault> {
-    let Some(Refusal { reason, .. }) = refusal(server, connection).await? else { return Ok(Authority::Log) };
-    tracing::warn!(
-        host = server.place(),
-        reason,
-        "snapshots have no exact position in the log: Fides orders the versions of this host"
-    );
-    Ok(Authority::Drawn)
-}
-
-/// Why this server's log cannot be read, and the statement or setting that mends it.
-pub(crate) struct Refusal {
-    pub(crate) reason: String,
-    pub(crate) mend: String,
+    let refusal = refusal(server, connection).await?;
+    Ok(Authority::decide(&server.place(), refusal))
 }
 
 /// Why exact positions cannot be had.
@@ -176,15 +157,6 @@ pub(crate) async fn exact(
     // Imported: neither the slot nor its snapshot is needed any more, and the slot would hold the log.
     client.simple_query(&format!("DROP_REPLICATION_SLOT {slot}")).await.map_err(making)?;
     Ok((coordinator, Version::scan(epoch, position.as_u64())))
-}
-
-/// Refuses a server that is not, or not any more, the one that positions belong to.
-pub(crate) fn same_lineage(expected: &Lineage, found: &Lineage) -> Result<(), Fault> {
-    if found == expected {
-        return Ok(());
-    }
-    Err(Fault::transient(format!("the server's lineage changed from {} to {}", expected.0, found.0))
-        .advise("positions may have gone backward: the next import raises the epoch"))
 }
 
 fn single(rows: Vec<Vec<Option<bytes::Bytes>>>) -> Option<Vec<String>> {

@@ -1,23 +1,18 @@
-//! Sessions: where the server is, how a session is set up, and the bounded set of them.
+//! Sessions: where the server is, and how a session is set up.
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use fides_core::Fault;
+use fides_sql::Connect;
 use percent_encoding::percent_decode_str;
 use pgwire_replication::{Lsn, ReplicationConfig, SslMode, TlsConfig};
 use sqlx::postgres::{PgConnectOptions, PgDatabaseError, PgSeverity, PgSslMode};
 use sqlx::{ConnectOptions, Connection, PgConnection};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::fault::fault;
-
-/// How long a new connection may take.
-const CONNECT_MS_MAX: u64 = 10_000;
-/// How long a reader waits for a free connection.
-const WAIT_MS_MAX: u64 = 25_000;
 
 /// Changes of a log that were received and not read yet.
 const LOG_EVENTS_MAX: usize = 128;
@@ -59,12 +54,6 @@ impl Server {
         Ok(Self { options, replication })
     }
 
-    /// `database@host:port`
-    pub(crate) fn place(&self) -> String {
-        let database = self.options.get_database().unwrap_or(self.options.get_username());
-        format!("{database}@{}:{}", self.options.get_host(), self.options.get_port())
-    }
-
     /// The same server, whose sessions have these timeouts in milliseconds; 0 is none.
     pub(crate) fn with_timeouts(&self, statement_ms: u64, idle_in_transaction_ms: u64) -> Self {
         let options = self.options.clone().options([
@@ -104,19 +93,35 @@ impl Server {
         config.buffer_events = LOG_EVENTS_MAX;
         config
     }
+}
 
-    /// A new session.
-    pub(crate) async fn connect(&self) -> Result<PgConnection, Fault> {
-        let what = || format!("connecting to PostgreSQL {}", self.place());
-        let connecting = tokio::time::timeout(Duration::from_millis(CONNECT_MS_MAX), self.options.connect());
-        match connecting.await {
-            Ok(Ok(connection)) => Ok(connection),
-            Ok(Err(error)) => Err(fault(&what(), error)),
-            Err(_) => Err(Fault::unavailable(format!("{}: no answer after {CONNECT_MS_MAX} ms", what()))
-                .advise("check the address of the URL, and firewalls in between")),
-        }
+#[async_trait]
+impl Connect for Server {
+    type Connection = PgConnection;
+
+    const KIND: &'static str = "PostgreSQL";
+
+    fn place(&self) -> String {
+        let database = self.options.get_database().unwrap_or(self.options.get_username());
+        format!("{database}@{}:{}", self.options.get_host(), self.options.get_port())
+    }
+
+    async fn open(&self) -> Result<PgConnection, Fault> {
+        let opened = self.options.connect().await;
+        opened.map_err(|error| fault(&format!("connecting to PostgreSQL {}", self.place()), error))
+    }
+
+    async fn answers(connection: &mut PgConnection) -> bool {
+        connection.ping().await.is_ok()
+    }
+
+    async fn roll_back(connection: &mut PgConnection) -> bool {
+        run(connection, "ROLLBACK".to_owned()).await.is_ok()
     }
 }
+
+pub(crate) type Sessions = fides_sql::Sessions<Server>;
+pub(crate) type Session = fides_sql::Session<Server>;
 
 /// The same address and secrets for `pgwire-replication`.
 fn replication(url: &url::Url, options: &PgConnectOptions) -> Result<ReplicationConfig, String> {
@@ -149,82 +154,6 @@ fn replication(url: &url::Url, options: &PgConnectOptions) -> Result<Replication
         .with_port(options.get_port())
         .with_tls(tls)
         .with_application_name("fides snapshot"))
-}
-
-/// At most so many sessions, kept for the next user.
-pub(crate) struct Sessions {
-    server: Server,
-    permits: Arc<Semaphore>,
-    idle: Mutex<Vec<PgConnection>>,
-    max: u32,
-}
-
-impl Sessions {
-    pub(crate) fn new(server: Server, max: u32) -> Arc<Self> {
-        let max = max.max(1);
-        Arc::new(Self { server, permits: Arc::new(Semaphore::new(max as usize)), idle: Mutex::default(), max })
-    }
-
-    /// A session that no transaction is open in; waits, boundedly, for a free one. `make_room` is called when none is.
-    pub(crate) async fn take(self: &Arc<Self>, make_room: impl FnOnce()) -> Result<Session, Fault> {
-        let permit = if let Ok(permit) = self.permits.clone().try_acquire_owned() {
-            permit
-        } else {
-            make_room();
-            let waiting = self.permits.clone().acquire_owned();
-            match tokio::time::timeout(Duration::from_millis(WAIT_MS_MAX), waiting).await {
-                Ok(Ok(permit)) => permit,
-                _ => {
-                    return Err(Fault::transient(format!(
-                        "PostgreSQL {}: all {} connections were busy for {WAIT_MS_MAX} ms",
-                        self.server.place(),
-                        self.max
-                    ))
-                    .advise("raise `connections`"));
-                }
-            }
-        };
-        loop {
-            let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-            let Some(mut connection) = idle else { break };
-            // The server may have closed it meanwhile.
-            if connection.ping().await.is_ok() {
-                return Ok(Session { connection: Some(connection), sessions: self.clone(), _permit: permit });
-            }
-        }
-        let connection = self.server.connect().await?;
-        Ok(Session { connection: Some(connection), sessions: self.clone(), _permit: permit })
-    }
-}
-
-/// One session in use. It goes back only through [`Session::give_back`]; dropped anywhere else (a cancelled call, an
-/// error in the middle of a COPY) it is closed, because nobody knows what the server still has to say on it.
-pub(crate) struct Session {
-    connection: Option<PgConnection>,
-    sessions: Arc<Sessions>,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl Session {
-    /// The connection.
-    pub(crate) fn connection(&mut self) -> &mut PgConnection {
-        // Only `give_back` takes it out, and that consumes the session.
-        self.connection.as_mut().expect("a session has its connection until it is given back")
-    }
-
-    /// Ends the transaction and keeps the connection for others; closes it when that fails.
-    pub(crate) async fn roll_back(mut self) {
-        if run(self.connection(), "ROLLBACK".to_owned()).await.is_ok() {
-            self.give_back();
-        }
-    }
-
-    /// Keeps the connection for others: no transaction is open in it, and every answer has been read.
-    pub(crate) fn give_back(mut self) {
-        if let Some(connection) = self.connection.take() {
-            self.sessions.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
-        }
-    }
 }
 
 /// Runs statements that return nothing of interest, in one round trip.

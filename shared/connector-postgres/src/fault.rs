@@ -1,8 +1,7 @@
 //! The one mapping from errors to faults (L9).
 
-use std::io::ErrorKind;
-
 use fides_core::{Fault, FaultKind};
+use fides_sql::{advised, of_io};
 use pgwire_replication::PgWireError;
 use sqlx::postgres::PgDatabaseError;
 
@@ -64,24 +63,6 @@ pub(crate) fn of_replication(what: &str, error: &PgWireError) -> Fault {
     }
 }
 
-fn of_io(error: &std::io::Error) -> FaultKind {
-    match error.kind() {
-        ErrorKind::ConnectionRefused
-        | ErrorKind::NotFound
-        | ErrorKind::HostUnreachable
-        | ErrorKind::NetworkUnreachable
-        | ErrorKind::PermissionDenied => FaultKind::Unavailable,
-        _ => FaultKind::Transient,
-    }
-}
-
-fn advised(fault: Fault) -> Fault {
-    match fault.kind {
-        FaultKind::Unavailable => fault.advise("check that the server runs and that the URL names its address"),
-        _ => fault,
-    }
-}
-
 /// What a SQLSTATE means for us.
 fn of_state(code: &str) -> (FaultKind, Option<&'static str>) {
     use FaultKind::{Deferred, Permanent, Transient, Unavailable};
@@ -139,7 +120,7 @@ mod tests {
 
     #[test]
     fn a_refused_connection_is_unavailable_with_advice() {
-        let fault = fault("connecting", sqlx::Error::Io(ErrorKind::ConnectionRefused.into()));
+        let fault = fault("connecting", sqlx::Error::Io(std::io::ErrorKind::ConnectionRefused.into()));
         assert_eq!(fault.kind, FaultKind::Unavailable);
         assert!(fault.to_string().contains("check that the server runs"), "{fault}");
     }

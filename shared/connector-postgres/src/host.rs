@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use fides_core::port::{Concern, Host, Lineage, Opened, Snapshot};
 use fides_core::{Fault, Namespace, PipelineId, Selection, Table, Version};
+use fides_sql::{Authority, Connect};
 use tokio::sync::OnceCell;
 
-use crate::authority::{self, Authority};
+use crate::authority;
 use crate::connect::{Server, Sessions};
 use crate::describe;
 use crate::log;
@@ -47,12 +48,8 @@ impl PostgresHost {
         if !self.follows {
             return Ok(Authority::Drawn);
         }
-        let decide = || async {
-            let mut session = self.control.take(|| ()).await?;
-            let authority = authority::decide(&self.server, session.connection()).await?;
-            session.give_back();
-            Ok(authority)
-        };
+        let decide =
+            || async { self.control.with(async |session| authority::decide(&self.server, session).await).await };
         self.authority.get_or_try_init(decide).await.copied()
     }
 
@@ -69,24 +66,17 @@ impl PostgresHost {
 #[async_trait]
 impl Host for PostgresHost {
     async fn namespaces(&self) -> Result<Vec<Namespace>, Fault> {
-        let mut session = self.control.take(|| ()).await?;
-        let namespaces = describe::namespaces(session.connection()).await?;
-        session.give_back();
-        Ok(namespaces)
+        self.control.with(describe::namespaces).await
     }
 
     async fn describe(&self, namespace: &Namespace) -> Result<Option<Table>, Fault> {
-        let mut session = self.control.take(|| ()).await?;
-        let table = describe::describe(session.connection(), namespace).await?;
-        session.give_back();
-        Ok(table)
+        self.control.with(async |session| describe::describe(session, namespace).await).await
     }
 
     async fn lineage(&self) -> Result<Lineage, Fault> {
         let authority = self.authority().await?;
-        let mut session = self.control.take(|| ()).await?;
-        let lineage = authority::lineage(authority, &self.server, session.connection()).await?;
-        session.give_back();
+        let asked = self.control.with(async |session| authority::lineage(authority, &self.server, session).await);
+        let lineage = asked.await?;
         *self.told.lock().unwrap_or_else(PoisonError::into_inner) = Some(lineage.clone());
         Ok(lineage)
     }

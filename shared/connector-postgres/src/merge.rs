@@ -3,6 +3,7 @@
 
 use fides_core::port::Write;
 use fides_core::{Fault, FaultKind};
+pub(crate) use fides_sql::Written as Merged;
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 
 use crate::connect::{is_answer, run};
@@ -13,20 +14,6 @@ use crate::row_text;
 
 /// More bytes come by COPY, as do more rows than the layout says.
 const INLINE_BYTES_MAX: usize = 256 << 10;
-
-/// What became of a transaction.
-pub(crate) enum Merged {
-    /// Durable; these rows were older than what the target holds.
-    Done(Vec<usize>),
-    /// Rolled back, for certain, because of one of its rows.
-    Data(Fault),
-    /// Rolled back, for certain, for a reason that no row is to blame for.
-    Refused(Fault),
-    /// Rolled back: the table is not what the layout says.
-    Changed(Fault),
-    /// Nobody knows.
-    Unknown(Fault),
-}
 
 /// What a transaction writes.
 pub(crate) struct Staged<'a> {

@@ -1,12 +1,12 @@
 //! PostgreSQL as the store that is kept in step.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use fides_core::port::{Fencing, Obstacle, Outcome, Sink, Snapshot, Target, Write};
 use fides_core::{Change, Fault, Lane, Namespace, Selection, Shape, Table, Version};
+use fides_sql::{Connect, Layouts, unwritten};
 use sqlx::Connection;
 
 use crate::connect::{Server, Sessions};
@@ -18,8 +18,6 @@ use crate::{apply, catalog, describe, fence, inspect};
 /// A statement that only reads.
 const READ_MS_MAX: u64 = 600_000;
 
-type Layouts = HashMap<(Namespace, Option<String>, Shape), Arc<Layout>>;
-
 pub(crate) struct PostgresTarget {
     writers: Arc<Sessions>,
     /// For catalogs: they never wait for a writer.
@@ -27,7 +25,7 @@ pub(crate) struct PostgresTarget {
     readers: Arc<Readers>,
     reading: Server,
     writing: Server,
-    layouts: Mutex<Layouts>,
+    layouts: Layouts<Layout>,
     /// How long one write may search for records that the target refuses.
     search_max: Duration,
     inline_rows_max: usize,
@@ -46,27 +44,19 @@ impl PostgresTarget {
             writing,
             readers: Readers::new(Sessions::new(reading.clone(), connections)),
             reading,
-            layouts: Mutex::default(),
+            layouts: Layouts::default(),
             search_max: Duration::from_millis(write_timeout_ms_max / 2),
             inline_rows_max,
         }
     }
 
-    fn layouts(&self) -> std::sync::MutexGuard<'_, Layouts> {
-        self.layouts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     async fn layout(&self, write: &Write<'_>) -> Result<Arc<Layout>, Fault> {
-        let key = (write.sink.namespace.clone(), write.sink.version_field.clone(), write.shape.clone());
-        if let Some(layout) = self.layouts().get(&key) {
-            return Ok(layout.clone());
+        let Write { sink, shape, .. } = *write;
+        if let Some(layout) = self.layouts.get(sink, shape) {
+            return Ok(layout);
         }
-        let mut session = self.control.take(|| ()).await?;
-        let relation = catalog::require(session.connection(), &write.sink.namespace).await?;
-        session.give_back();
-        let layout = Arc::new(Layout::new(write.sink, write.shape, &relation, self.inline_rows_max)?);
-        self.layouts().insert(key, layout.clone());
-        Ok(layout)
+        let relation = self.control.with(async |session| catalog::require(session, &sink.namespace).await).await?;
+        Ok(self.layouts.keep(sink, shape, Layout::new(sink, shape, &relation, self.inline_rows_max)?))
     }
 }
 
@@ -77,32 +67,28 @@ impl Target for PostgresTarget {
     }
 
     async fn describe(&self, namespace: &Namespace) -> Result<Option<Table>, Fault> {
-        let mut session = self.control.take(|| ()).await?;
-        let table = describe::describe(session.connection(), namespace).await?;
-        session.give_back();
-        Ok(table)
+        self.control.with(async |session| describe::describe(session, namespace).await).await
     }
 
     async fn inspect(&self, sink: &Sink, shape: &Shape, create: bool) -> Result<Vec<Obstacle>, Fault> {
-        let mut session = self.control.take(|| ()).await?;
-        let (_, obstacles) = inspect::target(session.connection(), sink, shape, create).await?;
-        session.give_back();
+        let (_, obstacles) =
+            self.control.with(async |session| inspect::target(session, sink, shape, create).await).await?;
         Ok(obstacles)
     }
 
     async fn prepare(&self, sink: &Sink, shape: &Shape, create: bool) -> Result<(), Fault> {
-        let mut session = self.control.take(|| ()).await?;
-        let (relation, obstacles) = inspect::target(session.connection(), sink, shape, create).await?;
-        Obstacle::refuse(&sink.namespace, &obstacles)?;
-        let relation = match relation {
-            Some(relation) => relation,
-            None => make_table(session.connection(), sink, shape).await?,
-        };
-        let layout = Layout::new(sink, shape, &relation, self.inline_rows_max)?;
-        fence::ensure(session.connection(), &layout.lanes).await?;
-        session.give_back();
-        let key = (sink.namespace.clone(), sink.version_field.clone(), shape.clone());
-        self.layouts().insert(key, Arc::new(layout));
+        let prepared = self.control.with(async |session| {
+            let (relation, obstacles) = inspect::target(session, sink, shape, create).await?;
+            Obstacle::refuse(&sink.namespace, &obstacles)?;
+            let relation = match relation {
+                Some(relation) => relation,
+                None => make_table(session, sink, shape).await?,
+            };
+            let layout = Layout::new(sink, shape, &relation, self.inline_rows_max)?;
+            fence::ensure(session, &layout.lanes).await?;
+            Ok(layout)
+        });
+        self.layouts.keep(sink, shape, prepared.await?);
         Ok(())
     }
 
@@ -134,18 +120,11 @@ impl Target for PostgresTarget {
     async fn apply(&self, write: &Write<'_>, changes: &[Change]) -> Vec<Outcome> {
         let layout = match self.layout(write).await {
             Ok(layout) => layout,
-            // The table is not what it was when it was prepared: no record is to blame, so none becomes a dead letter.
-            Err(fault) => {
-                let fault = match fault.kind {
-                    fides_core::FaultKind::Permanent => Fault { kind: fides_core::FaultKind::Unavailable, ..fault },
-                    _ => fault,
-                };
-                return vec![Outcome::Failed(fault); changes.len()];
-            }
+            Err(fault) => return unwritten(fault, changes.len()),
         };
         let (outcomes, changed) = apply::apply(&self.writers, &layout, write, changes, self.search_max).await;
         if changed {
-            self.layouts().retain(|(namespace, ..), _| *namespace != write.sink.namespace);
+            self.layouts.forget(&write.sink.namespace);
         }
         outcomes
     }

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use axum::body::Body;
-use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use fides_cloudevents::Malformed;
 use fides_core::{Fault, FaultKind};
+use fides_http::{Unread, json as answered};
 use serde_json::{Value, json};
 
 /// How long a sender is asked to wait while its events cannot be taken.
@@ -26,10 +26,8 @@ pub(crate) enum Answer {
     Forbidden(String),
     /// There is no such pipeline, or it takes no events over HTTP.
     Unknown(String),
-    /// The body, or the number of its events, is above its bound.
-    TooLarge(String),
-    /// The body did not come in time.
-    TooSlow,
+    /// Its body is none.
+    Unread(Unread),
     /// Not now.
     Later(StatusCode, Duration, String),
 }
@@ -37,6 +35,12 @@ pub(crate) enum Answer {
 impl From<Malformed> for Answer {
     fn from(malformed: Malformed) -> Self {
         Self::Malformed(malformed)
+    }
+}
+
+impl From<Unread> for Answer {
+    fn from(unread: Unread) -> Self {
+        Self::Unread(unread)
     }
 }
 
@@ -71,8 +75,7 @@ impl IntoResponse for Answer {
             }
             Self::Forbidden(why) => error(StatusCode::FORBIDDEN, why),
             Self::Unknown(why) => error(StatusCode::NOT_FOUND, why),
-            Self::TooLarge(why) => error(StatusCode::PAYLOAD_TOO_LARGE, why),
-            Self::TooSlow => error(StatusCode::REQUEST_TIMEOUT, "the body did not come in time".to_owned()),
+            Self::Unread(unread) => error(unread.status(), unread.to_string()),
             Self::Later(status, after, why) => {
                 let mut answer = error(status, why);
                 let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
@@ -84,10 +87,7 @@ impl IntoResponse for Answer {
 }
 
 fn told(status: StatusCode, body: &Value) -> Response {
-    let mut answer = Response::new(Body::from(format!("{body}\n")));
-    *answer.status_mut() = status;
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    answer
+    answered(status, format!("{body}\n"))
 }
 
 /// For a path or a method that means nothing here.

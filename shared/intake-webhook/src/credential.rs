@@ -1,10 +1,10 @@
 //! Who may send events.
 
-use axum::http::{HeaderMap, HeaderName, header};
+use axum::http::{HeaderMap, HeaderName};
+use fides_http::refuses_bearer;
 use hmac::{Hmac, KeyInit, Mac};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::Sha256;
-use subtle::ConstantTimeEq;
 
 /// What a sender proves that it knows. Compared in constant time; `Debug` shows none of it.
 #[derive(Clone, Debug)]
@@ -25,16 +25,7 @@ impl Credential {
     pub(crate) fn refuses_headers(&self, headers: &HeaderMap) -> Option<String> {
         match self {
             Self::Signature { header, .. } => signature(headers, header).err(),
-            Self::Bearer(token) => {
-                let Some(given) = headers.get(header::AUTHORIZATION) else {
-                    return Some("no header Authorization, expected `Bearer` and the token".to_owned());
-                };
-                let given = given.as_bytes();
-                let (scheme, given) = given.split_at_checked("Bearer ".len()).unwrap_or((b"", given));
-                let is_right = scheme.eq_ignore_ascii_case(b"Bearer ")
-                    && bool::from(given.trim_ascii().ct_eq(token.expose_secret().as_bytes()));
-                (!is_right).then(|| "the bearer token is wrong".to_owned())
-            }
+            Self::Bearer(token) => refuses_bearer(token, headers).map(str::to_owned),
         }
     }
 

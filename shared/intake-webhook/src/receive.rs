@@ -1,20 +1,17 @@
 //! One request: who sends it, what it says, and the answer when that is confirmed.
 
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
-use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, HeaderName};
 use axum::routing::post;
-use bytes::Bytes;
 use fides_cloudevents::{Event, Malformed, Mode, batch, binary, mode, percent_decoded, structured};
 use fides_core::Key;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use fides_http::read;
 use tokio::time::timeout;
 
 use crate::answer::{Answer, nothing_here};
@@ -60,7 +57,7 @@ async fn take(intake: &Intake, pipeline: &str, request: Request) -> Result<Answe
     if let Some(why) = route.credential.refuses_headers(&parts.headers) {
         return Err(Answer::Unauthorized(why));
     }
-    let body = read(&parts.headers, body, settings).await?;
+    let body = read(body, settings.body_bytes_max, settings.body_max).await?;
     if let Some(why) = route.credential.refuses_body(&parts.headers, &body) {
         return Err(Answer::Unauthorized(why));
     }
@@ -73,25 +70,6 @@ async fn take(intake: &Intake, pipeline: &str, request: Request) -> Result<Answe
     };
     offered?;
     Ok(Answer::Taken { accepted, ignored })
-}
-
-async fn read(headers: &HeaderMap, body: Body, settings: &Settings) -> Result<Bytes, Answer> {
-    let most = settings.body_bytes_max;
-    let too_large = || Answer::TooLarge(format!("the body is larger than {most} bytes"));
-    let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    if length.is_some_and(|length| length > most as u64) {
-        return Err(too_large());
-    }
-    match timeout(settings.body_max, Limited::new(body, most).collect()).await {
-        Ok(Ok(read)) => Ok(read.to_bytes()),
-        Ok(Err(error)) if is_limit(&*error) => Err(too_large()),
-        Ok(Err(_)) => Err(Malformed::new("the body ended before its end").into()),
-        Err(_) => Err(Answer::TooSlow),
-    }
-}
-
-fn is_limit(error: &(dyn Error + 'static)) -> bool {
-    error.is::<LengthLimitError>() || error.source().is_some_and(is_limit)
 }
 
 fn events(headers: &HeaderMap, body: &[u8], events_max: usize) -> Result<Vec<Event>, Answer> {

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use fides_testkit::fake::Order;
 use fides_testkit::simulation::{Plan, Planted, Report, simulate};
 
-/// Seeds of each run where nothing was lost, of both orders of versions; with `FIDES_TEST_LONG` five times as many.
-const SEEDS: u64 = 500;
+/// Seeds of each run where nothing was lost, of both orders of versions; and with `FIDES_TEST_LONG`.
+const SEEDS: [u64; 2] = [100, 2_500];
 /// Seeds of each run that loses something.
-const SEEDS_OF_LOSS: u64 = 100;
+const SEEDS_OF_LOSS: [u64; 2] = [40, 500];
 /// A planted bug must be found within so many seeds.
 const SEEDS_TO_FIND: u64 = 5_000;
 
@@ -28,9 +28,9 @@ fn seeds(planted: Option<Planted>) -> std::ops::Range<u64> {
     if let Some(seed) = one_seed() {
         return seed;
     }
-    let times = if std::env::var_os("FIDES_TEST_LONG").is_some() { 5 } else { 1 };
-    let seeds = if planted.is_none() { SEEDS } else { SEEDS_OF_LOSS };
-    0..number("FIDES_SEEDS").unwrap_or(seeds * times)
+    let [short, long] = if planted.is_none() { SEEDS } else { SEEDS_OF_LOSS };
+    let seeds = if std::env::var_os("FIDES_TEST_LONG").is_some() { long } else { short };
+    0..number("FIDES_SEEDS").unwrap_or(seeds)
 }
 
 /// Runs seeds on two threads until one fails; that seed and its report.

@@ -1,8 +1,10 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use fides_http::Listener;
+
 use crate::cli::Global;
-use crate::dashboard::{Access, Orders, Site, Source, bind, router};
+use crate::dashboard::{Access, BOUNDS, Orders, PURPOSE, Site, Source, router};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::present;
@@ -33,10 +35,10 @@ pub async fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
     global.log_if_asked(&config);
     let requester = args.requester.clone().unwrap_or_else(|| format!("{}, status page", super::ask::requester()));
     let orders = Orders::new(config.clone(), requester, stop.token());
-    let bound = bind(listen)?;
-    present::note(&format!("ready: the status page is at http://{}; Ctrl-C stops", bound.address));
+    let listener = Listener::bind(listen, PURPOSE)?;
+    present::note(&format!("ready: the status page is at http://{}; Ctrl-C stops", listener.address));
     let site = Arc::new(Site { access, source: Source::new(config), orders });
-    bound.serve(router(site.clone()), &stop.token()).await?;
+    listener.serve(router(site.clone()), BOUNDS, &stop.token()).await?;
     site.orders.end().await;
     Ok(stop.exit().unwrap_or(Exit::Ok))
 }

@@ -5,12 +5,12 @@
 //! request changes is done only for JSON, which a browser sends across origins to nobody who has not agreed, and for our own
 //! origin. With a token, which browsers never add by themselves, any name will do: a proxy before the page has one of its own.
 
-use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderName, ORIGIN};
+use axum::http::header::{CONTENT_TYPE, HOST, HeaderName, ORIGIN};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, Method, StatusCode};
-use secrecy::{ExposeSecret, SecretString};
+use fides_http::refuses_bearer;
+use secrecy::SecretString;
 use std::net::{IpAddr, SocketAddr};
-use subtle::ConstantTimeEq;
 
 use super::answer::Refusal;
 use crate::exit::Exit;
@@ -41,22 +41,13 @@ impl Access {
     pub fn refuses(&self, method: &Method, path: &str, headers: &HeaderMap) -> Option<Refusal> {
         match &self.token {
             None => foreign_host(headers),
-            Some(token) if path.starts_with("/api/") => wrong_token(token, headers),
+            Some(token) if path.starts_with("/api/") => {
+                refuses_bearer(token, headers).map(|why| Refusal::new(StatusCode::UNAUTHORIZED, why))
+            }
             Some(_) => None,
         }
         .or_else(|| if *method == Method::POST { foreign_origin(headers) } else { None })
     }
-}
-
-fn wrong_token(token: &SecretString, headers: &HeaderMap) -> Option<Refusal> {
-    let refused = |why: &str| Some(Refusal::new(StatusCode::UNAUTHORIZED, why));
-    let Some(given) = only(headers, &AUTHORIZATION) else {
-        return refused("no header Authorization, expected `Bearer` and the token");
-    };
-    let (scheme, given) = given.as_bytes().split_at_checked("Bearer ".len()).unwrap_or_default();
-    let is_right = scheme.eq_ignore_ascii_case(b"Bearer ")
-        && bool::from(given.trim_ascii().ct_eq(token.expose_secret().as_bytes()));
-    if is_right { None } else { refused("the token is wrong") }
 }
 
 fn foreign_host(headers: &HeaderMap) -> Option<Refusal> {

@@ -1,10 +1,11 @@
 //! What a request is answered with: JSON, or why there is none.
 
 use axum::body::Body;
-use axum::http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{Response, StatusCode};
 use axum::response::IntoResponse;
 use fides_core::{Fault, FaultKind};
+use fides_http::Unread;
 use serde::Serialize;
 use serde_json::json;
 
@@ -39,6 +40,12 @@ impl From<Failure> for Refusal {
     }
 }
 
+impl From<Unread> for Refusal {
+    fn from(unread: Unread) -> Self {
+        Self::new(unread.status(), unread.to_string())
+    }
+}
+
 impl From<Fault> for Refusal {
     fn from(fault: Fault) -> Self {
         match fault.kind {
@@ -50,8 +57,7 @@ impl From<Fault> for Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response<Body> {
-        let mut answer = encoded(&json!({ "error": self.why }));
-        *answer.status_mut() = self.status;
+        let mut answer = fides_http::json(self.status, json!({ "error": self.why }).to_string());
         let header: Option<(HeaderName, &str)> = match self.status {
             StatusCode::UNAUTHORIZED => Some((WWW_AUTHENTICATE, "Bearer")),
             StatusCode::SERVICE_UNAVAILABLE => Some((RETRY_AFTER, "5")),
@@ -77,7 +83,5 @@ pub fn encoded(value: &impl Serialize) -> Response<Body> {
 
 /// JSON that is written already.
 pub fn written(body: impl Into<Body>) -> Response<Body> {
-    let mut answer = Response::new(body.into());
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    answer
+    fides_http::json(StatusCode::OK, body)
 }

@@ -14,7 +14,7 @@ mod routes;
 mod source;
 
 pub use access::Access;
-pub use listen::bind;
+pub use listen::{BOUNDS, PURPOSE};
 pub use orders::Orders;
 pub use routes::{Site, router};
 pub use source::Source;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, Request, State};
 use axum::http::{Response, StatusCode};
@@ -12,11 +12,9 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use fides_core::command::{Action, Answer, Extent, KeyText};
-use http_body_util::{BodyExt, Limited};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
-use tokio::time::timeout;
 
 use super::access::Access;
 use super::answer::{Refusal, encoded, written};
@@ -139,17 +137,6 @@ fn told(answer: Option<Answer>) -> Response<Body> {
 }
 
 async fn read<T: DeserializeOwned>(request: Request) -> Result<T, Refusal> {
-    let body = body(request).await?;
+    let body = fides_http::read(request.into_body(), BODY_BYTES_MAX, BODY_MAX).await?;
     serde_json::from_slice(&body).map_err(|error| Refusal::malformed(format!("the body cannot be read: {error}")))
-}
-
-async fn body(request: Request) -> Result<Bytes, Refusal> {
-    match timeout(BODY_MAX, Limited::new(request.into_body(), BODY_BYTES_MAX).collect()).await {
-        Ok(Ok(read)) => Ok(read.to_bytes()),
-        Ok(Err(_)) => {
-            let why = format!("the body broke off, or is larger than {BODY_BYTES_MAX} bytes");
-            Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, why))
-        }
-        Err(_) => Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time")),
-    }
 }

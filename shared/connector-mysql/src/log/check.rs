@@ -19,7 +19,7 @@ const KEPT_S_MIN: u64 = 24 * 3_600;
 
 /// Checks all that following the log of a selection needs; changes nothing.
 pub(crate) async fn check(sessions: &Arc<Sessions>, selection: &Selection) -> Result<Vec<Concern>, Fault> {
-    let mut session = sessions.take().await?;
+    let mut session = sessions.take(|| ()).await?;
     let connection = session.connection();
     let refusals = authority::refusals(connection).await?;
     let is_readable = refusals.is_empty();

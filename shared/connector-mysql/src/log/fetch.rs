@@ -45,7 +45,7 @@ impl Fetcher {
         let waiting = async {
             let mut pause_ms = 1;
             loop {
-                let mut session = self.sessions.take().await?;
+                let mut session = self.sessions.take(|| ()).await?;
                 let connection = session.connection();
                 run(connection, BEGIN).await.map_err(|error| fault("taking a snapshot", error))?;
                 let place = place::of_snapshot(connection).await?;
@@ -80,7 +80,7 @@ impl Fetcher {
 
     /// Looks the tables up again, which were defined anew; `None` while one of them is not there.
     pub(super) async fn reopen(&mut self) -> Result<Option<Tables>, Fault> {
-        let mut session = self.sessions.take().await?;
+        let mut session = self.sessions.take(|| ()).await?;
         let connection = session.connection();
         if !are_there(connection, &self.reading.selection).await? {
             session.give_back();

@@ -33,6 +33,7 @@ use std::sync::Arc;
 
 use fides_core::port::{Gap, Lineage, Opened};
 use fides_core::{Fault, PipelineId, Selection, fingerprint};
+use fides_sql::{Connect, unfollowed};
 
 use crate::authority;
 use crate::connect::{Server, Sessions};
@@ -59,7 +60,7 @@ pub(crate) async fn open(
     after: Option<u64>,
 ) -> Result<Opened, Fault> {
     let sessions = Sessions::new(server.clone(), 1);
-    let mut session = sessions.take().await?;
+    let mut session = sessions.take(|| ()).await?;
     let connection = session.connection();
     let reading = Reading::open(connection, selection).await?;
     let tables = Tables::open(connection, &reading).await?;
@@ -117,19 +118,8 @@ fn number(reader: &PipelineId) -> u32 {
 
 /// Why there is no log of this host.
 pub(crate) async fn refused(server: &Server, sessions: &Arc<Sessions>, selection: &Selection) -> Fault {
-    let asking = async {
-        let mut session = sessions.take().await?;
-        let refusals = authority::refusals(session.connection()).await?;
-        session.give_back();
-        Ok(refusals.into_iter().next())
-    };
-    let what = format!("{}: the log of {} cannot be followed", selection.namespace, server.place());
-    match asking.await {
+    match sessions.with(authority::refusals).await {
+        Ok(refusals) => unfollowed(&selection.namespace, &server.place(), refusals.into_iter().next()),
         Err(fault) => fault,
-        Ok(Some(refusal)) => {
-            Fault::permanent(format!("{what}: {}", refusal.reason)).advise(format!("{}; then start anew", refusal.mend))
-        }
-        Ok(None) => Fault::permanent(format!("{what}: it could not when this process began"))
-            .advise("start anew: the versions of this host are ordered another way until then"),
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use fides_core::port::Lineage;
 use fides_core::{Fault, FaultKind};
+use fides_sql::{Connect, same_lineage};
 use futures::StreamExt;
 use mysql_async::prelude::Queryable;
 use mysql_async::{
@@ -14,7 +15,7 @@ use sqlx::mysql::MySqlSslMode;
 use super::FIRST;
 use super::event::kind;
 use super::spot::Spot;
-use crate::authority::{SETTINGS, Settings, same_lineage};
+use crate::authority::{SETTINGS, Settings};
 use crate::connect::Server;
 use crate::fault::{of_code, of_io_error};
 

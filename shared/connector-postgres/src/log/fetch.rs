@@ -127,6 +127,8 @@ async fn invisible(connection: &mut PgConnection, transactions: &[u32]) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fides_sql::Connect;
+
     use crate::connect::{Server, run};
 
     async fn begun(server: &Server) -> (PgConnection, u32) {

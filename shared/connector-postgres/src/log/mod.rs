@@ -25,6 +25,7 @@ use std::time::Duration;
 
 use fides_core::port::{Lineage, Opened};
 use fides_core::{Fault, PipelineId, Selection, Version};
+use fides_sql::{Connect, same_lineage, unfollowed};
 use pgwire_replication::{PgWireError, ReplicationClient};
 
 use crate::authority;
@@ -44,18 +45,12 @@ pub(crate) use check::check;
 
 /// How much log the server keeps for a reader.
 pub(crate) async fn lag(sessions: &Arc<Sessions>, reader: &PipelineId) -> Result<Option<u64>, Fault> {
-    let mut session = sessions.take(|| ()).await?;
-    let lag = slot::lag(session.connection(), &slot::name(reader)).await?;
-    session.give_back();
-    Ok(lag)
+    sessions.with(async |session| slot::lag(session, &slot::name(reader)).await).await
 }
 
 /// Drops the slot of a reader.
 pub(crate) async fn forget(sessions: &Arc<Sessions>, reader: &PipelineId) -> Result<(), Fault> {
-    let mut session = sessions.take(|| ()).await?;
-    slot::forget(session.connection(), &slot::name(reader)).await?;
-    session.give_back();
-    Ok(())
+    sessions.with(async |session| slot::forget(session, &slot::name(reader)).await).await
 }
 
 /// Opens the log of a selection. What is wrong with the tables is told before anything is made on the server.
@@ -97,7 +92,7 @@ async fn stream(server: &Server, expected: &Lineage, name: &str, from: u64) -> R
     let starting = async {
         let mut client = ReplicationClient::connect_gated(server.log(name, from)).await.map_err(opening)?;
         let found = authority::identity(&mut client).await.map_err(opening)?;
-        authority::same_lineage(expected, &found)?;
+        same_lineage(expected, &found)?;
         client.start().await.map_err(opening)?;
         client.wait_started().await.map_err(opening)?;
         Ok(client)
@@ -109,19 +104,8 @@ async fn stream(server: &Server, expected: &Lineage, name: &str, from: u64) -> R
 
 /// Why there is no log of this host.
 pub(crate) async fn refused(server: &Server, sessions: &Arc<Sessions>, selection: &Selection) -> Fault {
-    let asking = async {
-        let mut session = sessions.take(|| ()).await?;
-        let refusal = authority::refusal(server, session.connection()).await?;
-        session.give_back();
-        Ok(refusal)
-    };
-    let what = format!("{}: the log of {} cannot be followed", selection.namespace, server.place());
-    match asking.await {
+    match sessions.with(async |session| authority::refusal(server, session).await).await {
+        Ok(refusal) => unfollowed(&selection.namespace, &server.place(), refusal),
         Err(fault) => fault,
-        Ok(Some(refusal)) => {
-            Fault::permanent(format!("{what}: {}", refusal.reason)).advise(format!("{}; then start anew", refusal.mend))
-        }
-        Ok(None) => Fault::permanent(format!("{what}: it could not when this process began"))
-            .advise("start anew: the versions of this host are ordered another way until then"),
     }
 }

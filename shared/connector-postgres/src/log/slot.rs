@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use fides_core::port::Gap;
 use fides_core::{Fault, FaultKind, PipelineId, fingerprint};
+use fides_sql::Connect;
 use sqlx::{PgConnection, Row};
 
 use super::publication::{self, Lacking};

@@ -3,7 +3,6 @@
 //! *Alive* is about the runtime alone: it turns, or the process has to be replaced. *Ready* is about everything that the
 //! process needs: a [`Part`] that waits for a broken broker is no reason to be restarted, and says so.
 
-mod connections;
 mod pulse;
 mod respond;
 mod serve;

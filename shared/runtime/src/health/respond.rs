@@ -1,9 +1,8 @@
 //! What is answered to a request.
 
-use bytes::Bytes;
-use http_body_util::Full;
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
-use hyper::{Method, Response, StatusCode};
+use axum::body::Body;
+use axum::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use axum::http::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::Health;
@@ -20,7 +19,7 @@ pub(super) struct Told {
 
 impl Told {
     /// Answers a request by its method and path; its body is not read.
-    pub fn respond(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
+    pub fn respond(&self, method: &Method, path: &str) -> Response<Body> {
         let answer = match path {
             "/healthz" => self.alive(),
             "/readyz" => self.ready(),
@@ -35,7 +34,7 @@ impl Told {
         answer
     }
 
-    fn alive(&self) -> Response<Full<Bytes>> {
+    fn alive(&self) -> Response<Body> {
         let silence = self.health.pulse().age();
         if silence <= self.bounds.silence_max {
             return json(StatusCode::OK, &json!({ "alive": true }));
@@ -44,7 +43,7 @@ impl Told {
         json(StatusCode::SERVICE_UNAVAILABLE, &json!({ "alive": false, "for": reason }))
     }
 
-    fn ready(&self) -> Response<Full<Bytes>> {
+    fn ready(&self) -> Response<Body> {
         let waiting = self.health.waiting();
         if waiting.is_empty() {
             return json(StatusCode::OK, &json!({ "ready": true }));
@@ -52,7 +51,7 @@ impl Told {
         json(StatusCode::SERVICE_UNAVAILABLE, &json!({ "ready": false, "waiting": waiting }))
     }
 
-    fn measured(&self) -> Response<Full<Bytes>> {
+    fn measured(&self) -> Response<Body> {
         match self.metrics.text() {
             Ok(text) => answer(StatusCode::OK, TEXT_FORMAT, text),
             Err(fault) => {
@@ -63,12 +62,12 @@ impl Told {
     }
 }
 
-fn json(status: StatusCode, body: &Value) -> Response<Full<Bytes>> {
+fn json(status: StatusCode, body: &Value) -> Response<Body> {
     answer(status, "application/json", format!("{body}\n"))
 }
 
-fn answer(status: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {
-    let mut answer = Response::new(Full::new(Bytes::from(body)));
+fn answer(status: StatusCode, kind: &'static str, body: String) -> Response<Body> {
+    let mut answer = Response::new(Body::from(body));
     *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

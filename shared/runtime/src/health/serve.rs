@@ -1,18 +1,26 @@
 //! The server, on a thread of its own.
 
 use std::future::Future;
-use std::io::ErrorKind;
-use std::net::{SocketAddr, TcpListener};
+use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use axum::Router;
+use axum::extract::Request;
 use fides_core::Fault;
+use fides_http::{Connections, Listener, Purpose};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::Health;
-use super::connections::answer_all;
 use super::respond::Told;
 use crate::metrics::Metrics;
+
+const PURPOSE: Purpose = Purpose { cannot: "health and metrics cannot be served", option: "`service.listen`" };
+/// Connections at the same time; the oldest is cut for one more, so that a new probe is always answered.
+pub(super) const CONNECTIONS_MAX: usize = 32;
+/// Bytes of a request's line and headers. Its body is not read.
+const HEADER_BYTES_MAX: usize = 8192;
 
 /// The bounds in time (L10).
 #[derive(Clone, Copy, Debug)]
@@ -52,34 +60,31 @@ pub(super) fn serve_with(
     told: Told,
     stop: &CancellationToken,
 ) -> Result<(SocketAddr, impl Future<Output = Result<(), Fault>> + Send + use<>), Fault> {
-    let (listener, address) = bind(listen)?;
+    let listener = Listener::bind(listen, PURPOSE)?;
+    let address = listener.address;
     let stop = stop.child_token();
     let until_dropped = stop.clone().drop_guard();
     let ended = start(listener, told.clone(), stop.clone()).map_err(|error| cannot_serve(address).because(error))?;
     tokio::spawn(async move { told.health.pulse().keep(&stop).await });
     Ok((address, async move {
         let _until_dropped = until_dropped;
-        match ended.await {
-            Ok(result) => result.map_err(|error| cannot_serve(address).because(error)),
-            Err(_) => Err(cannot_serve(address).at("the thread ended unexpectedly")),
-        }
+        ended.await.unwrap_or_else(|_| Err(cannot_serve(address).at("the thread ended unexpectedly")))
     }))
 }
 
 /// Starts the thread; the channel says how it ended.
-fn start(
-    listener: TcpListener,
-    told: Told,
-    stop: CancellationToken,
-) -> std::io::Result<oneshot::Receiver<std::io::Result<()>>> {
+fn start(listener: Listener, told: Told, stop: CancellationToken) -> io::Result<oneshot::Receiver<Result<(), Fault>>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+    let bounds = fides_http::Bounds {
+        connections_max: CONNECTIONS_MAX,
+        header_bytes_max: HEADER_BYTES_MAX,
+        connections: Connections::Single { connection_max: told.bounds.connection_max },
+    };
+    let router =
+        Router::new().fallback(async move |request: Request| told.respond(request.method(), request.uri().path()));
     let (end, ended) = oneshot::channel();
     std::thread::Builder::new().name("fides-health".into()).spawn(move || {
-        let result = runtime.block_on(async {
-            let listener = tokio::net::TcpListener::from_std(listener)?;
-            answer_all(&listener, &told, &stop).await;
-            Ok(())
-        });
+        let result = runtime.block_on(listener.serve(router, bounds, &stop));
         // Closes what is open, so that whoever awaits the end finds the port free.
         drop(runtime);
         let _nobody_waits = end.send(result);
@@ -87,29 +92,6 @@ fn start(
     Ok(ended)
 }
 
-fn bind(listen: SocketAddr) -> Result<(TcpListener, SocketAddr), Fault> {
-    let bound = TcpListener::bind(listen).and_then(|listener| {
-        listener.set_nonblocking(true)?;
-        let address = listener.local_addr()?;
-        Ok((listener, address))
-    });
-    bound.map_err(|error| {
-        let advice = match error.kind() {
-            ErrorKind::AddrInUse => {
-                "another process listens there, perhaps another Fides: give `service.listen` another port, or end it"
-            }
-            ErrorKind::AddrNotAvailable => {
-                "this machine has no such address: give `service.listen` one of its own, or 0.0.0.0 for all of them"
-            }
-            ErrorKind::PermissionDenied => {
-                "ports below 1024 are privileged: give `service.listen` a higher one, or the process the right"
-            }
-            _ => "see `service.listen` in the configuration",
-        };
-        cannot_serve(listen).because(error).advise(advice)
-    })
-}
-
 fn cannot_serve(address: SocketAddr) -> Fault {
-    Fault::unavailable(format!("health and metrics cannot be served at {address}"))
+    Fault::unavailable(format!("{} at {address}", PURPOSE.cannot))
 }

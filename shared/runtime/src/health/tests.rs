@@ -11,9 +11,8 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::connections::CONNECTIONS_MAX;
 use super::respond::Told;
-use super::serve::{Bounds, serve_with};
+use super::serve::{Bounds, CONNECTIONS_MAX, serve_with};
 use super::{Health, Part, REASON_CHARS_MAX, serve};
 use crate::metrics::Metrics;
 
