@@ -1,4 +1,4 @@
-//! A batch of changes becomes transactions. A row that the target refuses is found by halving, so that only it fails.
+//! A batch of changes becomes transactions.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use fides_core::port::{Outcome, Write};
 use fides_core::{Change, Fault, Op, Value, decode_row_into};
-use tokio::time::Instant;
+use fides_sql::{Search, Written};
 
 use crate::connect::Sessions;
 use crate::copy_text;
 use crate::encode::put_field;
 use crate::kind::PgType;
 use crate::layout::Layout;
-use crate::merge::{Merged, Staged, merge};
+use crate::merge::{Staged, merge};
 
 /// Changes of one transaction.
 const CHANGES_MAX: usize = 10_000;
@@ -54,76 +54,31 @@ pub(crate) async fn apply(
     changes: &[Change],
     time_max: Duration,
 ) -> (Vec<Outcome>, bool) {
-    let end = Instant::now() + time_max;
     let mut outcomes = vec![None; changes.len()];
     let rows = encode(layout, changes, &mut outcomes);
-    let starts = (0..rows.rows.len()).step_by(CHANGES_MAX);
-    let mut open: Vec<Range<usize>> =
-        starts.map(|start| start..(start + CHANGES_MAX).min(rows.rows.len())).rev().collect();
-    let mut settle = |range: Range<usize>, outcome: Outcome| {
-        for row in &rows.rows[range] {
-            outcomes[row.at] = Some(outcome.clone());
-        }
-    };
-    let (mut stale, mut changed, mut stop) = (Vec::new(), false, None);
-    while let Some(range) = open.pop() {
-        if let Some(fault) = &stop {
-            settle(range, Outcome::Failed(Fault::clone(fault)));
-            continue;
-        }
-        match attempt(sessions, layout, write, &rows.staged(&range)).await {
-            Merged::Done(older) => {
-                stale.extend(older);
-                settle(range, Outcome::Applied);
-            }
-            Merged::Data(fault) if range.len() == 1 => settle(range, Outcome::Failed(fault)),
-            Merged::Data(_) => {
-                let middle = range.start + range.len() / 2;
-                open.extend([middle..range.end, range.start..middle]);
-                if Instant::now() >= end {
-                    stop = Some(Fault::transient(format!(
-                        "writing table {}: the time for one write ended while refused records were searched for",
-                        write.sink.namespace
-                    )));
-                }
-            }
-            // Nothing further is tried on a target that is not well: the guard decides when.
-            Merged::Refused(fault) => {
-                settle(range, Outcome::Failed(fault.clone()));
-                stop = Some(fault);
-            }
-            Merged::Changed(fault) => {
-                changed = true;
-                settle(range, Outcome::Failed(fault.clone()));
-                stop = Some(fault);
-            }
-            Merged::Unknown(fault) => {
-                settle(range, Outcome::Unknown(fault.clone()));
-                stop = Some(fault);
-            }
-        }
+    let positions = rows.rows.iter().map(|row| row.at).collect();
+    let mut search = Search::new(&write.sink.namespace, positions, outcomes, CHANGES_MAX, time_max);
+    while let Some(range) = search.next_rows() {
+        let written = attempt(sessions, layout, write, &rows.staged(&range)).await;
+        search.written(range, written);
     }
-    for at in stale {
-        outcomes[at] = Some(Outcome::Stale);
-    }
-    let missed = || Outcome::Unknown(Fault::transient("a change was left without an outcome"));
-    (outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(missed)).collect(), changed)
+    search.end()
 }
 
-async fn attempt(sessions: &Arc<Sessions>, layout: &Layout, write: &Write<'_>, staged: &Staged<'_>) -> Merged {
+async fn attempt(sessions: &Arc<Sessions>, layout: &Layout, write: &Write<'_>, staged: &Staged<'_>) -> Written {
     let mut session = match sessions.take(|| ()).await {
         Ok(session) => session,
-        Err(fault) => return Merged::Refused(fault),
+        Err(fault) => return Written::Refused(fault),
     };
-    let merged = merge(session.connection(), layout, write, staged).await;
+    let written = merge(session.connection(), layout, write, staged).await;
     // Dropped otherwise, which closes it: the server then rolls back at once.
-    match merged {
-        Merged::Done(_) => session.give_back(),
-        Merged::Data(_) | Merged::Refused(_) | Merged::Unknown(_) => session.roll_back().await,
+    match written {
+        Written::Done(_) => session.give_back(),
+        Written::Data(_) | Written::Refused(_) | Written::Unknown(_) => session.roll_back().await,
         // What the session has prepared is for the table as it was.
-        Merged::Changed(_) => drop(session),
+        Written::Changed(_) => drop(session),
     }
-    merged
+    written
 }
 
 /// Lines of COPY: position, whether it is a deletion, version, fields. A change that no line can hold gets its outcome.

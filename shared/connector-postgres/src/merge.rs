@@ -3,7 +3,7 @@
 
 use fides_core::port::Write;
 use fides_core::{Fault, FaultKind};
-pub(crate) use fides_sql::Written as Merged;
+use fides_sql::Written;
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 
 use crate::connect::{is_answer, run};
@@ -31,20 +31,20 @@ pub(crate) async fn merge(
     layout: &Layout,
     write: &Write<'_>,
     staged: &Staged<'_>,
-) -> Merged {
+) -> Written {
     let what = || format!("writing table {}", layout.place);
     let stale = match before_commit(connection, layout, write, staged).await {
         Ok(Ok(stale)) => stale,
-        Ok(Err(lost)) => return Merged::Refused(lost),
+        Ok(Err(lost)) => return Written::Refused(lost),
         // Without a COMMIT on its way the server rolls back, whatever became of the connection.
         Err(error) => return rolled_back(&what(), error),
     };
     match run(connection, "COMMIT".to_owned()).await {
-        Ok(()) => Merged::Done(stale),
+        Ok(()) => Written::Done(stale),
         // Deferred constraints and serialization are judged at the end.
         Err(error) if is_answer(&error) => rolled_back(&what(), error),
         // L5: it may have been carried out.
-        Err(error) => Merged::Unknown(fault(&format!("{}: the outcome of the commit is unknown", what()), error)),
+        Err(error) => Written::Unknown(fault(&format!("{}: the outcome of the commit is unknown", what()), error)),
     }
 }
 
@@ -103,14 +103,14 @@ async fn write_rows(
     stale.iter().map(|row| row.try_get::<i32, _>(0).map(|at| at as usize)).collect()
 }
 
-fn rolled_back(what: &str, error: sqlx::Error) -> Merged {
+fn rolled_back(what: &str, error: sqlx::Error) -> Written {
     let code = state(&error).unwrap_or_default();
     let answered = is_answer(&error);
     let fault = fault(what, error);
     match code.get(..2).unwrap_or_default() {
-        _ if !answered => Merged::Refused(fault),
-        "42" | "3F" if code != "42501" => Merged::Changed(Fault { kind: FaultKind::Unavailable, ..fault }),
-        _ if matches!(fault.kind, FaultKind::Permanent | FaultKind::Deferred) => Merged::Data(fault),
-        _ => Merged::Refused(fault),
+        _ if !answered => Written::Refused(fault),
+        "42" | "3F" if code != "42501" => Written::Changed(Fault { kind: FaultKind::Unavailable, ..fault }),
+        _ if matches!(fault.kind, FaultKind::Permanent | FaultKind::Deferred) => Written::Data(fault),
+        _ => Written::Refused(fault),
     }
 }
