@@ -13,6 +13,7 @@ import sys
 from dataclasses import dataclass, field
 
 DATA_VIEW = "fides-logs"
+DRIFT = "the target differs from the host, and no import will mend it: run `fides verify --repair`"
 
 
 @dataclass
@@ -68,13 +69,16 @@ DASHBOARDS = {
         Panel("Reasons", "table", ["dead letter"], by=["fides.pipeline", "fides.reason"], wide=True),
         Panel("Records", "lines", ["dead letter"], by=["fides.pipeline", "fides.key", "fides.reason", "trace.id"], wide=True),
     ]),
-    "clean-up": ("Clean-up", [
+    "clean-up": ("Clean-up and verify", [
         Panel("Clean-ups: candidates and deleted", "table", ["clean-up finished"],
               sums=["fides.candidates", "fides.deleted"], by=["fides.pipeline"]),
         Panel("Deleted", "over_time", ["clean-up finished"], sums=["fides.deleted"], by=["fides.pipeline"]),
         Panel("Refused", "over_time", ["clean-up refused: nothing was deleted"], by=["fides.pipeline"]),
         Panel("Why they were refused", "lines", ["clean-up refused: nothing was deleted"],
               by=["fides.pipeline", "fides.run", "fides.candidates", "fides.why"], wide=True),
+        Panel("Compared by schedule: equal", "over_time", ["both sides compared"], sums=["fides.equal"], by=["fides.pipeline"]),
+        Panel("Drifted", "over_time", [DRIFT], sums=["fides.drifted"], by=["fides.pipeline"]),
+        Panel("What drifted", "lines", [DRIFT], by=["fides.pipeline", "fides.drifted", "fides.keys"], wide=True),
     ]),
 }
 

@@ -85,19 +85,19 @@ def ask_alerts(server: str) -> int:
 def call(server: str, method: str, path: str, body: str | None = None, kind: str = "application/json") -> dict:
     request = urllib.request.Request(f"{server}/{path}", body and body.encode(), {"Content-Type": kind}, method=method)
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return json.load(answer)
     except urllib.error.HTTPError as error:
         raise AssertionError(f"{method} {path}: {error.code} {error.read().decode()[:500]}") from error
 
 
 def until_there(server: str) -> None:
-    end = time.monotonic() + 30
+    end = time.monotonic() + 120
     while True:
         try:
             call(server, "GET", "")
             return
-        except (urllib.error.URLError, ConnectionError):
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
             assert time.monotonic() < end, "the server does not answer"
             time.sleep(0.05)
 

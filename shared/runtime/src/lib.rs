@@ -19,6 +19,8 @@ mod init;
 mod intake;
 mod outbox;
 mod patience;
+#[cfg(test)]
+mod provoked;
 mod readiness;
 mod registry;
 mod schedule;

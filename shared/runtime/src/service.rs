@@ -179,7 +179,7 @@ async fn work(
 }
 
 /// Opens everything, waiting for what cannot be reached yet: the order in which services and parts start does not matter.
-async fn open(config: &Config, metrics: &Metrics, starting: &mut Starting<'_>) -> Result<App, StartError> {
+pub(crate) async fn open(config: &Config, metrics: &Metrics, starting: &mut Starting<'_>) -> Result<App, StartError> {
     let mut told = String::new();
     loop {
         let error = match App::open_metered(config, Access::Own, &[], &|| metrics.meter()).await {

@@ -1,9 +1,10 @@
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::time::Duration;
 
 use fides_core::command::{self, Answer};
 use fides_engine::admin::{CommandStatus, Paused, commands};
-use fides_engine::inspect::{RunStatus, Status, Verified, status};
+use fides_engine::inspect::{Breaker, Heartbeat, RunStatus, Status, Verified, Work, heartbeats, status};
 use fides_engine::{Cleaned, SweepReport};
 use fides_runtime::{Access, App};
 use serde::Serialize;
@@ -43,9 +44,9 @@ pub async fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
             exit = asked_to_end => Ok(exit),
         };
     }
-    let found = all(&app).await?;
+    let found = look(&app).await?;
     if args.json {
-        present::json(&found)?;
+        present::json(&found.pipelines)?;
     } else {
         present::out(told(&found))?;
     }
@@ -56,22 +57,45 @@ pub async fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
 async fn watch(app: &App, json: bool) -> Result<Infallible, Failure> {
     let screen = if json { None } else { Some(Screen::enter()?) };
     loop {
-        let found = all(app).await?;
+        let found = look(app).await?;
         match &screen {
             Some(screen) => screen.draw(told(&found))?,
-            None => present::json_line(&found)?,
+            None => present::json_line(&found.pipelines)?,
         }
         tokio::time::sleep(REDRAW).await;
     }
 }
 
-/// Where a pipeline stands, and what is asked of it.
+/// Where everything stands.
+pub struct Look {
+    /// By the store's clock, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// Every pipeline.
+    pub pipelines: Vec<Standing>,
+    /// Who works.
+    pub processes: Vec<Heartbeat>,
+}
+
+/// Where a pipeline stands, what is asked of it, and who works for it.
 #[derive(Serialize)]
 pub struct Standing {
     #[serde(flatten)]
     status: Status,
     /// Commands that were accepted and are not carried out yet, the oldest first.
     commands: Vec<CommandStatus>,
+    processes: Vec<Working>,
+}
+
+/// What a process does for a pipeline, as it told last.
+#[derive(Serialize)]
+struct Working {
+    service: String,
+    instance: String,
+    /// When it told this, in milliseconds since 1970 on the store's clock.
+    at_ms: u64,
+    breakers: BTreeMap<String, Breaker>,
+    #[serde(flatten)]
+    work: Work,
 }
 
 impl Standing {
@@ -82,22 +106,32 @@ impl Standing {
     }
 }
 
-/// Where every pipeline stands.
-pub async fn all(app: &App) -> Result<Vec<Standing>, Failure> {
-    let waiting = match app.pipelines.first() {
-        Some(any) => commands(&*any.backplane.state, usize::MAX).await?,
-        None => Vec::new(),
+/// Looks where everything stands.
+pub async fn look(app: &App) -> Result<Look, Failure> {
+    let Some(any) = app.pipelines.first() else {
+        return Ok(Look { at_ms: 0, pipelines: Vec::new(), processes: Vec::new() });
     };
+    let state = &*any.backplane.state;
+    let waiting = commands(state, usize::MAX).await?;
     let waiting: Vec<CommandStatus> = waiting.into_iter().rev().filter(|command| waits(&command.answer)).collect();
-    let mut found = Vec::new();
+    let processes = heartbeats(state).await?;
+    let mut pipelines = Vec::new();
     for pipeline in &app.pipelines {
-        let concerns = |command: &&CommandStatus| waits_for(&command.answer, pipeline.id.as_str());
-        found.push(Standing {
+        let id = pipeline.id.as_str();
+        let concerns = |command: &&CommandStatus| waits_for(&command.answer, id);
+        pipelines.push(Standing {
             status: status(pipeline).await?,
             commands: waiting.iter().filter(concerns).cloned().collect(),
+            processes: processes.iter().filter_map(|process| working(process, id)).collect(),
         });
     }
-    Ok(found)
+    Ok(Look { at_ms: state.now_ms().await?, pipelines, processes })
+}
+
+fn working(process: &Heartbeat, pipeline: &str) -> Option<Working> {
+    let Heartbeat { service, instance, at_ms, breakers, pipelines } = process;
+    let (service, instance, breakers) = (service.clone(), instance.clone(), breakers.clone());
+    Some(Working { service, instance, at_ms: *at_ms, breakers, work: pipelines.get(pipeline)?.clone() })
 }
 
 fn waits(answer: &Answer) -> bool {
@@ -112,7 +146,7 @@ fn waits_for(answer: &Answer, pipeline: &str) -> bool {
 
 /// What wants attention or explains why nothing happens.
 fn remarks(text: &mut Text, standing: &Standing) {
-    let Standing { status: Status { pipeline, run, dead, paused, refused, cleaned, verified, .. }, commands } =
+    let Standing { status: Status { pipeline, run, dead, paused, refused, cleaned, verified, .. }, commands, .. } =
         standing;
     if let Some(verified) = verified {
         text.line(told_verified(pipeline, verified));
@@ -154,10 +188,10 @@ fn remarks(text: &mut Text, standing: &Standing) {
     }
 }
 
-fn told(found: &[Standing]) -> Text {
+fn told(found: &Look) -> Text {
     let header = ["pipeline", "last run", "records", "queued", "dead", "read", "published", "avoided"];
     let mut table = Table::new(&header, 2);
-    for Standing { status, .. } in found {
+    for Standing { status, .. } in &found.pipelines {
         let queued: u64 = status.lanes.iter().map(|lane| lane.depth).sum();
         let counts = status.run.as_ref().map(|run| run.counts).unwrap_or_default();
         table.row([
@@ -173,9 +207,10 @@ fn told(found: &[Standing]) -> Text {
     }
     let mut text = Text::default();
     text.line(table);
-    for standing in found {
+    for standing in &found.pipelines {
         remarks(&mut text, standing);
     }
+    present::working(&mut text, &found.processes, found.at_ms);
     text
 }
 

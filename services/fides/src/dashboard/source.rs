@@ -4,15 +4,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
-use fides_core::port::StateStore;
 use fides_engine::admin::{CommandStatus, commands};
-use fides_engine::inspect::{Heartbeat, heartbeats};
+use fides_engine::inspect::Heartbeat;
 use fides_runtime::config::Config;
 use fides_runtime::{Access, App};
 use serde::Serialize;
 use tokio::sync::Mutex;
 
-use crate::commands::status::{Standing, all};
+use crate::commands::status::{self, Look, Standing};
 use crate::exit::Exit;
 use crate::failure::Failure;
 
@@ -110,17 +109,12 @@ impl Inner {
 }
 
 async fn look(app: &App) -> Result<Seen, Failure> {
-    let pipelines = all(app).await?;
-    let state = app.pipelines.first().map(|pipeline| pipeline.backplane.state.clone());
-    let (at_ms, processes, commands) = match &state {
-        Some(state) => beside(&**state).await?,
-        None => (0, Vec::new(), Vec::new()),
+    let Look { at_ms, pipelines, processes } = status::look(app).await?;
+    let commands = match app.pipelines.first() {
+        Some(any) => commands(&*any.backplane.state, COMMANDS_MAX).await?,
+        None => Vec::new(),
     };
     Ok(Seen { at_ms, release: env!("CARGO_PKG_VERSION"), pipelines, processes, commands })
-}
-
-async fn beside(state: &dyn StateStore) -> Result<(u64, Vec<Heartbeat>, Vec<CommandStatus>), Failure> {
-    Ok((state.now_ms().await?, heartbeats(state).await?, commands(state, COMMANDS_MAX).await?))
 }
 
 fn is_empty(seen: &Seen) -> bool {

@@ -4,6 +4,7 @@
 mod progress;
 mod screen;
 mod table;
+mod working;
 
 use std::fmt::{Display as Shown, Write as _};
 use std::io::Write as _;
@@ -19,6 +20,7 @@ use crate::failure::Failure;
 pub use progress::Display;
 pub use screen::Screen;
 pub use table::Table;
+pub use working::working;
 
 /// A result, line by line.
 #[derive(Debug, Default)]
@@ -139,12 +141,17 @@ pub fn instant(ms: u64) -> String {
 /// How long ago an instant was.
 pub fn ago(ms: u64) -> String {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let seconds = now.saturating_sub(Duration::from_millis(ms)).as_secs();
-    match seconds {
-        0..120 => format!("{seconds} s ago"),
-        120..7_200 => format!("{} min ago", seconds / 60),
-        7_200..172_800 => format!("{} h ago", seconds / 3_600),
-        _ => format!("{} d ago", seconds / 86_400),
+    let passed = now.saturating_sub(Duration::from_millis(ms)).as_millis();
+    format!("{} ago", self::passed(u64::try_from(passed).unwrap_or(u64::MAX)))
+}
+
+/// Milliseconds as people read them.
+pub fn passed(ms: u64) -> String {
+    match ms / 1_000 {
+        seconds @ 0..120 => format!("{seconds} s"),
+        seconds @ 120..7_200 => format!("{} min", seconds / 60),
+        seconds @ 7_200..172_800 => format!("{} h", seconds / 3_600),
+        seconds => format!("{} d", seconds / 86_400),
     }
 }
 

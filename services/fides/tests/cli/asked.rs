@@ -126,6 +126,16 @@ fn a_running_sync_takes_commands() {
     let shop = synced();
     let staying = Staying::start(&shop);
     until("the first import", || status(&shop)["run"]["ended_ms"].is_u64());
+    // Who works is told beside what was done.
+    until("its heart", || status(&shop)["processes"][0]["lanes"] == 4);
+    let process = status(&shop)["processes"][0].take();
+    assert_eq!(
+        (&process["service"], &process["breakers"]["target copy"]),
+        (&"fides".into(), &"closed".into()),
+        "{process}"
+    );
+    let told = shop.run(&["status"]).stdout;
+    assert!(told.lines().any(|line| line.starts_with("fides ") && line.contains("items: ")), "{told}");
     let full = shop.json(&["reimport", "items", "--full", "--wait", "--json"]);
     assert_eq!((&full["status"], &full["detail"]["items"]["published"]), (&"done".into(), &ITEMS.into()), "{full}");
     let refused = shop.run(&["pause", "nope"]);

@@ -135,9 +135,11 @@ fn a_sync_that_ends_says_so() {
     assert_eq!(served.status()["processes"], json!([]), "also before there is a state file");
     let mut staying = Staying::start(&shop);
     until("the process", || served.status()["processes"][0]["service"] == "fides");
+    let records = || served.status()["pipelines"][0]["records"].clone();
+    until("the import", || records() == 3);
     staying.end("-TERM");
     until("its end", || served.status()["processes"] == json!([]));
-    assert_eq!(served.status()["pipelines"][0]["records"], 3, "what it did is seen all the same");
+    assert_eq!(records(), 3, "what it did is seen all the same");
 }
 
 #[test]

@@ -11,7 +11,7 @@ mod process;
 mod stock;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::convert::Infallible;
 use std::fmt;

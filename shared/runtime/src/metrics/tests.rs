@@ -285,14 +285,14 @@ fn the_process_tells_what_it_is_and_what_it_holds() {
 
 /// What a metric is, as the page or the text tells it.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Described {
-    kind: String,
-    labels: BTreeSet<String>,
-    meaning: String,
+pub(crate) struct Described {
+    pub kind: String,
+    pub labels: BTreeSet<String>,
+    pub meaning: String,
 }
 
 /// The rows of the page by their name in Prometheus, each with its name in OpenTelemetry and its unit.
-fn documented() -> BTreeMap<String, (String, String, Described)> {
+pub(crate) fn documented() -> BTreeMap<String, (String, String, Described)> {
     let table = PAGE.split("| OpenTelemetry |").nth(1).expect("the page has its table");
     let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
     rows.map(|row| {
@@ -306,7 +306,7 @@ fn documented() -> BTreeMap<String, (String, String, Described)> {
 }
 
 /// What is exported, by name.
-fn exported(text: &str) -> BTreeMap<String, Described> {
+pub(crate) fn exported(text: &str) -> BTreeMap<String, Described> {
     let mut all: BTreeMap<String, Described> = BTreeMap::new();
     for line in text.lines() {
         if let Some((name, meaning)) = line.strip_prefix("# HELP ").and_then(|rest| rest.split_once(' ')) {

@@ -5,7 +5,7 @@ mod fields;
 mod identity;
 mod otlp;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::io::IsTerminal;
 

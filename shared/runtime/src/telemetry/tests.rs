@@ -5,14 +5,32 @@ use std::sync::{Arc, Mutex};
 
 use fides_core::{Fault, SPANS};
 use serde_json::Value;
+use tracing::Subscriber;
+use tracing::level_filters::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 
 use super::ecs;
 use super::identity::Identify;
 
+/// What was written, to be read by whoever holds a clone.
 #[derive(Clone, Default)]
-struct Written(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Written(Arc<Mutex<Vec<u8>>>);
+
+impl Written {
+    /// Its lines so far.
+    pub fn parsed(&self) -> Vec<Value> {
+        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        assert!(text.is_empty() || text.ends_with('\n'));
+        parsed(&text.lines().map(ToOwned::to_owned).collect::<Vec<_>>())
+    }
+
+    /// How many of its lines have that message.
+    pub fn count(&self, message: &str) -> usize {
+        let said = format!("\"message\":{},", Value::from(message));
+        std::str::from_utf8(&self.0.lock().unwrap()).unwrap().matches(&said).count()
+    }
+}
 
 impl Write for Written {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -30,6 +48,12 @@ impl<'a> MakeWriter<'a> for Written {
     fn make_writer(&'a self) -> Self {
         self.clone()
     }
+}
+
+/// Writes lines in the terms of ECS, as a service does.
+pub(crate) fn gathered(written: Written) -> impl Subscriber + Send + Sync {
+    let level = LevelFilter::INFO;
+    tracing_subscriber::registry().with(level).with(Identify).with(ecs("fides-test", written))
 }
 
 /// What is written while `tell` tells.

@@ -151,7 +151,7 @@ impl Disk {
 
     /// Puts bytes behind a lane's messages, as a newer release may.
     pub fn enqueue(&self, lane: &Lane, bytes: impl Into<Bytes>) {
-        let stored = Stored { bytes: bytes.into(), delivered: false };
+        let stored = Stored { bytes: bytes.into(), delivered: false, sent_ms: self.0.now_ms() };
         lock(&self.0.state).lanes.entry(lane.clone()).or_default().ready.push_back(stored);
         self.0.lanes_changed.notify_waiters();
     }
@@ -199,6 +199,12 @@ impl Disk {
     /// Messages in all lanes, unsettled ones included.
     pub fn queued(&self) -> usize {
         lock(&self.0.state).lanes.values().map(LaneState::depth).sum()
+    }
+}
+
+impl Shared {
+    fn now_ms(&self) -> u64 {
+        1_700_000_000_000 + u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 }
 
@@ -254,6 +260,6 @@ impl Process {
 
     /// Milliseconds since 1970 on the paused clock.
     pub fn now_ms(&self) -> u64 {
-        1_700_000_000_000 + u64::try_from(self.disk.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+        self.disk.now_ms()
     }
 }

@@ -10,6 +10,8 @@ use super::lock;
 pub(super) struct Stored {
     pub bytes: Bytes,
     pub delivered: bool,
+    /// When it was sent, in milliseconds since 1970 on the paused clock.
+    pub sent_ms: u64,
 }
 
 /// Durable lanes of bounded depth.
@@ -39,12 +41,13 @@ impl Queue for FakeQueue {
         let depth_max = self.0.disk.lane_depth_max;
         for envelope in envelopes {
             let bytes = Bytes::from(envelope.message.encode());
+            let sent_ms = self.0.now_ms();
             self.0
                 .wait(|state| {
                     let lane = state.lanes.entry(envelope.lane.clone()).or_default();
                     let fits = lane.depth() < depth_max;
                     if fits {
-                        lane.ready.push_back(Stored { bytes: bytes.clone(), delivered: false });
+                        lane.ready.push_back(Stored { bytes: bytes.clone(), delivered: false, sent_ms });
                     }
                     Ok(fits.then_some(()))
                 })
@@ -106,10 +109,10 @@ impl Consumer for FakeConsumer {
                 let Some(stored) = lane.ready.pop_front() else {
                     return Ok(None);
                 };
-                let redelivered = stored.delivered;
+                let (redelivered, sent_ms) = (stored.delivered, Some(stored.sent_ms));
                 lane.tags += 1;
                 lane.unsettled.insert(lane.tags, stored);
-                Ok(Some(Delivery { tag: lane.tags, message, redelivered, sent_ms: None }))
+                Ok(Some(Delivery { tag: lane.tags, message, redelivered, sent_ms }))
             })
             .await
     }
