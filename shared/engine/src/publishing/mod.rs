@@ -1,8 +1,10 @@
 //! Publishing: consume lanes, admit, write the target, advance the marks, settle (L2).
 
+mod aside;
 mod claim;
 mod deletions;
 mod gather;
+mod knot;
 mod lane;
 mod orphans;
 mod poison;

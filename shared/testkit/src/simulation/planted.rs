@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use fides_core::bucket::Digest;
 use fides_core::port::{
     Backplane, BucketInfo, Consumer, Delivery, Entry, Expect, Fencing, HashStore, Host, Lease, Mapper, Obstacle,
-    Outcome, Queue, Relabel, Sink, Snapshot, StateStore, Target, Write,
+    Outcome, Queue, Relabel, Settling, Sink, Snapshot, StateStore, Target, Write,
 };
 use fides_core::{
     Change, Envelope, Fault, Key, KeyRange, Lane, Mark, Namespace, PipelineId, Selection, Shape, Table, Version,
@@ -133,8 +133,8 @@ impl Consumer for SettlingConsumer {
         Ok(delivery)
     }
 
-    async fn settle(&mut self, _tags: &[u64]) -> Result<(), Fault> {
-        Ok(())
+    fn settle(&mut self, _tags: &[u64]) -> Settling {
+        Box::pin(async { Ok(()) })
     }
 }
 
