@@ -18,7 +18,7 @@ use super::round::Round;
 use crate::{DeletePolicy, Pipeline, persisted};
 
 /// Refused records that a lane tells of, at most (L10): what is beyond waits.
-const TOLD_MAX: usize = 250;
+const TOLD_MAX: usize = 100;
 /// Refused records of so many lanes are looked at together: who waits for whom is found by comparing all of them.
 const TOLD_LANES_MAX: usize = 8;
 /// Bytes of documents that are aside at a time, at most (L10).
