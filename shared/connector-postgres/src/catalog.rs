@@ -18,8 +18,8 @@ pub(crate) struct Relation {
     pub(crate) indexes: Vec<Index>,
     /// Whether a trigger may change a row before it is inserted.
     pub(crate) has_trigger: bool,
-    /// Whether rules may rewrite what writes it: a view, or a table with rules.
-    pub(crate) has_rules: bool,
+    /// Whether rules or triggers are there for the statement that writes, and not for its rows.
+    pub(crate) sees_statements: bool,
 }
 
 /// A column.
@@ -121,7 +121,7 @@ impl Relation {
 const RELATION: &str = "\
 SELECT c.oid::bigint, n.nspname::text, c.relname::text, greatest(c.reltuples, 0)::bigint, \
   EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid = c.oid AND g.tgenabled <> 'D' AND g.tgtype & 7 = 7), \
-  c.relhasrules \
+  c.relhasrules OR EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid = c.oid AND g.tgenabled <> 'D' AND g.tgtype & 1 = 0) \
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
 WHERE c.oid = to_regclass($1) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')";
 
@@ -187,7 +187,7 @@ async fn look_up(connection: &mut PgConnection, named: &str) -> Result<Option<Re
         columns: columns.iter().map(attribute).collect::<Result<_, _>>()?,
         indexes: indexes.iter().map(index).collect::<Result<_, _>>()?,
         has_trigger: found.try_get(4)?,
-        has_rules: found.try_get(5)?,
+        sees_statements: found.try_get(5)?,
     }))
 }
 

@@ -37,7 +37,8 @@ pub(crate) struct Layout {
     /// From a parameter: an array of rows as texts.
     pub(crate) inline: Statements,
     /// The same as a transaction of one statement: the parameter, and those of [`fence::bind`]. `None` where rules may make
-    /// another statement of it, of which PostgreSQL lets some stand only by themselves.
+    /// another statement of it, of which PostgreSQL lets some stand only by themselves, or where a trigger would hear of one that
+    /// writes nothing because the lane is lost.
     pub(crate) at_once: Option<AtOnce>,
 }
 
@@ -193,7 +194,7 @@ fn statements(sink: &Sink, shape: &Shape, relation: &Relation, table: &str) -> L
         copy: format!("COPY pg_temp.{stage} (n, d, v, {}) FROM STDIN", staged.join(", ")),
         staged: from(&format!("pg_temp.{stage}")),
         inline: from(&rows),
-        at_once: (!relation.has_rules)
+        at_once: (!relation.sees_statements)
             .then(|| AtOnce { delete: at_once(&delete(&held_rows)), upsert: at_once(&insert(&held_rows)) }),
         stage,
     }

@@ -49,13 +49,7 @@ impl Retry {
     ///
     /// L6: elsewhere a write of unknown outcome may still be under way, and would land behind what was written after it.
     /// What keeps it out is the next owner's token, and no token changes here: the caller claims the lane anew.
-    pub async fn apply<'a, F, A>(
-        &self,
-        call: Call,
-        fencing: Fencing,
-        changes: &'a [Change],
-        attempt: F,
-    ) -> Vec<Outcome>
+    pub async fn apply<'a, F, A>(&self, call: Call, fencing: Fencing, changes: &'a [Change], attempt: F) -> Vec<Outcome>
     where
         F: Fn(Cow<'a, [Change]>) -> A,
         A: Future<Output = Vec<Outcome>>,

@@ -67,13 +67,7 @@ impl Stack {
     }
 
     /// [`Stack::call`] for a write, of which each attempt makes only what the ones before left open.
-    pub async fn apply<'a, F, A>(
-        &self,
-        call: Call,
-        fencing: Fencing,
-        changes: &'a [Change],
-        adapter: F,
-    ) -> Vec<Outcome>
+    pub async fn apply<'a, F, A>(&self, call: Call, fencing: Fencing, changes: &'a [Change], adapter: F) -> Vec<Outcome>
     where
         F: Fn(Cow<'a, [Change]>) -> A,
         A: Future<Output = Vec<Outcome>>,

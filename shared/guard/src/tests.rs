@@ -70,10 +70,7 @@ impl Scripted {
         Self::with_fencing(Fencing::Conditional, script)
     }
 
-    fn with_fencing(
-        fencing: Fencing,
-        script: impl Fn(usize, &Change) -> Outcome + Send + Sync + 'static,
-    ) -> Arc<Self> {
+    fn with_fencing(fencing: Fencing, script: impl Fn(usize, &Change) -> Outcome + Send + Sync + 'static) -> Arc<Self> {
         Arc::new(Self { fencing, script: Box::new(script), attempts: Mutex::default() })
     }
 

@@ -1,7 +1,7 @@
 //! Unique values that change hands (L5, L6): the target ends right, and no document is lost on the way.
 
-use fides_core::Limits;
 use fides_core::decide::lane_of;
+use fides_core::{FaultKind, Limits};
 use fides_engine::import::Mode;
 use fides_testkit::fake::{Act, FakeHost, Gate};
 use std::time::Duration;
@@ -153,26 +153,71 @@ async fn what_a_process_left_aside_comes_back() {
     assert_eq!((letters(&heir).await, kept(&heir).await), (0, 0));
 }
 
-/// Another record takes what a record gave up, and the record cannot have what it wants: it waits until it can, and is
-/// not given up without a document.
-#[tokio::test(start_paused = true)]
-async fn who_can_neither_go_on_nor_back_is_not_given_up() {
-    let (stand, _reader, process, _guards) = contested(1).await;
-    let [one, other, third] = apart()[..] else { unreachable!() };
-    let values = stand.host.rows();
-    // The third one of a ring is refused for its own sake, a while, after the others have made room.
-    process.faults.poison([FakeHost::key(third)]);
-    rotate(&stand, &[one, other, third]);
+async fn until(what: impl AsyncFn() -> bool) {
     within(async {
-        while letters(&process).await == 0 {
+        while !what().await {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     })
     .await;
+}
+
+/// The target refuses a record altogether once its document is gone: the record is not given up while it has none, and the
+/// others of its lane wait with it.
+#[tokio::test(start_paused = true)]
+async fn who_can_neither_go_on_nor_back_is_waited_for() {
+    let (stand, _reader, process, _guards) = contested(1).await;
+    let ring = apart();
+    rotate(&stand, &ring);
+    until(async || deletions(&stand) > 0).await;
+    let gone = *ring.iter().find(|&&id| stand.document(id).is_none()).expect("one has made room");
+    process.faults.poison([FakeHost::key(gone)]);
+    let its = lane(gone);
+    until(async || process.worker.progress.troubles().get(&its).is_some_and(|why| why.contains("made room"))).await;
+    assert_eq!((stand.document(gone), letters(&process).await), (None, 0));
     process.faults.poison([]);
-    // It lets go: now there is room.
-    stand.host.commit(&[(third, Some(values[&third] + 900))]);
     caught_up(&stand, &process).await;
     is_right(&stand);
-    assert!((0..20).all(|id| stand.document(id).is_some()));
+    assert_eq!((letters(&process).await, kept(&process).await), (0, 0));
+    assert_eq!(process.import(Mode::Delta).await.counts.published, 0);
+}
+
+/// Others take the values while they are free: whoever loses the race is well with its next change.
+#[tokio::test(start_paused = true)]
+async fn who_loses_the_race_for_a_value_is_well_in_the_end() {
+    let (stand, _reader, process, _guards) = contested(1).await;
+    let [one, other, third] = apart()[..] else { unreachable!() };
+    let values = stand.host.rows();
+    rotate(&stand, &[one, other]);
+    // Of what these two exchange, the third one gets a half.
+    stand.host.commit(&[(one, Some(777))]);
+    stand.host.commit(&[(third, Some(values[&other]))]);
+    caught_up(&stand, &process).await;
+    process.import(Mode::Delta).await;
+    caught_up(&stand, &process).await;
+    is_right(&stand);
+    assert_eq!((letters(&process).await, kept(&process).await), (0, 0));
+}
+
+/// What made room is brought back when its lane is given up: nobody may consume it for long.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_left_aside_by_a_consumer_that_stops() {
+    let (stand, _reader, process, guards) = contested(1).await;
+    let [one, other, ..] = apart()[..] else { unreachable!() };
+    let before = [one, other].map(|id| stand.document(id));
+    // Each of them is refused once, one steps aside, and then the target is away for both.
+    let away = Act::Reject(FaultKind::Unavailable);
+    process.faults.script("target.apply", [Act::Pass, Act::Pass, Act::Pass, away.clone(), away]);
+    rotate(&stand, &[one, other]);
+    until(async || deletions(&stand) > 0).await;
+    drop(guards);
+    until(async || [one, other].map(|id| stand.document(id)) == before).await;
+    until(async || kept(&process).await == 0).await;
+
+    let mut heir = stand.process("heir").await;
+    heir.pipeline.limits.lanes = LANES;
+    let _consuming = heir.consume();
+    heir.settle().await;
+    is_right(&stand);
+    assert_eq!((letters(&heir).await, kept(&heir).await), (0, 0));
 }

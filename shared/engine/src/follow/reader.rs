@@ -218,8 +218,10 @@ fn publish<'a>(
     Progress::add(&progress.followed, changes.len());
     async move {
         if !changes.is_empty() {
-            is_current(pipeline, of_epoch).await?;
-            publisher::publish(pipeline, pipeline.shape(), Origin::Event, changes).await?;
+            // The look is later than the page, and the place moves only behind both. What is published for nothing loses against
+            // the import of the new epoch.
+            let publishing = publisher::publish(pipeline, pipeline.shape(), Origin::Event, changes);
+            futures::try_join!(publishing, is_current(pipeline, of_epoch))?;
         }
         Ok(published)
     }

@@ -2,29 +2,27 @@
 //! different lanes, each waits for the other. So each lane tells of its refused records, what they want and what they hold; and
 //! those who wait for each other step aside: their old documents are deleted, and the new ones written a moment later.
 //!
-//! Documents that stepped aside are kept in the state store until the new ones are written or they are back: whoever claims
-//! the lane after a crash brings them back. Their marks lose their fingerprints before (L5), so that no import takes them for
-//! being there.
+//! What stepped aside is in the [`Ledger`] until the new document is written or the old one is back. Its mark loses its
+//! fingerprint before (L5), so that no import takes the document for being there.
 
 use std::collections::HashMap;
 
 use bytes::Bytes;
 use fides_core::port::{Expect, Fencing, Outcome, Write};
-use fides_core::{Batch, Change, Fault, Key, Lane, Mark, Message, Op, Origin, Value, decode_row, encode_row};
+use fides_core::{Change, Fault, Key, Lane, Op, Value, decode_row, encode_row};
 use serde::{Deserialize, Serialize};
 
 use super::knot;
+use super::ledger::Ledger;
 use super::round::Round;
 use crate::{DeletePolicy, Pipeline, persisted};
 
-/// Refused records that a lane tells of, at most (L10): what is beyond waits.
+/// Refused records that a lane tells of, at most (L10). Who is not among them is tried again as it is.
 const TOLD_MAX: usize = 100;
+/// Bytes of their values, at most.
+const TOLD_BYTES_MAX: usize = 64 << 10;
 /// Refused records of so many lanes are looked at together: who waits for whom is found by comparing all of them.
 const TOLD_LANES_MAX: usize = 8;
-/// Bytes of documents that are aside at a time, at most (L10).
-const ASIDE_BYTES_MAX: usize = 4 << 20;
-/// How often the lane waits for the values of a document that cannot come back before its record is given up.
-const VAIN_MAX: u32 = 20;
 
 /// A record that was refused, and values of it that nobody else may have.
 #[derive(Clone, Serialize, Deserialize)]
@@ -43,57 +41,6 @@ fn refused_key(pipeline: &Pipeline, lane: &Lane) -> String {
     format!("waiting/{}/{:05}", pipeline.id, lane.index)
 }
 
-fn aside_key(lane: &Lane) -> String {
-    format!("aside/{}/{:05}", lane.pipeline, lane.index)
-}
-
-/// What is aside, as the state store has it. It is never removed, only emptied: by who owns the entry (L6).
-#[derive(Default, Serialize, Deserialize)]
-struct Kept {
-    /// A message of old documents, under the versions of the new ones; empty where nothing is aside.
-    message: Vec<u8>,
-    /// How often a document could not come back.
-    vain: u32,
-}
-
-/// [`Kept`] in hand.
-struct Ledger {
-    gone: Vec<Change>,
-    vain: u32,
-    expect: Expect,
-}
-
-impl Ledger {
-    async fn load(pipeline: &Pipeline, lane: &Lane) -> Result<Self, Fault> {
-        let found = persisted::load::<Kept>(&*pipeline.backplane.state, &aside_key(lane)).await?;
-        let Some((kept, revision)) = found else {
-            return Ok(Self { gone: Vec::new(), vain: 0, expect: Expect::Absent });
-        };
-        let mut ledger = Self { gone: Vec::new(), vain: kept.vain, expect: Expect::Revision(revision) };
-        if !kept.message.is_empty()
-            && let Message::Changes(Batch { shape, changes, .. }) = Message::decode(&kept.message.into())?
-            // Of another mapping: the next import sends these records, their marks have no fingerprints.
-            && shape == *pipeline.shape()
-        {
-            ledger.gone = changes;
-        }
-        Ok(ledger)
-    }
-
-    async fn store(&mut self, pipeline: &Pipeline, lane: &Lane) -> Result<(), Fault> {
-        let message = if self.gone.is_empty() {
-            Vec::new()
-        } else {
-            let (shape, changes) = (pipeline.shape().clone(), self.gone.clone());
-            Message::Changes(Batch { origin: Origin::Repair, trace: None, shape, changes }).encode()
-        };
-        let (key, kept) = (aside_key(lane), Kept { message, vain: self.vain });
-        let revision = persisted::store(&*pipeline.backplane.state, &key, &kept, self.expect).await?;
-        self.expect = Expect::Revision(revision.ok_or_else(|| persisted::lost_race(&key))?);
-        Ok(())
-    }
-}
-
 /// Those who step aside in one write of a round.
 pub(super) struct Aside<'a> {
     round: &'a Round<'a>,
@@ -101,7 +48,7 @@ pub(super) struct Aside<'a> {
     /// Sets of fields that are contested: asked for once.
     contested: Option<Vec<Vec<usize>>>,
     /// Documents that are gone: asked for once.
-    ledger: Option<Ledger>,
+    ledger: Option<Ledger<'a>>,
     has_told: bool,
 }
 
@@ -132,35 +79,13 @@ impl<'a> Aside<'a> {
         if in_vain.is_empty() {
             return Ok(());
         }
-        let Round { pipeline, lane, .. } = self.round;
-        let mut ledger = match self.ledger.take() {
-            Some(ledger) => ledger,
-            None => Ledger::load(pipeline, lane).await?,
-        };
-        let (back, others): (Vec<Change>, Vec<Change>) =
-            std::mem::take(&mut ledger.gone).into_iter().partition(|change| in_vain.contains(&change.key));
+        let mut ledger = self.ledger().await?;
+        let back = ledger.take(|key| in_vain.contains(key));
         let left = self.round.bring_back(&self.write, &back).await?;
-        ledger.gone = others;
-        if !left.is_empty() {
-            ledger.vain += 1;
-            let is_over = ledger.vain > VAIN_MAX;
-            if !is_over {
-                ledger.gone.extend(left.iter().cloned());
-            }
-            ledger.store(pipeline, lane).await?;
-            for change in &left {
-                tracing::warn!(pipeline = %pipeline.id, key = %change.key, vain = ledger.vain,
-                    "the target holds no document of this record now: its unique values were taken while it made room");
-            }
-            if !is_over {
-                return Err(Fault::transient(format!(
-                    "lane {lane}: {} records made room for others, and neither their new nor their old documents can be written",
-                    left.len()
-                )));
-            }
-        }
+        let waiting = if left.is_empty() { None } else { ledger.wait_for(left) };
+        ledger.settle().await?;
         self.ledger = Some(ledger);
-        Ok(())
+        waiting.map_or(Ok(()), Err)
     }
 
     /// All of this write are written, or back. A document that is kept too long would come back some day.
@@ -172,12 +97,15 @@ impl<'a> Aside<'a> {
             tracing::debug!(%lane, %fault, "what was refused is told for longer than it is true");
         }
         let Some(mut ledger) = self.ledger else { return Ok(()) };
-        let before = ledger.gone.len();
-        ledger.gone.retain(|change| !written(&change.key));
-        if ledger.gone.is_empty() {
-            ledger.vain = 0;
+        ledger.take(written);
+        ledger.settle().await
+    }
+
+    async fn ledger(&mut self) -> Result<Ledger<'a>, Fault> {
+        match self.ledger.take() {
+            Some(ledger) => Ok(ledger),
+            None => Ledger::load(self.round.pipeline, self.round.lane).await,
         }
-        if before > 0 { ledger.store(pipeline, lane).await } else { Ok(()) }
     }
 
     /// Who steps aside now: kept, and its mark distrusted.
@@ -194,33 +122,17 @@ impl<'a> Aside<'a> {
         if self.contested.as_ref().is_none_or(Vec::is_empty) {
             return Ok(Vec::new());
         }
-        let mut ledger = match self.ledger.take() {
-            Some(ledger) => ledger,
-            None => Ledger::load(pipeline, lane).await?,
+        let mut ledger = self.ledger().await?;
+        let found = match self.entangled(&refused, ledger.gone()).await {
+            Ok(found) => ledger.keep(found).await,
+            Err(fault) => Err(fault),
         };
-        let found = self.entangled(&refused, &ledger.gone).await;
-        let found = match found {
-            Ok(found) if !found.is_empty() => found,
-            done => {
-                self.ledger = Some(ledger);
-                return done;
-            }
-        };
-        let before = ledger.gone.len();
-        ledger.gone.extend(found.iter().cloned());
-        let keys: Vec<Key> = found.iter().map(|change| change.key.clone()).collect();
-        let kept = async {
-            ledger.store(pipeline, lane).await?;
-            // L5: should this process end, no import takes the documents for being there.
-            pipeline.backplane.hashes.distrust(&pipeline.id, &keys).await
-        };
-        let kept = kept.await;
-        if kept.is_err() {
-            ledger.gone.truncate(before);
-        }
         self.ledger = Some(ledger);
-        kept?;
-        tracing::info!(pipeline = %pipeline.id, %lane, records = found.len(), "records make room for each other's unique values");
+        let found = found?;
+        if !found.is_empty() {
+            tracing::info!(pipeline = %pipeline.id, %lane, records = found.len(),
+                "records make room for each other's unique values");
+        }
         Ok(found)
     }
 
@@ -233,7 +145,7 @@ impl<'a> Aside<'a> {
         self.has_told = true;
         persisted::store(state, &refused_key(pipeline, lane), &own, Expect::Any).await?;
         let mut told: Vec<Refused> = own;
-        for other in pipeline.lanes().iter().filter(|other| **other != *lane) {
+        for other in pipeline.lanes().iter().filter(|other| other != lane) {
             if told.len() < TOLD_MAX * TOLD_LANES_MAX
                 && let Some((others, _)) = persisted::load::<Vec<Refused>>(state, &refused_key(pipeline, other)).await?
             {
@@ -241,19 +153,14 @@ impl<'a> Aside<'a> {
             }
         }
         let entangled = knot::entangled(&told)?;
-        let mut bytes: usize = gone.iter().map(Change::bytes).sum();
-        let mut found = Vec::new();
-        for change in refused.iter().filter(|change| entangled.contains(change.key.as_bytes())) {
-            let is_there = gone.iter().all(|gone| gone.key != change.key);
-            let Some(document) = old.get(&change.key).filter(|_| is_there) else { continue };
-            let before = Change { op: Op::Upsert(document.clone()), fingerprint: None, ..(*change).clone() };
-            bytes += before.bytes();
-            if bytes > ASIDE_BYTES_MAX {
-                break;
-            }
-            found.push(before);
-        }
-        Ok(found)
+        let steps = |change: &&&Change| {
+            entangled.contains(change.key.as_bytes()) && gone.iter().all(|gone| gone.key != change.key)
+        };
+        let before = |change: &Change| {
+            let document = old.get(&change.key)?.clone();
+            Some(Change { op: Op::Upsert(document), fingerprint: None, ..change.clone() })
+        };
+        Ok(refused.iter().filter(steps).filter_map(|change| before(change)).collect())
     }
 
     /// What the target holds of these records, or held before they stepped aside.
@@ -279,6 +186,7 @@ impl<'a> Aside<'a> {
     /// What these records want, and what they hold.
     fn tell(&self, refused: &[&Change], old: &HashMap<Key, Bytes>) -> Result<Vec<Refused>, Fault> {
         let mut told = Vec::new();
+        let mut bytes = 0;
         for change in refused {
             let Op::Upsert(new) = &change.op else { continue };
             let new = decode_row(new)?;
@@ -287,6 +195,10 @@ impl<'a> Aside<'a> {
                 let Some(wants) = values(&new, set) else { continue };
                 let fields = set.iter().map(|&at| self.write.shape.fields[at].name.clone()).collect();
                 let holds = old.as_ref().and_then(|old| values(old, set));
+                bytes += change.key.as_bytes().len() + wants.len() + holds.as_ref().map_or(0, Vec::len);
+                if bytes > TOLD_BYTES_MAX {
+                    return Ok(told);
+                }
                 told.push(Refused { key: change.key.as_bytes().to_vec(), fields, wants, holds });
             }
         }
@@ -301,22 +213,11 @@ impl Round<'_> {
         let Round { pipeline, lane, .. } = *self;
         pipeline.backplane.state.remove(&refused_key(pipeline, lane)).await?;
         let mut ledger = Ledger::load(pipeline, lane).await?;
-        if ledger.gone.is_empty() {
-            return Ok(());
-        }
-        let keys: Vec<Key> = ledger.gone.iter().map(|change| change.key.clone()).collect();
-        let marks = pipeline.backplane.hashes.get(&pipeline.id, &keys).await?;
-        let page = pipeline.open_target().await?.fetch(&keys).await?;
-        // A mark as new means that the new document was written, or given up with the old one back. Without a mark nobody
-        // knows what came since: the delivery comes again.
-        let is_lost = |change: &Change, mark: &Option<Mark>| {
-            mark.is_some_and(|mark| mark.version < change.version) && page.find(change.key.as_bytes()).is_none()
-        };
-        let lost = ledger.gone.iter().zip(&marks).filter(|(change, mark)| is_lost(change, mark));
-        let lost: Vec<Change> = lost.map(|(change, _)| change.clone()).collect();
+        let lost = ledger.take(|_| true);
         let write = Write { sink: &pipeline.sink, shape: pipeline.shape(), lane, token: self.token };
-        ledger.gone = self.bring_back(&write, &lost).await?;
-        ledger.store(pipeline, lane).await
+        let left = self.bring_back(&write, &lost).await?;
+        ledger.put_back(left);
+        ledger.store().await
     }
 
     /// Writes documents back; those that could not be written, because their values were taken meanwhile.

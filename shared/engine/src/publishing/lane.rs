@@ -11,6 +11,7 @@ use tracing::Instrument;
 use super::Worker;
 use super::claim::claim;
 use super::gather::Gatherer;
+use super::ledger::Ledger;
 use super::poison;
 use super::portion::Portion;
 use super::round::Round;
@@ -50,8 +51,26 @@ pub(super) async fn consume_lane(pipeline: &Pipeline, worker: &Worker, lane: &La
             () = stop.cancelled() => break,
         }
     }
+    if let Err(fault) = leave_nothing_aside(pipeline, worker, lane, &portion, stop).await {
+        tracing::warn!(%lane, %fault, "documents may still be gone that made room for others: the lane's next owner brings them back");
+    }
     worker.progress.resume(lane.index);
     worker.progress.took(lane.index, None);
+}
+
+/// What made room for others does not stay gone for as long as nobody consumes the lane: it is owned once more, which brings
+/// it back.
+async fn leave_nothing_aside(
+    pipeline: &Pipeline,
+    worker: &Worker,
+    lane: &Lane,
+    portion: &Portion,
+    stop: &CancellationToken,
+) -> Result<(), Fault> {
+    if Ledger::is_kept(pipeline, lane).await? {
+        own(pipeline, worker, lane, portion, stop, &mut Turn::default()).await?;
+    }
+    Ok(())
 }
 
 /// A lane that is paused before it consumes is tried again at least this often: whatever it waits for, it goes on soon
@@ -123,11 +142,11 @@ async fn work(
     if !epoch::is_current(pipeline).await? {
         epoch::establish(pipeline).await?;
     }
-    // Before anything is consumed, so that nothing is delivered in vain.
-    poison::gate(pipeline, &worker.progress).await?;
     let token = claim(pipeline, lane, lease).await?;
     let round = Round { pipeline, progress: &worker.progress, lane, token, portion };
     round.restore().await?;
+    // Before anything is consumed, so that nothing is delivered in vain.
+    poison::gate(pipeline, &worker.progress).await?;
     let mut consumer = pipeline.backplane.queue.consume(lane).await?;
     turn.consumed = true;
     let _owned = worker.progress.own_lane();

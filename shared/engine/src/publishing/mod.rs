@@ -6,6 +6,7 @@ mod deletions;
 mod gather;
 mod knot;
 mod lane;
+mod ledger;
 mod orphans;
 mod poison;
 mod portion;

@@ -151,7 +151,7 @@ impl Round<'_> {
                         Progress::add(&self.progress.written, 1);
                         settlement.applied(&change, it);
                         moves_on = true;
-                        // Who is written at once never stepped aside.
+                        // Who is written at once did not step aside in this round.
                         if attempts > 1 {
                             written.insert(change.key);
                         }
@@ -195,16 +195,17 @@ impl Round<'_> {
             if batch.is_empty() {
                 break;
             }
-            if let Err(fault) = aside.make_room(&batch).await {
-                settlement.pause = Some(fault);
-                return;
-            }
-            if began.elapsed() >= DEFERRED_TIME_MAX {
+            // What is in vain is bounded by its attempts.
+            if moves_on && began.elapsed() >= DEFERRED_TIME_MAX {
                 settlement.pause = Some(Fault::transient(format!(
                     "lane {}: {} records still wait for others, which are written one after another",
                     self.lane,
                     batch.len()
                 )));
+                return;
+            }
+            if let Err(fault) = aside.make_room(&batch).await {
+                settlement.pause = Some(fault);
                 return;
             }
             let wait = DEFERRED_BASE_MS << in_a_row.saturating_sub(1);

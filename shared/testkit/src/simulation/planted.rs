@@ -51,6 +51,8 @@ pub enum Planted {
     Failover,
     /// Not a bug: the mapping is edited, again and again, process by process.
     MappingEdited,
+    /// Not a bug: the target lets no two records have the same value, and the host's records exchange theirs.
+    ValuesChangeHands,
 }
 
 impl Planted {
