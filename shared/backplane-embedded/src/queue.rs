@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use fides_core::port::{Consumer, Delivery, Queue};
+use fides_core::port::{Consumer, Delivery, Queue, Settling};
 use fides_core::{Envelope, Fault, Lane, Message};
 use sqlx::Row;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
@@ -259,11 +259,11 @@ impl Consumer for LaneConsumer {
         Ok(Delivery { tag: id.cast_unsigned(), message, redelivered: id <= self.returned, sent_ms: None })
     }
 
-    async fn settle(&mut self, tags: &[u64]) -> Result<(), Fault> {
+    fn settle(&mut self, tags: &[u64]) -> Settling {
         if tags.is_empty() {
-            return Ok(());
+            return Box::pin(async { Ok(()) });
         }
         let tags = format!("{tags:?}"); // a slice of numbers is written as JSON writes it
-        finish(delete(self.file.clone(), self.state.clone(), tags)).await
+        Box::pin(finish(delete(self.file.clone(), self.state.clone(), tags)))
     }
 }

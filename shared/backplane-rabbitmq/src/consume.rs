@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use fides_core::port::{Consumer, Delivery};
+use fides_core::port::{Consumer, Delivery, Settling};
 use fides_core::{Fault, FaultKind, Lane, Message};
 use lapin::types::ShortString;
 use tokio::sync::OwnedSemaphorePermit;
@@ -85,13 +85,16 @@ impl Consumer for LaneConsumer {
         }
     }
 
-    async fn settle(&mut self, tags: &[u64]) -> Result<(), Fault> {
-        if tags.is_empty() {
-            return Ok(());
-        }
-        let settled = self.subscription.seated()?.settle(tags).await;
-        self.state.drained.notify_waiters();
-        settled
+    fn settle(&mut self, tags: &[u64]) -> Settling {
+        let (seated, state, tags) = (self.subscription.seated(), self.state.clone(), tags.to_vec());
+        Box::pin(async move {
+            if tags.is_empty() {
+                return Ok(());
+            }
+            let settled = seated?.settle(&tags).await;
+            state.drained.notify_waiters();
+            settled
+        })
     }
 }
 

@@ -112,8 +112,8 @@ impl<K: Send + 'static> Subscription<K> {
         Ok(subscription)
     }
 
-    pub(crate) fn seated(&self) -> Result<&Seated, Fault> {
-        let held = self.held.as_ref().map(|held| &*held.seated);
+    pub(crate) fn seated(&self) -> Result<Arc<Seated>, Fault> {
+        let held = self.held.as_ref().map(|held| held.seated.clone());
         held.ok_or_else(|| Fault::transient("a consumer that was dropped"))
     }
 }

@@ -34,6 +34,8 @@ pub(crate) async fn describe(connection: &mut MySqlConnection, namespace: &Names
         primary_key: primary.map(|index| index.columns.clone()).unwrap_or_default(),
         references,
         unique: relation.unique(),
+        // The server shows foreign keys and triggers only to who has rights on them.
+        contested: Vec::new(),
         records_estimate: relation.records_estimate,
         warnings: warnings(&relation),
         store_warnings: Vec::new(),

@@ -115,7 +115,7 @@ async fn attempt(sessions: &Arc<Sessions>, layout: &Layout, write: &Write<'_>, s
         Ok(session) => session,
         Err(fault) => return Merged::Refused(fault),
     };
-    let merged = merge(session.connection(), layout, write, staged).await;
+    let merged = merge(&mut session, layout, write, staged).await;
     // Dropped otherwise, which closes it: the server then rolls back at once.
     match merged {
         Merged::Done(_) => session.give_back(),

@@ -18,6 +18,8 @@ pub(crate) struct Relation {
     pub(crate) indexes: Vec<Index>,
     /// Whether a trigger may change a row before it is inserted.
     pub(crate) has_trigger: bool,
+    /// Whether rules or triggers are there for the statement that writes, and not for its rows.
+    pub(crate) sees_statements: bool,
 }
 
 /// A column.
@@ -108,11 +110,18 @@ impl Relation {
         }
         unique
     }
+
+    /// Sets of columns beside the primary key that are unique.
+    pub(crate) fn contested(&self) -> Vec<Vec<String>> {
+        let others = self.indexes.iter().filter(|index| index.unique.is_some() && !index.primary);
+        others.map(|index| index.columns.clone()).collect()
+    }
 }
 
 const RELATION: &str = "\
 SELECT c.oid::bigint, n.nspname::text, c.relname::text, greatest(c.reltuples, 0)::bigint, \
-  EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid = c.oid AND g.tgenabled <> 'D' AND g.tgtype & 7 = 7) \
+  EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid = c.oid AND g.tgenabled <> 'D' AND g.tgtype & 7 = 7), \
+  c.relhasrules OR EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid = c.oid AND g.tgenabled <> 'D' AND g.tgtype & 1 = 0) \
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
 WHERE c.oid = to_regclass($1) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')";
 
@@ -178,6 +187,7 @@ async fn look_up(connection: &mut PgConnection, named: &str) -> Result<Option<Re
         columns: columns.iter().map(attribute).collect::<Result<_, _>>()?,
         indexes: indexes.iter().map(index).collect::<Result<_, _>>()?,
         has_trigger: found.try_get(4)?,
+        sees_statements: found.try_get(5)?,
     }))
 }
 

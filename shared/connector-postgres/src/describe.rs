@@ -17,6 +17,13 @@ FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_class t ON t.oid = c.confreli
 JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace \
 WHERE c.conrelid = $1::oid AND c.contype = 'f' ORDER BY c.conname";
 
+/// Whether something else happens when a row of the table is gone for a moment. Everybody may read this.
+const WATCHED: &str = "\
+SELECT (SELECT relkind <> 'r' OR relispartition OR relhasrules OR relrowsecurity FROM pg_catalog.pg_class WHERE oid = $1::oid) \
+    OR EXISTS (SELECT FROM pg_catalog.pg_inherits WHERE $1::oid IN (inhrelid, inhparent)) \
+    OR EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE contype = 'f' AND confrelid = $1::oid) \
+    OR EXISTS (SELECT FROM pg_catalog.pg_trigger WHERE tgrelid = $1::oid AND NOT tgisinternal)";
+
 const NAMESPACES: &str = "\
 SELECT n.nspname::text, c.relname::text \
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
@@ -38,17 +45,20 @@ pub(crate) async fn namespaces(connection: &mut PgConnection) -> Result<Vec<Name
 pub(crate) async fn describe(connection: &mut PgConnection, namespace: &Namespace) -> Result<Option<Table>, Fault> {
     let Some(relation) = catalog::relation(connection, namespace).await? else { return Ok(None) };
     let read = |error| fault(&format!("describing table {namespace}"), error);
-    let rows = sqlx::query(REFERENCES).bind(relation.oid).fetch_all(connection).await.map_err(read)?;
+    let rows = sqlx::query(REFERENCES).bind(relation.oid).fetch_all(&mut *connection).await.map_err(read)?;
     let reference = |row: &sqlx::postgres::PgRow| {
         Ok((row.try_get(0)?, Namespace(vec![row.try_get(1)?, row.try_get(2)?]), row.try_get(3)?))
     };
     let references = rows.iter().map(reference).collect::<Result<_, _>>().map_err(read)?;
+    let is_watched: Option<bool> =
+        sqlx::query_scalar(WATCHED).bind(relation.oid).fetch_one(connection).await.map_err(read)?;
     let primary = relation.indexes.iter().find(|index| index.primary);
     Ok(Some(Table {
         columns: relation.columns.iter().map(column).collect(),
         primary_key: primary.map(|index| index.columns.clone()).unwrap_or_default(),
         references,
         unique: relation.unique(),
+        contested: if is_watched == Some(false) { relation.contested() } else { Vec::new() },
         records_estimate: relation.records_estimate,
         warnings: warnings(&relation),
         store_warnings: Vec::new(),

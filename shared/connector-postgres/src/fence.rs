@@ -5,7 +5,9 @@
 
 use fides_core::port::{Obstacle, Write};
 use fides_core::{Fault, Lane};
-use sqlx::{AssertSqlSafe, PgConnection};
+use sqlx::postgres::PgArguments;
+use sqlx::query::Query;
+use sqlx::{AssertSqlSafe, PgConnection, Postgres};
 
 use crate::connect::run;
 use crate::fault::{fault, state};
@@ -145,6 +147,26 @@ pub(crate) async fn hold(
         Some(found) if u64::try_from(found) == Ok(write.token) => Held::Ours,
         found => Held::Lost(found),
     })
+}
+
+/// The same as a part of a statement that writes: one row where the lane is the writer's, and none where it is not. Its
+/// parameters from $2 on are those of [`bind`].
+pub(crate) fn held(table: &str) -> String {
+    format!(
+        "held AS MATERIALIZED (SELECT 1 FROM {table} WHERE pipeline = $2 AND lane = $3 AND token = $4 \
+         AND relation = to_regclass($5)::oid::bigint FOR SHARE)"
+    )
+}
+
+/// Gives [`held`] its parameters.
+pub(crate) fn bind<'q>(
+    query: Query<'q, Postgres, PgArguments>,
+    of: &str,
+    write: &Write<'_>,
+) -> Query<'q, Postgres, PgArguments> {
+    // A token that no lane's row can have is nobody's.
+    let token = i64::try_from(write.token).unwrap_or(-1);
+    query.bind(write.lane.pipeline.to_string()).bind(i32::from(write.lane.index)).bind(token).bind(of.to_owned())
 }
 
 /// Whose lane it is.

@@ -25,6 +25,8 @@ pub(crate) struct Layout {
     pub(crate) is_versioned: bool,
     /// The table of the lanes' tokens.
     pub(crate) lanes: String,
+    /// The temporary table.
+    pub(crate) stage: String,
     /// Makes sure of the temporary table, and begins the transaction.
     pub(crate) begin: String,
     pub(crate) copy: String,
@@ -34,6 +36,17 @@ pub(crate) struct Layout {
     pub(crate) staged: Statements,
     /// From a parameter: an array of rows as texts.
     pub(crate) inline: Statements,
+    /// The same as a transaction of one statement: the parameter, and those of [`fence::bind`]. `None` where rules may make
+    /// another statement of it, of which PostgreSQL lets some stand only by themselves, or where a trigger would hear of one that
+    /// writes nothing because the lane is lost.
+    pub(crate) at_once: Option<AtOnce>,
+}
+
+/// Statements that hold the lane's token and write where it is theirs; they answer with how many tokens they hold.
+#[derive(Debug)]
+pub(crate) struct AtOnce {
+    pub(crate) delete: String,
+    pub(crate) upsert: String,
 }
 
 /// What writes rows from one place.
@@ -144,14 +157,24 @@ fn statements(sink: &Sink, shape: &Shape, relation: &Relation, table: &str) -> L
     let resolve =
         if sets.is_empty() { "NOTHING".to_owned() } else { format!("UPDATE SET {}{only_newer}", sets.join(", ")) };
     let key = quote::names("", shape.key_names());
-    let from = |source: &str| Statements {
-        delete: format!("DELETE FROM {table} t USING {source} s WHERE s.d AND {joined}{only_older}"),
-        insert: format!(
+    let delete = |source: &str| format!("DELETE FROM {table} t USING {source} s WHERE s.d AND {joined}{only_older}");
+    let insert = |source: &str| {
+        format!(
             "INSERT INTO {table} AS t ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {source} s WHERE NOT d \
              ON CONFLICT ({key}) DO {resolve}",
             columns.join(", "),
             values.join(", ")
-        ),
+        )
+    };
+    // OFFSET keeps a row from being read once for each of its columns.
+    let rows =
+        format!("(SELECT (l.r).* FROM (SELECT text::pg_temp.{stage} AS r FROM unnest($1::text[]) text OFFSET 0) l)");
+    let held = fence::held(&fence::table(&relation.schema));
+    let held_rows = format!("(SELECT r.* FROM {rows} r, held)");
+    let at_once = |write: &str| format!("WITH {held}, written AS ({write}) SELECT count(*) FROM held");
+    let from = |source: &str| Statements {
+        delete: delete(source),
+        insert: insert(source),
         stale: format!("SELECT s.n FROM {source} s JOIN {table} t ON {joined} WHERE {newer_held}"),
     };
     Layout {
@@ -170,10 +193,10 @@ fn statements(sink: &Sink, shape: &Shape, relation: &Relation, table: &str) -> L
         ),
         copy: format!("COPY pg_temp.{stage} (n, d, v, {}) FROM STDIN", staged.join(", ")),
         staged: from(&format!("pg_temp.{stage}")),
-        // OFFSET keeps a row from being read once for each of its columns.
-        inline: from(&format!(
-            "(SELECT (l.r).* FROM (SELECT text::pg_temp.{stage} AS r FROM unnest($1::text[]) text OFFSET 0) l)"
-        )),
+        inline: from(&rows),
+        at_once: (!relation.sees_statements)
+            .then(|| AtOnce { delete: at_once(&delete(&held_rows)), upsert: at_once(&insert(&held_rows)) }),
+        stage,
     }
 }
 

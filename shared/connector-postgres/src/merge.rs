@@ -1,12 +1,13 @@
 //! One transaction of a write: fence, rows, delete, upsert, commit. Many rows come by COPY into a temporary table, a few as a
-//! parameter: that saves two questions, and the kernel's wait between the data of a COPY and its end.
+//! parameter: that saves two questions, and the kernel's wait between the data of a COPY and its end. Where one statement
+//! does, it is the transaction, and the only question.
 
 use fides_core::port::Write;
 use fides_core::{Fault, FaultKind};
 pub(crate) use fides_sql::Written as Merged;
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 
-use crate::connect::{is_answer, run};
+use crate::connect::{Session, is_answer, run};
 use crate::fault::{fault, state};
 use crate::fence::{self, Held};
 use crate::layout::{Layout, Statements};
@@ -26,12 +27,73 @@ pub(crate) struct Staged<'a> {
 }
 
 /// Writes one batch. Unless the answer is `Done`, the connection is not fit for further use.
-pub(crate) async fn merge(
+pub(crate) async fn merge(session: &mut Session, layout: &Layout, write: &Write<'_>, staged: &Staged<'_>) -> Merged {
+    if session.has(&layout.stage)
+        && let Some(sql) = staged.at_once(layout)
+        && let Some(merged) = at_once(session.connection(), sql, layout, write, staged).await
+    {
+        return merged;
+    }
+    let merged = transaction(session.connection(), layout, write, staged).await;
+    if matches!(merged, Merged::Done(_)) {
+        session.made(&layout.stage);
+    }
+    merged
+}
+
+impl Staged<'_> {
+    fn is_inline(&self, layout: &Layout) -> bool {
+        self.count <= layout.inline_rows_max && self.lines.len() <= INLINE_BYTES_MAX
+    }
+
+    /// The one statement that writes these rows, where one does. Deletions come before what takes their unique values, and
+    /// what was older is asked for: those want a transaction.
+    fn at_once<'l>(&self, layout: &'l Layout) -> Option<&'l str> {
+        let at_once = layout.at_once.as_ref().filter(|_| !layout.is_versioned && self.is_inline(layout))?;
+        match (self.deletes, self.upserts) {
+            (false, true) => Some(&at_once.upsert),
+            (true, false) => Some(&at_once.delete),
+            _ => None,
+        }
+    }
+}
+
+/// Writes rows by one statement, which is a transaction of its own. `None`: nothing is written, because the lane is not the
+/// write's, or no single statement can.
+async fn at_once(
     connection: &mut PgConnection,
+    sql: &str,
     layout: &Layout,
     write: &Write<'_>,
     staged: &Staged<'_>,
-) -> Merged {
+) -> Option<Merged> {
+    let rows = match row_text::rows(staged.lines) {
+        Ok(rows) => rows,
+        Err(damaged) => return Some(Merged::Refused(damaged)),
+    };
+    let query = sqlx::query(AssertSqlSafe(sql.to_owned())).bind(rows);
+    // All of the answer is read: the commit comes behind the row, and so does what speaks against it.
+    match fence::bind(query, &layout.table, write).fetch_all(connection).await {
+        Ok(held) => match held.first().map(|row| row.try_get::<i64, _>(0)) {
+            Some(Ok(1)) => Some(Merged::Done(Vec::new())),
+            Some(Ok(_)) => None,
+            // L5: it was carried out, and what it answered is not understood.
+            Some(Err(error)) => Some(unknown(layout, error)),
+            None => Some(unknown(layout, sqlx::Error::RowNotFound)),
+        },
+        // A rule that the table did not have when it was described.
+        Err(error) if state(&error).as_deref() == Some("0A000") => None,
+        Err(error) if is_answer(&error) => Some(rolled_back(&format!("writing table {}", layout.place), error)),
+        Err(error) => Some(unknown(layout, error)),
+    }
+}
+
+/// L5: it may have been carried out.
+fn unknown(layout: &Layout, error: sqlx::Error) -> Merged {
+    Merged::Unknown(fault(&format!("writing table {}: the outcome of the commit is unknown", layout.place), error))
+}
+
+async fn transaction(connection: &mut PgConnection, layout: &Layout, write: &Write<'_>, staged: &Staged<'_>) -> Merged {
     let what = || format!("writing table {}", layout.place);
     let stale = match before_commit(connection, layout, write, staged).await {
         Ok(Ok(stale)) => stale,
@@ -43,8 +105,7 @@ pub(crate) async fn merge(
         Ok(()) => Merged::Done(stale),
         // Deferred constraints and serialization are judged at the end.
         Err(error) if is_answer(&error) => rolled_back(&what(), error),
-        // L5: it may have been carried out.
-        Err(error) => Merged::Unknown(fault(&format!("{}: the outcome of the commit is unknown", what()), error)),
+        Err(error) => unknown(layout, error),
     }
 }
 
@@ -61,7 +122,7 @@ async fn before_commit(
         return Ok(Err(Fault::unavailable(format!("{} belongs to {owner}, not to token {}", write.lane, write.token))
             .advise("another process has taken it over; this one stops writing it")));
     }
-    if staged.count <= layout.inline_rows_max && staged.lines.len() <= INLINE_BYTES_MAX {
+    if staged.is_inline(layout) {
         let rows = match row_text::rows(staged.lines) {
             Ok(rows) => rows,
             Err(damaged) => return Ok(Err(damaged)),

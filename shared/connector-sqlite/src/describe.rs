@@ -106,10 +106,17 @@ pub(crate) async fn table_of(database: &Database, namespace: &Namespace) -> Resu
     let context = Context { database, namespace, name: table_name(namespace)? };
     let not_null = |name: &String| declared.iter().any(|other| other.column.name == *name && !other.column.nullable);
     let mut unique: Vec<Vec<String>> = Vec::from_iter((!primary_key.is_empty()).then(|| primary_key.clone()));
+    let mut contested = Vec::new();
     for (columns, _) in context.unique_indexes(&mut connection).await? {
+        if columns != primary_key {
+            contested.push(columns.clone());
+        }
         if columns.iter().all(not_null) && !unique.contains(&columns) {
             unique.push(columns);
         }
+    }
+    if context.is_watched(&mut connection).await? {
+        contested.clear();
     }
     let mut warnings = context.warnings(&mut connection, &primary_key).await?;
     if nullable_key {
@@ -122,7 +129,7 @@ pub(crate) async fn table_of(database: &Database, namespace: &Namespace) -> Resu
     let references = context.references(&mut connection).await?;
     let records_estimate = context.estimate(&mut connection).await?;
     let columns = declared.into_iter().map(|declared| declared.column).collect();
-    Ok(Some(Table { columns, primary_key, references, unique, records_estimate, warnings, store_warnings }))
+    Ok(Some(Table { columns, primary_key, references, unique, contested, records_estimate, warnings, store_warnings }))
 }
 
 /// Sets of columns with a unique index (not partial, not over expressions), the primary key included.
@@ -206,6 +213,14 @@ impl Context<'_> {
             }
         }
         Ok(indexes.into_iter().filter_map(|(_, columns, binary)| Some((columns?, binary))).collect())
+    }
+
+    /// Whether a foreign key or a trigger may see that a row is gone for a moment.
+    async fn is_watched(&self, connection: &mut SqliteConnection) -> Result<bool, Fault> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM main.sqlite_master m, pragma_foreign_key_list(m.name, 'main') f \
+                   WHERE m.type = 'table' AND lower(f.\"table\") = lower(?1)) \
+                   OR EXISTS (SELECT 1 FROM main.sqlite_master WHERE type = 'trigger' AND lower(tbl_name) = lower(?1))";
+        sqlx::query_scalar(sql).bind(self.name).fetch_one(connection).await.map_err(|error| self.fault(error))
     }
 
     async fn references(

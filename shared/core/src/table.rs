@@ -36,6 +36,9 @@ pub struct Table {
     pub references: Vec<(Vec<String>, Namespace, Vec<String>)>,
     /// Sets of columns that are unique and not null, the primary key included.
     pub unique: Vec<Vec<String>>,
+    /// Sets of columns beside the primary key whose values no two records share, where a record can be gone for a moment and
+    /// nothing else happens: no foreign key points to it, no trigger or rule sees it. Empty also where nobody can tell.
+    pub contested: Vec<Vec<String>>,
     /// An estimate of the number of records.
     pub records_estimate: u64,
     /// What a user should know before syncing it ("text key without an index in C collation: read by one sorted cursor").

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fides_core::decide::{Disposition, disposition};
-use fides_core::port::Outcome;
+use fides_core::port::{Fencing, Outcome};
 use fides_core::{Change, Fault, FaultKind, Limits};
 
 use crate::Meter;
@@ -44,8 +44,12 @@ impl Retry {
         }
     }
 
-    /// Resubmits only the changes that are still open: failed in a way that may pass, or of unknown outcome.
-    pub async fn apply<'a, F, A>(&self, call: Call, changes: &'a [Change], attempt: F) -> Vec<Outcome>
+    /// Resubmits only the changes that are still open: failed in a way that may pass, or of unknown outcome, where the target
+    /// itself refuses what is older.
+    ///
+    /// L6: elsewhere a write of unknown outcome may still be under way, and would land behind what was written after it.
+    /// What keeps it out is the next owner's token, and no token changes here: the caller claims the lane anew.
+    pub async fn apply<'a, F, A>(&self, call: Call, fencing: Fencing, changes: &'a [Change], attempt: F) -> Vec<Outcome>
     where
         F: Fn(Cow<'a, [Change]>) -> A,
         A: Future<Output = Vec<Outcome>>,
@@ -53,7 +57,7 @@ impl Retry {
         let mut outcomes = attempt(Cow::Borrowed(changes)).await;
         let mut made = 1;
         loop {
-            let (open, wait) = self.open(&outcomes, made);
+            let (open, wait) = self.open(&outcomes, fencing, made);
             if open.is_empty() {
                 return outcomes;
             }
@@ -67,11 +71,15 @@ impl Retry {
     }
 
     /// Positions to submit again, and after how long: the longest that any of them asks for.
-    fn open(&self, outcomes: &[Outcome], made: u32) -> (Vec<usize>, Duration) {
+    fn open(&self, outcomes: &[Outcome], fencing: Fencing, made: u32) -> (Vec<usize>, Duration) {
         let mut open = Vec::new();
         let (mut within, mut exactly) = (Duration::ZERO, Duration::ZERO);
         for (at, outcome) in outcomes.iter().enumerate() {
-            let (Outcome::Unknown(fault) | Outcome::Failed(fault)) = outcome else { continue };
+            let fault = match outcome {
+                Outcome::Failed(fault) => fault,
+                Outcome::Unknown(fault) if fencing == Fencing::Conditional => fault,
+                _ => continue,
+            };
             match self.wait(fault.kind, made) {
                 None => continue,
                 Some(Wait::Within(limit)) => within = within.max(limit),

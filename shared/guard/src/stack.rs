@@ -3,7 +3,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fides_core::port::Outcome;
+use fides_core::port::{Fencing, Outcome};
 use fides_core::{Change, Fault, Limits};
 
 use crate::Meter;
@@ -67,7 +67,7 @@ impl Stack {
     }
 
     /// [`Stack::call`] for a write, of which each attempt makes only what the ones before left open.
-    pub async fn apply<'a, F, A>(&self, call: Call, changes: &'a [Change], adapter: F) -> Vec<Outcome>
+    pub async fn apply<'a, F, A>(&self, call: Call, fencing: Fencing, changes: &'a [Change], adapter: F) -> Vec<Outcome>
     where
         F: Fn(Cow<'a, [Change]>) -> A,
         A: Future<Output = Vec<Outcome>>,
@@ -77,6 +77,6 @@ impl Stack {
             let call = Call { weight: changes.len(), ..call };
             breaker.call(call, rate_limit.call(call, timeout.call(call, adapter(changes))))
         };
-        observe.call(call, retry.apply(call, changes, attempt)).await
+        observe.call(call, retry.apply(call, fencing, changes, attempt)).await
     }
 }

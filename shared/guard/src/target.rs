@@ -11,8 +11,9 @@ use crate::stack::{Call, Stack};
 
 /// Puts the guard before a target. `name` is the target's name in the configuration: faults and measurements carry it.
 ///
-/// [`Target::apply`] resubmits only what failed in a way that may pass. A change of unknown outcome is resubmitted too;
-/// it stays Unknown unless an attempt succeeds, and then the caller clears its mark (L5).
+/// [`Target::apply`] resubmits only what failed in a way that may pass. Where writes are [`Fencing::Conditional`], a change
+/// of unknown outcome is resubmitted too; it stays Unknown unless an attempt succeeds, and then the caller clears its mark
+/// (L5). Elsewhere it is told at once, and the caller claims the lane anew before it writes again (L6).
 pub fn guard_target(name: &str, target: Arc<dyn Target>, limits: &Limits, meter: Arc<dyn Meter>) -> Arc<dyn Target> {
     let stack = Arc::new(Stack::new(name, limits.rate_records_per_second, limits, meter));
     let write_timeout = Duration::from_millis(limits.write_timeout_ms_max);
@@ -69,7 +70,7 @@ impl Target for GuardedTarget {
         }
         let call = Call { weight: changes.len(), ..self.write("apply") };
         self.stack
-            .apply(call, changes, |changes| async move {
+            .apply(call, self.target.fencing(), changes, |changes| async move {
                 let outcomes = self.target.apply(write, &changes).await;
                 aligned(outcomes, changes.len())
             })

@@ -58,14 +58,20 @@ type Script = dyn Fn(usize, &Change) -> Outcome + Send + Sync;
 
 /// A target that only answers: by attempt (from 0) and change. Keeps what it was asked.
 struct Scripted {
+    fencing: Fencing,
     script: Box<Script>,
     /// Key of each change of each attempt, and when.
     attempts: Mutex<Vec<(Vec<Key>, Instant)>>,
 }
 
 impl Scripted {
+    /// A target of which writes are conditional.
     fn new(script: impl Fn(usize, &Change) -> Outcome + Send + Sync + 'static) -> Arc<Self> {
-        Arc::new(Self { script: Box::new(script), attempts: Mutex::default() })
+        Self::with_fencing(Fencing::Conditional, script)
+    }
+
+    fn with_fencing(fencing: Fencing, script: impl Fn(usize, &Change) -> Outcome + Send + Sync + 'static) -> Arc<Self> {
+        Arc::new(Self { fencing, script: Box::new(script), attempts: Mutex::default() })
     }
 
     fn asked(&self) -> Vec<Vec<Key>> {
@@ -76,7 +82,7 @@ impl Scripted {
 #[async_trait]
 impl Target for Scripted {
     fn fencing(&self) -> Fencing {
-        Fencing::WaitOut
+        self.fencing
     }
 
     async fn describe(&self, _: &Namespace) -> Result<Option<Table>, Fault> {
@@ -165,6 +171,21 @@ async fn what_is_unknown_stays_so_until_an_attempt_succeeds() {
         });
         assert_eq!(names(&apply(&*guarded(&target, &Limits::default()), &changes([1])).await), [expected]);
         assert!(target.asked().len() > 1);
+    }
+}
+
+/// L6: it may still be under way, and what is older must not land behind what is newer.
+#[tokio::test(start_paused = true)]
+async fn what_is_unknown_is_not_resubmitted_under_the_same_token() {
+    for fencing in [Fencing::LaneToken, Fencing::WaitOut] {
+        let target = Scripted::with_fencing(fencing, |attempt, change| match (attempt, change) {
+            (0, change) if change.key == key(1) => Outcome::Unknown(Fault::transient("lost")),
+            (0, change) if change.key == key(2) => failed(FaultKind::Transient),
+            _ => Outcome::Applied,
+        });
+        let outcomes = apply(&*guarded(&target, &Limits::default()), &changes(0..3)).await;
+        assert_eq!(names(&outcomes), ["applied", "unknown", "applied"], "{fencing:?}");
+        assert_eq!(target.asked()[1..], [vec![key(2)]], "{fencing:?}");
     }
 }
 

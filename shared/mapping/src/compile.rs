@@ -74,6 +74,7 @@ pub(crate) fn again(spec: &Spec, columns: Vec<Column>, includes: &[Include]) -> 
         primary_key: spec.key.clone(),
         references: Vec::new(),
         unique: Vec::new(),
+        contested: Vec::new(),
         records_estimate: 0,
         warnings: Vec::new(),
         store_warnings: Vec::new(),

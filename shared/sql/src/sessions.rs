@@ -1,7 +1,8 @@
 //! At most so many sessions (L10), kept for the next user.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fides_core::Fault;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -11,13 +12,29 @@ use crate::connect::Connect;
 
 /// How long somebody waits for a free session.
 const WAIT_MS_MAX: u64 = 25_000;
+/// A session that answered just now is not asked whether it is there: a write of one row would take twice as long.
+const FRESH: Duration = Duration::from_secs(1);
 
 /// The sessions of one server.
 pub struct Sessions<S: Connect> {
     server: S,
     permits: Arc<Semaphore>,
-    idle: Mutex<Vec<S::Connection>>,
+    idle: Mutex<Vec<Open<S::Connection>>>,
     max: u32,
+}
+
+/// A connection, and what is known of it.
+struct Open<C> {
+    connection: C,
+    /// When it answered last.
+    answered: Instant,
+    made: HashSet<String>,
+}
+
+impl<C> Open<C> {
+    fn new(connection: C) -> Self {
+        Self { connection, answered: Instant::now(), made: HashSet::new() }
+    }
 }
 
 impl<S: Connect> Sessions<S> {
@@ -32,14 +49,14 @@ impl<S: Connect> Sessions<S> {
         let permit = self.permit(make_room).await?;
         loop {
             let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-            let Some(mut connection) = idle else { break };
+            let Some(mut open) = idle else { break };
             // The server may have closed it meanwhile.
-            if S::answers(&mut connection).await {
-                return Ok(Session { connection, sessions: self.clone(), permit });
+            if open.answered.elapsed() < FRESH || S::answers(&mut open.connection).await {
+                return Ok(Session { open, sessions: self.clone(), permit });
             }
         }
-        let connection = self.server.connect().await?;
-        Ok(Session { connection, sessions: self.clone(), permit })
+        let open = Open::new(self.server.connect().await?);
+        Ok(Session { open, sessions: self.clone(), permit })
     }
 
     async fn permit(&self, make_room: impl FnOnce()) -> Result<OwnedSemaphorePermit, Fault> {
@@ -75,7 +92,7 @@ impl<S: Connect> Sessions<S> {
 /// One session in use. It goes back only through [`Session::give_back`]; dropped anywhere else (a cancelled call, an
 /// error in the middle of an answer) it is closed, because nobody knows what the server still has to say on it.
 pub struct Session<S: Connect> {
-    connection: S::Connection,
+    open: Open<S::Connection>,
     sessions: Arc<Sessions<S>>,
     permit: OwnedSemaphorePermit,
 }
@@ -83,7 +100,19 @@ pub struct Session<S: Connect> {
 impl<S: Connect> Session<S> {
     /// The connection.
     pub fn connection(&mut self) -> &mut S::Connection {
-        &mut self.connection
+        &mut self.open.connection
+    }
+
+    /// Whether something of that name was made that lasts as long as the session: a temporary table.
+    pub fn has(&self, name: &str) -> bool {
+        self.open.made.contains(name)
+    }
+
+    /// Something of that name was made in this session, and that is committed.
+    pub fn made(&mut self, name: &str) {
+        if !self.has(name) {
+            self.open.made.insert(name.to_owned());
+        }
     }
 
     /// Ends the transaction and keeps the connection for others; closes it when that fails.
@@ -95,8 +124,9 @@ impl<S: Connect> Session<S> {
 
     /// Keeps the connection for others: no transaction is open in it, and every answer has been read.
     pub fn give_back(self) {
-        let Self { connection, sessions, permit } = self;
-        sessions.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+        let Self { mut open, sessions, permit } = self;
+        open.answered = Instant::now();
+        sessions.idle.lock().unwrap_or_else(PoisonError::into_inner).push(open);
         // Whoever has waited for it finds the connection.
         drop(permit);
     }

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use fides_core::Origin;
+use fides_core::{FaultKind, Origin};
+use fides_engine::import::Mode;
 use fides_engine::publishing::{Worker, consume_lanes};
-use fides_engine::{Progress, refresh};
+use fides_engine::{Progress, raise_fence, refresh, wait_for_fence};
 use fides_testkit::fake::{Act, FakeHost, FakeMapper, Gate};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -92,4 +93,42 @@ async fn an_event_is_written_at_once() {
     written(1).await;
     written(2).await;
     assert!(began.elapsed() < Duration::from_secs(32), "{:?}", began.elapsed());
+}
+
+/// L7: what is not settled may be delivered again, behind the fence.
+#[tokio::test(start_paused = true)]
+async fn a_fence_waits_until_what_was_before_it_is_settled() {
+    let stand = Stand::new(12);
+    let process = stand.process("a").await;
+    let settling = Gate::new();
+    process.faults.script("queue.settle", [Act::Hold(settling.clone())]);
+    let _consumers = process.consume();
+    process.import(Mode::Delta).await;
+    let fence = raise_fence(&process.pipeline).await.unwrap();
+    let passing = wait_for_fence(&process.pipeline, fence);
+    assert!(tokio::time::timeout(Duration::from_mins(1), passing).await.is_err(), "the settlement is under way");
+    assert_eq!(stand.differing(1), [0; 0], "and all is written");
+    settling.open();
+    within(wait_for_fence(&process.pipeline, fence)).await.unwrap();
+}
+
+/// What it was about comes again, and what was written of the next round meanwhile.
+#[tokio::test(start_paused = true)]
+async fn a_settlement_that_fails_loses_nothing() {
+    for act in [Act::Reject(FaultKind::Transient), Act::FailAfter(FaultKind::Transient)] {
+        let stand = Stand::new(4);
+        let process = stand.process("a").await;
+        process.copy().await;
+        process.faults.script("queue.settle", [act.clone(), Act::Pass, act.clone()]);
+        let _consumers = process.consume();
+        for (row, value) in [(0, 7), (1, 8), (0, 9)] {
+            stand.host.commit(&[(row, Some(value))]);
+            process.import(Mode::Delta).await;
+        }
+        process.settle().await;
+        assert_eq!(stand.differing(1), [0; 0], "{act:?}");
+        let redelivered = Progress::get(&process.worker.progress.redelivered);
+        assert!(redelivered > 0 || matches!(act, Act::FailAfter(_)), "{act:?}");
+        assert_eq!(process.import(Mode::Delta).await.counts.published, 0, "{act:?}");
+    }
 }

@@ -24,6 +24,7 @@ mod runs;
 mod slow;
 mod soft;
 mod stand;
+mod swaps;
 mod target;
 mod traces;
 mod verify;

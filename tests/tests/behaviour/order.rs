@@ -21,11 +21,16 @@ fn following(process: &Process) -> DropGuard {
 
 /// A host whose log is followed by a process of its own, and a process that consumes. Nothing is owed.
 async fn followed() -> (Stand, Process, Process, [DropGuard; 2]) {
+    followed_over(1, 1).await
+}
+
+/// The same over so many lanes, and with so many changes in a write.
+pub async fn followed_over(lanes: u16, records_max: usize) -> (Stand, Process, Process, [DropGuard; 2]) {
     let stand = Stand::of(FakeHost::new(Order::Host), 20);
     let (mut reader, mut process) = (stand.process("reader").await, stand.process("a").await);
     // Each change is a message, and a write: nothing older goes by because it came together with something newer.
     for limits in [&mut reader.pipeline.limits, &mut process.pipeline.limits] {
-        (limits.batch_records_max, limits.apply_records_max) = (1, 1);
+        (limits.lanes, limits.batch_records_max, limits.apply_records_max) = (lanes, records_max, records_max);
     }
     let guards = [following(&reader), process.consume()];
     process.import(Mode::Delta).await;
@@ -37,7 +42,7 @@ async fn followed() -> (Stand, Process, Process, [DropGuard; 2]) {
 }
 
 /// Waits until everything that is committed is published and written.
-async fn caught_up(stand: &Stand, process: &Process) {
+pub async fn caught_up(stand: &Stand, process: &Process) {
     within(async {
         while log_place(&process.pipeline).await.is_ok_and(|place| place >= Some(stand.host.position())).not() {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -47,7 +52,7 @@ async fn caught_up(stand: &Stand, process: &Process) {
     process.settle().await;
 }
 
-fn is_right(stand: &Stand) {
+pub fn is_right(stand: &Stand) {
     assert_eq!(stand.differing(1), [0; 0]);
     let gone: Vec<i64> = (0..20).filter(|id| !stand.host.rows().contains_key(id)).collect();
     assert!(gone.iter().all(|&id| stand.document(id).is_none()), "{gone:?}");

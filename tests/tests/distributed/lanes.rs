@@ -47,17 +47,27 @@ impl Stand {
         depths(&serde_json::from_str(&stdout).unwrap_or_default())
     }
 
+    /// Messages of a lane that the broker has not handed over to anybody.
+    pub async fn ready(&self, lane: u16) -> u32 {
+        ready(format!("fides.{}.lane.{lane}", self.pipeline)).await
+    }
+
     /// Messages that the broker itself gave up, of all pipelines.
     pub async fn given_up_by_the_broker() -> u32 {
-        let url = std::env::var("FIDES_TEST_AMQP_URL").expect("run this through tests/parts/rabbitmq");
-        let connection = Connection::connect(&url, ConnectionProperties::default()).await.unwrap();
-        let channel = connection.create_channel().await.unwrap();
-        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-        let queue = channel.queue_declare("fides.dead".into(), options, FieldTable::default()).await.unwrap();
-        let count = queue.message_count();
-        connection.close(200, "done".into()).await.unwrap();
-        count
+        ready("fides.dead".to_owned()).await
     }
+}
+
+/// What waits in a queue.
+async fn ready(queue: String) -> u32 {
+    let url = std::env::var("FIDES_TEST_AMQP_URL").expect("run this through tests/parts/rabbitmq");
+    let connection = Connection::connect(&url, ConnectionProperties::default()).await.unwrap();
+    let channel = connection.create_channel().await.unwrap();
+    let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    let queue = channel.queue_declare(queue.into(), options, FieldTable::default()).await.unwrap();
+    let count = queue.message_count();
+    connection.close(200, "done".into()).await.unwrap();
+    count
 }
 
 fn depths(status: &serde_json::Value) -> u64 {

@@ -26,6 +26,7 @@ mod measured;
 mod mends;
 mod shares;
 mod survives;
+mod swaps;
 mod told;
 mod traced;
 mod turns;

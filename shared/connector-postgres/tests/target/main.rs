@@ -4,6 +4,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod once;
 mod rows;
 
 use std::sync::Arc;

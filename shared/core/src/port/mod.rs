@@ -19,6 +19,6 @@ pub use hash_store::{BucketInfo, HashStore, Relabel};
 pub use host::{Host, Lineage, Snapshot};
 pub use log::{Concern, Gap, Log, LogPage, Logged, Opened, What};
 pub use mapper::{Mapped, Mapper, Recalled};
-pub use queue::{Consumer, Delivery, Queue};
+pub use queue::{Consumer, Delivery, Queue, Settling};
 pub use state_store::{Entry, Expect, Lease, StateStore};
 pub use target::{Fencing, Obstacle, Outcome, Sink, Target, Write};

@@ -1,3 +1,5 @@
+use std::pin::Pin;
+
 use async_trait::async_trait;
 
 use crate::{Envelope, Fault, Lane, Message};
@@ -22,9 +24,14 @@ pub trait Consumer: Send {
     /// The next message, in order; waits for one. Cancel-safe: a message is lost to nobody when the future is dropped.
     async fn next(&mut self) -> Result<Delivery, Fault>;
 
-    /// Settles deliveries for good, once (L2: after the marks). Durable when it returns.
-    async fn settle(&mut self, tags: &[u64]) -> Result<(), Fault>;
+    /// Settles deliveries for good, once (L2: after the marks). Durable when the future has ended; one that is dropped may have
+    /// settled any of them. It borrows nothing, so that the next deliveries are taken meanwhile; of one consumer one
+    /// settlement is under way at a time.
+    fn settle(&mut self, tags: &[u64]) -> Settling;
 }
+
+/// A settlement under way: does nothing until it is polled.
+pub type Settling = Pin<Box<dyn Future<Output = Result<(), Fault>> + Send>>;
 
 /// A message that waits to be settled.
 #[derive(Clone, Debug)]

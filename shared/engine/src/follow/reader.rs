@@ -140,7 +140,7 @@ pub(super) async fn read(
             Step::Stop => return save(&mut place, &mut *log).await,
             Step::Save => save(&mut place, &mut *log).await?,
             Step::Publish(page) => {
-                publishing.push_back(publish(pipeline, progress, epoch, &page).await?);
+                publishing.push_back(publish(pipeline, progress, epoch, &page));
                 if place.is_behind() && place.due <= Instant::now() {
                     save(&mut place, &mut *log).await?;
                 }
@@ -192,17 +192,12 @@ struct Published {
 /// Publishes a page; the future that comes back waits until the queue has it (L3). Every change is sent, whatever the mark
 /// says (L5). Pages that are published at the same time go to each lane in the order in which their futures are first polled;
 /// where one does not fit at once the next may overtake the rest of it, which versions make harmless (L4).
-async fn publish<'a>(
+fn publish<'a>(
     pipeline: &'a Pipeline,
     progress: &Progress,
     of_epoch: u32,
     page: &LogPage,
-) -> Result<impl Future<Output = Result<Published, Fault>> + 'a, Fault> {
-    // Under an epoch that has passed a change would lose against what the import of the new one reads. A rise after this
-    // look is followed by an import whose snapshot sees the change.
-    if !page.changes.is_empty() && epoch::current(pipeline).await? != of_epoch {
-        return Err(Fault::transient("the epoch has risen: the log is read again under the new one"));
-    }
+) -> impl Future<Output = Result<Published, Fault>> + 'a {
     let mut mapping = Mapping::new(&*pipeline.mapper, &pipeline.selection, &pipeline.limits);
     let mut changes = Vec::with_capacity(page.changes.len());
     let mut published = Published { through: page.place, gone: 0, emptied: false };
@@ -221,8 +216,22 @@ async fn publish<'a>(
         }
     }
     Progress::add(&progress.followed, changes.len());
-    Ok(async move {
-        publisher::publish(pipeline, pipeline.shape(), Origin::Event, changes).await?;
+    async move {
+        if !changes.is_empty() {
+            // The look is later than the page, and the place moves only behind both. What is published for nothing loses against
+            // the import of the new epoch.
+            let publishing = publisher::publish(pipeline, pipeline.shape(), Origin::Event, changes);
+            futures::try_join!(publishing, is_current(pipeline, of_epoch))?;
+        }
         Ok(published)
-    })
+    }
+}
+
+/// Under an epoch that has passed a change would lose against what the import of the new one reads. A rise after this look is
+/// followed by an import whose snapshot sees the change.
+async fn is_current(pipeline: &Pipeline, epoch: u32) -> Result<(), Fault> {
+    if epoch::current(pipeline).await? == epoch {
+        return Ok(());
+    }
+    Err(Fault::transient("the epoch has risen: the log is read again under the new one"))
 }

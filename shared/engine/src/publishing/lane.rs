@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use fides_core::decide::backoff_ms_max;
+use fides_core::port::Settling;
 use fides_core::{Fault, FaultKind, Lane, Limits};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -10,6 +11,7 @@ use tracing::Instrument;
 use super::Worker;
 use super::claim::claim;
 use super::gather::Gatherer;
+use super::ledger::Ledger;
 use super::poison;
 use super::portion::Portion;
 use super::round::Round;
@@ -49,8 +51,26 @@ pub(super) async fn consume_lane(pipeline: &Pipeline, worker: &Worker, lane: &La
             () = stop.cancelled() => break,
         }
     }
+    if let Err(fault) = leave_nothing_aside(pipeline, worker, lane, &portion, stop).await {
+        tracing::warn!(%lane, %fault, "documents may still be gone that made room for others: the lane's next owner brings them back");
+    }
     worker.progress.resume(lane.index);
     worker.progress.took(lane.index, None);
+}
+
+/// What made room for others does not stay gone for as long as nobody consumes the lane: it is owned once more, which brings
+/// it back.
+async fn leave_nothing_aside(
+    pipeline: &Pipeline,
+    worker: &Worker,
+    lane: &Lane,
+    portion: &Portion,
+    stop: &CancellationToken,
+) -> Result<(), Fault> {
+    if Ledger::is_kept(pipeline, lane).await? {
+        own(pipeline, worker, lane, portion, stop, &mut Turn::default()).await?;
+    }
+    Ok(())
 }
 
 /// A lane that is paused before it consumes is tried again at least this often: whatever it waits for, it goes on soon
@@ -122,48 +142,63 @@ async fn work(
     if !epoch::is_current(pipeline).await? {
         epoch::establish(pipeline).await?;
     }
+    let token = claim(pipeline, lane, lease).await?;
+    let round = Round { pipeline, progress: &worker.progress, lane, token, portion };
+    round.restore().await?;
     // Before anything is consumed, so that nothing is delivered in vain.
     poison::gate(pipeline, &worker.progress).await?;
-    let token = claim(pipeline, lane, lease).await?;
     let mut consumer = pipeline.backplane.queue.consume(lane).await?;
     turn.consumed = true;
     let _owned = worker.progress.own_lane();
     let mut gatherer = Gatherer::new();
-    let round = Round { pipeline, progress: &worker.progress, lane, token, portion };
     worker.progress.retry(lane.index);
-    let idle = Duration::from_millis(pipeline.limits.lease_ms / 3);
+    // Of the round before: the broker's answer is not waited for while there is work.
+    let mut settling: Option<Settling> = None;
     loop {
         let gathered = {
             let mut next = std::pin::pin!(gatherer.next(&mut *consumer, &pipeline.limits));
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => return Ok(()),
-                gathered = &mut next => gathered?,
-                // A lane without work is not in trouble.
-                () = tokio::time::sleep(idle) => {
-                    worker.progress.resume(lane.index);
-                    tokio::select! {
-                        biased;
-                        () = stop.cancelled() => return Ok(()),
-                        gathered = next => gathered?,
+            let mut idle = std::pin::pin!(tokio::time::sleep(Duration::from_millis(pipeline.limits.lease_ms / 3)));
+            loop {
+                tokio::select! {
+                    biased;
+                    () = stop.cancelled() => {
+                        if let Err(fault) = settled(&mut settling, turn).await {
+                            tracing::debug!(%lane, %fault, "the last deliveries come again");
+                        }
+                        return Ok(());
                     }
+                    done = settled(&mut settling, turn), if settling.is_some() => done?,
+                    gathered = &mut next => break gathered?,
+                    // A lane without work is not in trouble.
+                    () = &mut idle, if !idle.is_elapsed() => worker.progress.resume(lane.index),
                 }
             }
         };
         Progress::add(&worker.progress.redelivered, gathered.redelivered);
         worker.progress.took(lane.index, gathered.sent_ms);
         let span = trace::consumer(lane, gathered.traces(), gathered.changes.len());
-        let settled = async {
-            round.run(&gathered).await?;
-            if let Some(fence) = gathered.fence {
-                fence::pass(pipeline, lane, fence).await?;
-            }
-            // L2: applied, marked, and only now settled.
-            consumer.settle(&gathered.tags).await
-        };
-        trace::told(&span, settled.instrument(span.clone()).await)?;
+        let ran = round.run(&gathered).instrument(span.clone());
+        let (earlier, ran) = futures::join!(settled(&mut settling, turn), ran);
+        trace::told(&span, ran)?;
+        earlier?;
+        if let Some(fence) = gathered.fence {
+            // L7: the rounds before are settled, and this one is written and marked.
+            trace::told(&span, fence::pass(pipeline, lane, fence).instrument(span.clone()).await)?;
+        }
         worker.progress.took(lane.index, None);
         worker.progress.resume(lane.index);
-        turn.worked = true;
+        // L2: applied, marked, and only now settled.
+        let settle = consumer.settle(&gathered.tags);
+        settling = Some(Box::pin(async move { trace::told(&span, settle.instrument(span.clone()).await) }));
     }
+}
+
+/// Waits for the settlement that is under way, if there is one. Cancel-safe.
+async fn settled(settling: &mut Option<Settling>, turn: &mut Turn) -> Result<(), Fault> {
+    let Some(under_way) = settling else { return Ok(()) };
+    let settled = under_way.await;
+    *settling = None;
+    settled?;
+    turn.worked = true;
+    Ok(())
 }

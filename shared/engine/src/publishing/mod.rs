@@ -1,9 +1,12 @@
 //! Publishing: consume lanes, admit, write the target, advance the marks, settle (L2).
 
+mod aside;
 mod claim;
 mod deletions;
 mod gather;
+mod knot;
 mod lane;
+mod ledger;
 mod orphans;
 mod poison;
 mod portion;

@@ -1,5 +1,6 @@
 //! One round of a lane: admit, apply, mark. Settling is the caller's, and comes last (L2).
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use fides_core::decide::{Disposition, admit, disposition};
@@ -8,13 +9,16 @@ use fides_core::{Change, Fault, FaultKind, Held, Key, Lane, Mark, Op, Shape};
 
 use tokio::time::Instant;
 
+use super::aside::Aside;
 use super::gather::Gathered;
 use super::poison;
 use super::portion::Portion;
 use crate::{Pipeline, Progress, dead, record};
 
-/// A change that another one may unblock (a unique or foreign-key violation) is tried this often before it is dead.
+/// A change that another one may unblock (a unique or foreign-key violation) is tried this often in vain before it is dead.
 const DEFERRED_ATTEMPTS_MAX: u32 = 5;
+/// However well it goes on, deliveries are not held longer for it: what is written is marked, the rest comes again (L10).
+const DEFERRED_TIME_MAX: Duration = Duration::from_secs(10);
 /// Wait before a deferred change is tried again: other lanes work meanwhile. Doubled each time.
 const DEFERRED_BASE_MS: u64 = 50;
 
@@ -131,17 +135,26 @@ impl Round<'_> {
         settlement: &mut Settlement,
     ) {
         let write = Write { sink: &self.pipeline.sink, shape, lane: self.lane, token: self.token };
-        for attempt in 1..=DEFERRED_ATTEMPTS_MAX {
-            if batch.is_empty() {
-                return;
-            }
+        let mut aside = Aside::new(self, write);
+        let began = Instant::now();
+        // All, and those since one got through: as long as some do, others may have waited for them.
+        let (mut attempts, mut in_a_row) = (0, 0);
+        let mut written: HashSet<Key> = HashSet::new();
+        while !batch.is_empty() {
+            (attempts, in_a_row) = (attempts + 1, in_a_row + 1);
             let outcomes = self.apply_portions(&write, &batch).await;
-            let mut deferred = Vec::new();
+            let (mut deferred, mut refused) = (Vec::new(), Vec::new());
+            let mut moves_on = false;
             for ((change, it), outcome) in batch.drain(..).zip(known.drain(..)).zip(outcomes) {
                 match outcome {
                     Outcome::Applied => {
                         Progress::add(&self.progress.written, 1);
                         settlement.applied(&change, it);
+                        moves_on = true;
+                        // Who is written at once did not step aside in this round.
+                        if attempts > 1 {
+                            written.insert(change.key);
+                        }
                     }
                     Outcome::Stale => {
                         Progress::add(&self.progress.newer, 1);
@@ -154,11 +167,8 @@ impl Round<'_> {
                         settlement.pause.get_or_insert(fault);
                     }
                     Outcome::Failed(fault) => match disposition(fault.kind, u32::MAX, &self.pipeline.limits) {
-                        Disposition::Defer if attempt < DEFERRED_ATTEMPTS_MAX => deferred.push((change, it)),
-                        Disposition::Defer | Disposition::Dead => {
-                            let body = record::bounded(document(shape, &change));
-                            settlement.bury(&change, &fault, body, attempt, it.trace);
-                        }
+                        Disposition::Defer if in_a_row < DEFERRED_ATTEMPTS_MAX => deferred.push((change, it)),
+                        Disposition::Defer | Disposition::Dead => refused.push((change, it, fault)),
                         _ => {
                             settlement.pause.get_or_insert(fault);
                         }
@@ -166,25 +176,54 @@ impl Round<'_> {
                 }
             }
             if settlement.pause.is_some() {
-                // What was deferred returns with its delivery.
+                // What was deferred or refused returns with its delivery.
                 return;
             }
-            (batch, known) = deferred.into_iter().unzip();
-            if !batch.is_empty() {
-                let wait = DEFERRED_BASE_MS << (attempt - 1);
-                tokio::time::sleep(Duration::from_millis(wait)).await;
+            let in_vain: Vec<Key> = refused.iter().map(|(change, ..)| change.key.clone()).collect();
+            if let Err(fault) = aside.step_back(&in_vain).await {
+                settlement.pause = Some(fault);
+                return;
             }
+            for (change, it, fault) in refused {
+                let body = record::bounded(document(shape, &change));
+                settlement.bury(&change, &fault, body, attempts, it.trace);
+            }
+            if moves_on {
+                in_a_row = 0;
+            }
+            (batch, known) = deferred.into_iter().unzip();
+            if batch.is_empty() {
+                break;
+            }
+            // What is in vain is bounded by its attempts.
+            if moves_on && began.elapsed() >= DEFERRED_TIME_MAX {
+                settlement.pause = Some(Fault::transient(format!(
+                    "lane {}: {} records still wait for others, which are written one after another",
+                    self.lane,
+                    batch.len()
+                )));
+                return;
+            }
+            if let Err(fault) = aside.make_room(&batch).await {
+                settlement.pause = Some(fault);
+                return;
+            }
+            let wait = DEFERRED_BASE_MS << in_a_row.saturating_sub(1);
+            tokio::time::sleep(Duration::from_millis(wait)).await;
+        }
+        if let Err(fault) = aside.end(|key| written.contains(key)).await {
+            settlement.pause = Some(fault);
         }
     }
 
     /// Writes portion by portion, until one fails: there are as many outcomes as changes that were tried.
-    async fn apply_portions(&self, write: &Write<'_>, changes: &[Change]) -> Vec<Outcome> {
+    pub(super) async fn apply_portions(&self, write: &Write<'_>, changes: &[Change]) -> Vec<Outcome> {
         let mut outcomes = Vec::with_capacity(changes.len());
         while outcomes.len() < changes.len() {
             let rest = &changes[outcomes.len()..];
             let began = Instant::now();
             let tried = self.pipeline.target.apply(write, &rest[..rest.len().min(self.portion.records())]).await;
-            let failed = tried.iter().any(|outcome| self.pauses(outcome));
+            let failed = tried.iter().any(|outcome| self.pause_of(outcome).is_some());
             outcomes.extend(tried);
             if failed {
                 self.portion.failed();
@@ -195,15 +234,15 @@ impl Round<'_> {
         outcomes
     }
 
-    /// Whether the lane cannot go on after this outcome.
-    fn pauses(&self, outcome: &Outcome) -> bool {
+    /// Why the lane cannot go on after this outcome; `None` where it can.
+    pub(super) fn pause_of(&self, outcome: &Outcome) -> Option<Fault> {
         match outcome {
-            Outcome::Applied | Outcome::Stale => false,
-            Outcome::Unknown(_) => true,
-            Outcome::Failed(fault) => !matches!(
-                disposition(fault.kind, u32::MAX, &self.pipeline.limits),
-                Disposition::Defer | Disposition::Dead
-            ),
+            Outcome::Applied | Outcome::Stale => None,
+            Outcome::Unknown(fault) => Some(fault.clone()),
+            Outcome::Failed(fault) => match disposition(fault.kind, u32::MAX, &self.pipeline.limits) {
+                Disposition::Defer | Disposition::Dead => None,
+                _ => Some(fault.clone()),
+            },
         }
     }
 

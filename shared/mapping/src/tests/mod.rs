@@ -24,6 +24,7 @@ fn table() -> Table {
         primary_key: vec!["id".into()],
         references: Vec::new(),
         unique: vec![vec!["id".into()]],
+        contested: Vec::new(),
         records_estimate: 1,
         warnings: Vec::new(),
         store_warnings: Vec::new(),

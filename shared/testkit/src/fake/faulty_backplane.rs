@@ -3,7 +3,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use fides_core::port::{
     Backplane, BucketInfo, Consumer, DeadLetter, DeadLetters, Delivery, Entry, Expect, HashStore, Lease, Queue,
-    Relabel, StateStore,
+    Relabel, Settling, StateStore,
 };
 use fides_core::{Envelope, Fault, Key, KeyRange, Lane, Mark, PipelineId};
 
@@ -75,8 +75,9 @@ impl Consumer for FaultyConsumer {
         }
     }
 
-    async fn settle(&mut self, tags: &[u64]) -> Result<(), Fault> {
-        self.faults.call("queue.settle", self.inner.settle(tags)).await
+    fn settle(&mut self, tags: &[u64]) -> Settling {
+        let (faults, settling) = (self.faults.clone(), self.inner.settle(tags));
+        Box::pin(async move { faults.call("queue.settle", settling).await })
     }
 }
 

@@ -244,6 +244,7 @@ impl Host for FakeHost {
             primary_key: vec!["id".into()],
             references: Vec::new(),
             unique: vec![vec!["id".into()]],
+            contested: Vec::new(),
             records_estimate: lock(&self.0).rows.len() as u64,
             warnings: Vec::new(),
             store_warnings: Vec::new(),

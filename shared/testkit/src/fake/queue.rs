@@ -1,6 +1,6 @@
 use async_trait::async_trait;
 use bytes::Bytes;
-use fides_core::port::{Consumer, Delivery, Queue};
+use fides_core::port::{Consumer, Delivery, Queue, Settling};
 use fides_core::{Envelope, Fault, Lane, Message};
 
 use super::backplane::{Durable, LaneState, Process};
@@ -84,15 +84,29 @@ struct FakeConsumer {
     id: u64,
 }
 
-impl FakeConsumer {
-    /// The lane, if this still is its consumer (L6).
-    fn own<'a>(&self, state: &'a mut Durable) -> Result<&'a mut LaneState, Fault> {
-        let held = state.lanes.entry(self.lane.clone()).or_default();
-        if held.owner == Some(self.id) {
-            return Ok(held);
-        }
-        Err(Fault::unavailable(format!("{}: this consumer lost its lane", self.lane)).advise("consume again"))
+/// The lane, if `id` still is its consumer (L6).
+fn owned<'a>(state: &'a mut Durable, lane: &Lane, id: u64) -> Result<&'a mut LaneState, Fault> {
+    let held = state.lanes.entry(lane.clone()).or_default();
+    if held.owner == Some(id) {
+        return Ok(held);
     }
+    Err(Fault::unavailable(format!("{lane}: this consumer lost its lane")).advise("consume again"))
+}
+
+/// Settles as the consumer `id`.
+fn settle(process: &Process, lane: &Lane, id: u64, tags: &[u64]) -> Result<(), Fault> {
+    process.with(|state| {
+        let held = owned(state, lane, id)?;
+        for tag in tags {
+            if held.unsettled.remove(tag).is_none() {
+                let what = format!("{lane}: delivery {tag} is settled already, or was never made");
+                return Err(Fault::permanent(what));
+            }
+        }
+        Ok(())
+    })?;
+    process.disk.lanes_changed.notify_waiters();
+    Ok(())
 }
 
 #[async_trait]
@@ -100,7 +114,7 @@ impl Consumer for FakeConsumer {
     async fn next(&mut self) -> Result<Delivery, Fault> {
         self.process
             .wait(|state| {
-                let lane = self.own(state)?;
+                let lane = owned(state, &self.lane, self.id)?;
                 // Looked at first: a message that cannot be read stays where it is.
                 let Some(stored) = lane.ready.front() else {
                     return Ok(None);
@@ -117,19 +131,9 @@ impl Consumer for FakeConsumer {
             .await
     }
 
-    async fn settle(&mut self, tags: &[u64]) -> Result<(), Fault> {
-        self.process.with(|state| {
-            let lane = self.own(state)?;
-            for tag in tags {
-                if lane.unsettled.remove(tag).is_none() {
-                    let what = format!("{}: delivery {tag} is settled already, or was never made", self.lane);
-                    return Err(Fault::permanent(what));
-                }
-            }
-            Ok(())
-        })?;
-        self.process.disk.lanes_changed.notify_waiters();
-        Ok(())
+    fn settle(&mut self, tags: &[u64]) -> Settling {
+        let (process, lane, id, tags) = (self.process.clone(), self.lane.clone(), self.id, tags.to_vec());
+        Box::pin(async move { settle(&process, &lane, id, &tags) })
     }
 }
 

@@ -5,7 +5,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use fides_core::port::{Fencing, Obstacle, Outcome, Sink, Snapshot, Target, Write};
 use fides_core::{
-    Change, Column, Fault, Key, Lane, Namespace, Op, Selection, Shape, Table, Value, Version, decode_row, encode_value,
+    Change, Column, Fault, FaultKind, Key, Lane, Namespace, Op, Selection, Shape, Table, Value, Version, decode_row,
+    encode_value,
 };
 
 use super::frozen::Frozen;
@@ -35,6 +36,8 @@ pub struct FakeTarget(Arc<Mutex<State>>);
 struct State {
     fencing: Fencing,
     checks: bool,
+    /// Of which no two documents may have the same value.
+    unique: Option<usize>,
     tokens: BTreeMap<(Namespace, Lane), u64>,
     collections: BTreeMap<Namespace, Collection>,
     history: Vec<Written>,
@@ -65,6 +68,7 @@ impl FakeTarget {
         Self(Arc::new(Mutex::new(State {
             fencing,
             checks: true,
+            unique: None,
             tokens: BTreeMap::new(),
             collections: BTreeMap::new(),
             history: Vec::new(),
@@ -74,6 +78,11 @@ impl FakeTarget {
     /// Plants a bug: says that it fences, but lets every write land (L6).
     pub fn stop_fencing(&self) {
         lock(&self.0).checks = false;
+    }
+
+    /// Refuses documents whose field at `field` another one has, from now on.
+    pub fn keep_unique(&self, field: usize) {
+        lock(&self.0).unique = Some(field);
     }
 
     /// The documents of a namespace.
@@ -157,6 +166,9 @@ impl State {
         }
         let document = match &change.op {
             Op::Upsert(document) => match fits(document, write.shape) {
+                Ok(()) if self.unique.is_some_and(|field| held.has(&change.key, document, field)) => {
+                    return Outcome::Failed(Fault::new(FaultKind::Deferred, "another document has the same value"));
+                }
                 Ok(()) => Some(document.clone()),
                 Err(fault) => return Outcome::Failed(fault),
             },
@@ -180,6 +192,15 @@ impl State {
             document,
         });
         Outcome::Applied
+    }
+}
+
+impl Collection {
+    /// Whether a document of another key has the same value.
+    fn has(&self, key: &Key, document: &[u8], field: usize) -> bool {
+        let wanted = decode_row(document).unwrap_or_default();
+        let has = |other: &Bytes| decode_row(other).is_ok_and(|values| values.get(field) == wanted.get(field));
+        self.documents.iter().any(|(other, document)| other != key && has(document))
     }
 }
 
@@ -215,6 +236,7 @@ impl Target for FakeTarget {
             primary_key: held.shape.key_names().map(str::to_owned).collect(),
             references: Vec::new(),
             unique: vec![held.shape.key_names().map(str::to_owned).collect()],
+            contested: state.unique.iter().map(|&field| vec![held.shape.fields[field].name.clone()]).collect(),
             records_estimate: held.documents.len() as u64,
             warnings: Vec::new(),
             store_warnings: Vec::new(),

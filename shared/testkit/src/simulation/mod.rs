@@ -11,6 +11,7 @@ mod planted;
 mod stalling;
 mod wiring;
 mod world;
+mod writer;
 
 pub use planted::Planted;
 pub use world::{Plan, Report, simulate};

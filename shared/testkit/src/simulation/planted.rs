@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use fides_core::bucket::Digest;
 use fides_core::port::{
     Backplane, BucketInfo, Consumer, Delivery, Entry, Expect, Fencing, HashStore, Host, Lease, Mapper, Obstacle,
-    Outcome, Queue, Relabel, Sink, Snapshot, StateStore, Target, Write,
+    Outcome, Queue, Relabel, Settling, Sink, Snapshot, StateStore, Target, Write,
 };
 use fides_core::{
     Change, Envelope, Fault, Key, KeyRange, Lane, Mark, Namespace, PipelineId, Selection, Shape, Table, Version,
@@ -51,6 +51,8 @@ pub enum Planted {
     Failover,
     /// Not a bug: the mapping is edited, again and again, process by process.
     MappingEdited,
+    /// Not a bug: the target lets no two records have the same value, and the host's records exchange theirs.
+    ValuesChangeHands,
 }
 
 impl Planted {
@@ -133,8 +135,8 @@ impl Consumer for SettlingConsumer {
         Ok(delivery)
     }
 
-    async fn settle(&mut self, _tags: &[u64]) -> Result<(), Fault> {
-        Ok(())
+    fn settle(&mut self, _tags: &[u64]) -> Settling {
+        Box::pin(async { Ok(()) })
     }
 }
 
