@@ -96,7 +96,11 @@ impl<'a> Aside<'a> {
         {
             tracing::debug!(%lane, %fault, "what was refused is told for longer than it is true");
         }
-        let Some(mut ledger) = self.ledger else { return Ok(()) };
+        let mut ledger = match self.ledger {
+            Some(ledger) => ledger,
+            None if self.round.is_aside => Ledger::load(pipeline, lane).await?,
+            None => return Ok(()),
+        };
         ledger.take(written);
         ledger.settle().await
     }
@@ -208,16 +212,19 @@ impl<'a> Aside<'a> {
 
 impl Round<'_> {
     /// Brings back what stepped aside in a process that ended. The lane is claimed: whatever that process sent to the target
-    /// has landed, or never will (L6). What cannot come back yet stays aside: its delivery comes again.
-    pub(super) async fn restore(&self) -> Result<(), Fault> {
+    /// has landed, or never will (L6). What cannot come back yet stays aside: its delivery comes again. Whether there is any.
+    pub(super) async fn restore(&self) -> Result<bool, Fault> {
         let Round { pipeline, lane, .. } = *self;
         pipeline.backplane.state.remove(&refused_key(pipeline, lane)).await?;
         let mut ledger = Ledger::load(pipeline, lane).await?;
         let lost = ledger.take(|_| true);
         let write = Write { sink: &pipeline.sink, shape: pipeline.shape(), lane, token: self.token };
         let left = self.bring_back(&write, &lost).await?;
-        ledger.put_back(left);
-        ledger.store().await
+        if !left.is_empty() {
+            ledger.put_back(left);
+        }
+        ledger.settle().await?;
+        Ok(!ledger.gone().is_empty())
     }
 
     /// Writes documents back; those that could not be written, because their values were taken meanwhile.

@@ -143,8 +143,8 @@ async fn work(
         epoch::establish(pipeline).await?;
     }
     let token = claim(pipeline, lane, lease).await?;
-    let round = Round { pipeline, progress: &worker.progress, lane, token, portion };
-    round.restore().await?;
+    let round = Round { pipeline, progress: &worker.progress, lane, token, portion, is_aside: true };
+    let round = Round { is_aside: round.restore().await?, ..round };
     // Before anything is consumed, so that nothing is delivered in vain.
     poison::gate(pipeline, &worker.progress).await?;
     let mut consumer = pipeline.backplane.queue.consume(lane).await?;

@@ -25,7 +25,8 @@ struct Kept {
     vain: u32,
 }
 
-/// The entry in hand. Who has lost the lane cannot write it: its next owner has written it since (L6).
+/// The entry in hand. What somebody stores who has lost the lane does no harm: the target refuses to delete for them (L6), and
+/// what it still has is not gone.
 pub(super) struct Ledger<'a> {
     pipeline: &'a Pipeline,
     lane: &'a Lane,
@@ -145,8 +146,7 @@ impl<'a> Ledger<'a> {
         if self.is_stored { Ok(()) } else { self.store().await }
     }
 
-    /// Stores it, changed or not: from here on nobody who has read it before can.
-    pub(super) async fn store(&mut self) -> Result<(), Fault> {
+    async fn store(&mut self) -> Result<(), Fault> {
         self.is_stored = false;
         let message = if self.gone.is_empty() {
             self.vain = 0;

@@ -28,6 +28,8 @@ pub(super) struct Round<'a> {
     pub(super) lane: &'a Lane,
     pub(super) token: u64,
     pub(super) portion: &'a Portion,
+    /// Whether something of the lane is aside that an earlier owner left, and that cannot come back yet.
+    pub(super) is_aside: bool,
 }
 
 /// What is known of a change before it is applied.
@@ -152,7 +154,7 @@ impl Round<'_> {
                         settlement.applied(&change, it);
                         moves_on = true;
                         // Who is written at once did not step aside in this round.
-                        if attempts > 1 {
+                        if attempts > 1 || self.is_aside {
                             written.insert(change.key);
                         }
                     }

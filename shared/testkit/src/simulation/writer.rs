@@ -36,7 +36,7 @@ impl World {
         let rows: BTreeMap<i64, i64> = self.host.rows().into_iter().filter(|(id, _)| *id != ANCHOR).collect();
         if rows.len() < 3 || self.draw(4) == 0 {
             let key = self.draw(KEYS as u64) as i64;
-            let free = (VALUES..).find(|value| rows.values().all(|held| held != value));
+            let free = (VALUES..=VALUES + KEYS).find(|value| rows.values().all(|held| held != value));
             self.host.commit(&[(key, free.filter(|_| rows.len() < 3 || !rows.contains_key(&key)))]);
             return;
         }
