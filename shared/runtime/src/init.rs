@@ -57,6 +57,8 @@ pub async fn init(host: &Store, folder: &Path) -> Result<String, Fault> {
             yaml.line("  # The url with its password comes from the environment, so that it is in no file.");
             yaml.line(&format!("  host: {{ kind: {kind}, url: \"${{HOST_URL}}\" }}"));
         }
+        // Named by the configuration only: an account has more to it than a url.
+        Store::Cosmos(_) => {}
         Store::Sqlite { path } => {
             let path = seen_from(folder, path);
             yaml.line("  # To follow its changes: `events: log` in its pipelines, and `fides init --events` once.");

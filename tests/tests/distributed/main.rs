@@ -8,6 +8,7 @@
 
 mod cluster;
 mod collector;
+mod emulator;
 mod lanes;
 mod proxy;
 mod redis;
@@ -24,6 +25,7 @@ mod hears;
 mod holds;
 mod measured;
 mod mends;
+mod orders;
 mod shares;
 mod survives;
 mod told;
