@@ -46,6 +46,11 @@ impl Account {
         Ok(Arc::new(Self { settings, endpoint, request_ms_max, client: OnceCell::new() }))
     }
 
+    /// How long one request may take.
+    pub fn request_max(&self) -> Duration {
+        Duration::from_millis(self.request_ms_max)
+    }
+
     /// Its address.
     pub fn url(&self) -> &Url {
         self.endpoint.url()
@@ -73,7 +78,7 @@ impl Account {
             .with_server_certificate_validation(validation)
             .with_gateway_v2_disabled(true)
             .with_is_http2_allowed(self.endpoint.url().scheme() == "https")
-            .with_max_dataplane_request_timeout(Duration::from_millis(self.request_ms_max))
+            .with_max_dataplane_request_timeout(self.request_max())
             .build()
             .map_err(|error| fault(&what, &error))?;
         let runtime = CosmosRuntime::builder().with_connection_pool(pool).build().await;
@@ -92,7 +97,8 @@ impl Account {
     }
 }
 
-/// Every request is made once: the guard alone tries again, waits and gives up.
+/// Every request is made once: the guard alone tries again, waits and gives up. What the driver repeats by itself, and
+/// cannot be told not to, is an answer 449 (somebody else writes the same item at this moment).
 fn options() -> OperationOptions {
     OperationOptionsBuilder::new()
         .with_throttling_retry_options(ThrottlingRetryOptionsBuilder::new().with_max_retry_count(0).build())

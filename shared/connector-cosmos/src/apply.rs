@@ -1,5 +1,6 @@
 //! A batch of changes: written one by one, up to a bound at the same time, each with an outcome of its own.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use fides_core::port::{Outcome, Write};
@@ -23,7 +24,8 @@ pub(crate) struct Places {
     pub own: Container,
 }
 
-/// Writes changes; one outcome each. What was not sent when `time_max` has passed is given back.
+/// Writes changes; one outcome each. What is answered 429 is sent again when the account is free again: a write is
+/// thousands of requests, of which the guard sees none, and repeats only what is left open when `time_max` has passed.
 pub(crate) async fn apply(
     places: &Places,
     layout: &Layout,
@@ -32,47 +34,119 @@ pub(crate) async fn apply(
     concurrency: usize,
     time_max: Duration,
 ) -> Vec<Outcome> {
-    let start = Instant::now();
-    let mut outcomes: Vec<Option<Outcome>> = vec![None; changes.len()];
+    let end = Instant::now() + time_max;
+    let mut batch = Batch::new(changes.len());
     let mut relied_on: Option<Instant> = None;
     let mut running = FuturesUnordered::new();
-    let mut next = 0;
-    let mut stop: Option<Fault> = None;
     loop {
-        while next < changes.len() && running.len() < concurrency && stop.is_none() {
-            stop = ready(places, start + time_max).await.err();
-            if stop.is_none() && relied_on.is_none_or(|since| since.elapsed() >= RELIED_ON) {
-                relied_on = Some(Instant::now());
-                stop = fence::hold(&places.own, &places.documents, write).await.err();
+        let may_send = batch.stop.is_none() && running.len() < concurrency && !batch.waiting.is_empty();
+        tokio::select! {
+            biased;
+            Some((at, outcome)) = running.next() => batch.settle(at, outcome),
+            () = tokio::time::sleep_until(places.documents.pace.free_at().min(end)), if may_send => {
+                let free_at = places.documents.pace.free_at();
+                if free_at >= end || Instant::now() >= end {
+                    batch.stop = Some(Stop::Late(free_at));
+                } else if free_at > Instant::now() {
+                    // Somebody was told to wait meanwhile.
+                } else if relied_on.is_none_or(|since| since.elapsed() >= RELIED_ON) {
+                    let since = Instant::now();
+                    match fence::hold(&places.own, &places.documents, write).await {
+                        Ok(()) => relied_on = Some(since),
+                        Err(fault) => batch.refused(fault),
+                    }
+                } else if let Some(at) = batch.waiting.pop_front() {
+                    running.push(async move { (at, one(places, layout, &changes[at]).await) });
+                }
             }
-            if stop.is_none() {
-                let at = next;
-                running.push(async move { (at, one(places, layout, &changes[at]).await) });
-                next += 1;
-            }
+            else => break,
         }
-        let Some((at, outcome)) = running.next().await else { break };
-        if stops(&outcome) && stop.is_none() {
-            stop = fault_of(&outcome).cloned();
-        }
-        outcomes[at] = Some(outcome);
     }
-    let rest = stop.unwrap_or_else(|| Fault::transient("a change was left without an outcome"));
-    outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(|| Outcome::Failed(rest.clone()))).collect()
+    batch.outcomes()
 }
 
-/// Waits until a request may be sent; a fault when that is too late.
-async fn ready(places: &Places, end: Instant) -> Result<(), Fault> {
-    loop {
-        let (now, free_at) = (Instant::now(), places.documents.pace.free_at());
-        if free_at.max(now) >= end {
-            let after = free_at.saturating_duration_since(now);
-            return Err(Fault::new(FaultKind::Throttled { after }, "the time of one write ended before all was sent"));
+/// Why nothing more is sent.
+enum Stop {
+    /// The account, or the lane, is not there.
+    Fault(Fault),
+    /// The time of one write is over, or will be before the account is free again.
+    Late(Instant),
+}
+
+/// What became of a batch so far.
+struct Batch {
+    outcomes: Vec<Option<Outcome>>,
+    /// Changes to be sent, or sent again.
+    waiting: VecDeque<usize>,
+    stop: Option<Stop>,
+    /// Whether any change was answered for other than by 429.
+    answered: bool,
+    /// The last 429.
+    throttled: Option<Fault>,
+}
+
+impl Batch {
+    fn new(changes: usize) -> Self {
+        let waiting = (0..changes).collect();
+        Self { outcomes: vec![None; changes], waiting, stop: None, answered: false, throttled: None }
+    }
+
+    fn settle(&mut self, at: usize, outcome: Outcome) {
+        match fault_of(&outcome) {
+            Some(fault) if matches!(fault.kind, FaultKind::Throttled { .. }) => {
+                self.throttled = Some(fault.clone());
+                self.waiting.push_back(at);
+            }
+            // Nothing further is sent to an account that is not there. One that is slow with one item gets the others.
+            Some(fault) if fault.kind == FaultKind::Unavailable => {
+                self.stop = Some(Stop::Fault(fault.clone()));
+            }
+            Some(_) => {}
+            None => self.answered = true,
         }
-        if free_at <= now {
-            return Ok(());
+        self.outcomes[at] = Some(match (self.outcomes[at].take(), outcome) {
+            // L5: what is unknown stays so until it is written; that it was refused later says nothing of the first time.
+            (Some(Outcome::Unknown(_)), Outcome::Failed(fault)) => Outcome::Unknown(fault),
+            (_, outcome) => outcome,
+        });
+    }
+
+    /// The lane could not be looked at.
+    fn refused(&mut self, fault: Fault) {
+        if matches!(fault.kind, FaultKind::Throttled { .. }) {
+            self.throttled = Some(fault);
+        } else {
+            self.stop = Some(Stop::Fault(fault));
         }
-        tokio::time::sleep_until(free_at).await;
+    }
+
+    /// Why what is left was not sent. An account that answered nothing but 429 is throttled; one that wrote a part is asked
+    /// for the rest at once: the pace of requests is kept here.
+    fn rest(&self) -> Fault {
+        let free_at = match &self.stop {
+            Some(Stop::Fault(fault)) => return fault.clone(),
+            Some(Stop::Late(free_at)) => *free_at,
+            None => return Fault::transient("a change was left without an outcome"),
+        };
+        let after = free_at.saturating_duration_since(Instant::now());
+        match &self.throttled {
+            _ if self.answered => Fault::transient("the time of one write ended before all was sent"),
+            Some(fault) if after.is_zero() => fault.clone(),
+            _ => Fault::new(FaultKind::Throttled { after }, "the account asks for patience"),
+        }
+    }
+
+    fn outcomes(self) -> Vec<Outcome> {
+        let rest = self.rest();
+        let mut outcomes = self.outcomes;
+        for at in self.waiting {
+            let before = outcomes[at].take();
+            outcomes[at] = Some(match before {
+                Some(Outcome::Unknown(_)) => Outcome::Unknown(rest.clone()),
+                _ => Outcome::Failed(rest.clone()),
+            });
+        }
+        outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(|| Outcome::Failed(rest.clone()))).collect()
     }
 }
 
@@ -112,12 +186,6 @@ async fn delete(places: &Places, layout: &Layout, change: &Change, version: &str
     let address = layout.fixed(&change.key)?;
     let json = tombstone(layout, &address, version);
     Ok(put(&places.documents, layout, &address, Body { json: &json, version }).await)
-}
-
-/// Nothing further is sent to an account that is not there. One that is busy, or slow with one item, gets the others: the
-/// pace has heard what it asks for.
-fn stops(outcome: &Outcome) -> bool {
-    fault_of(outcome).is_some_and(|fault| fault.kind == FaultKind::Unavailable)
 }
 
 fn fault_of(outcome: &Outcome) -> Option<&Fault> {

@@ -177,14 +177,61 @@ fn listed(path: &str, values: impl Iterator<Item = Json>, sql: &mut Sql) {
     sql.text.push(')');
 }
 
-/// A field at the top of a document: any name, in quotes.
+/// Words of the query language: as a name each of them stands in quotes.
+const WORDS: &[&str] = &[
+    "and",
+    "array",
+    "as",
+    "asc",
+    "between",
+    "by",
+    "cross",
+    "desc",
+    "distinct",
+    "escape",
+    "exists",
+    "false",
+    "for",
+    "from",
+    "group",
+    "having",
+    "in",
+    "inner",
+    "is",
+    "join",
+    "left",
+    "let",
+    "like",
+    "limit",
+    "not",
+    "null",
+    "offset",
+    "or",
+    "order",
+    "over",
+    "rank",
+    "right",
+    "select",
+    "set",
+    "top",
+    "true",
+    "udf",
+    "undefined",
+    "value",
+    "where",
+];
+
+/// A field at the top of a document, whatever its name.
 pub(crate) fn path(field: &str) -> String {
-    let is_plain = |char: char| char.is_ascii_alphanumeric() || char == '_';
-    if field.starts_with(|char: char| char.is_ascii_alphabetic() || char == '_') && field.chars().all(is_plain) {
-        format!("c.{field}")
-    } else {
-        format!("c[{}]", json!(field))
-    }
+    if is_plain(field) { format!("c.{field}") } else { format!("c[{}]", json!(field)) }
+}
+
+/// Whether a field needs no quotes. The driver merges what the partitions answer, and orders it by such fields only.
+pub(crate) fn is_plain(field: &str) -> bool {
+    let mut chars = field.chars();
+    chars.next().is_some_and(|first| first.is_ascii_alphabetic() || first == '_')
+        && chars.all(|char| char.is_ascii_alphanumeric() || char == '_')
+        && !WORDS.iter().any(|word| word.eq_ignore_ascii_case(field))
 }
 
 /// A key column as a query compares it.
@@ -212,11 +259,26 @@ mod tests {
         let sql = keying.page("*", &range, None, 5).unwrap();
         assert_eq!(
             sql.text,
-            "SELECT TOP 5 * FROM c WHERE NOT IS_DEFINED(c[\"_fides_gone\"]) AND ((c[\"a\"] >= @p0)) \
-             AND ((c[\"a\"] < @p1) OR (c[\"a\"] = @p2 AND c[\"b\"] < @p3)) ORDER BY c[\"a\"] ASC, c[\"b\"] ASC"
+            "SELECT TOP 5 * FROM c WHERE NOT IS_DEFINED(c._fides_gone) AND ((c.a >= @p0)) \
+             AND ((c.a < @p1) OR (c.a = @p2 AND c.b < @p3)) ORDER BY c.a ASC, c.b ASC"
         );
         let after = key(&[Value::I64(1), Value::I64(5)]);
         let sql = keying.page("*", &KeyRange::ALL, Some(&after), 5).unwrap();
-        assert!(sql.text.contains("((c[\"a\"] > @p0) OR (c[\"a\"] = @p1 AND c[\"b\"] > @p2))"), "{}", sql.text);
+        assert!(sql.text.contains("((c.a > @p0) OR (c.a = @p1 AND c.b > @p2))"), "{}", sql.text);
+    }
+
+    #[test]
+    fn a_name_that_is_no_plain_one_stands_in_quotes() {
+        for (field, shown) in [
+            ("a_1", "c.a_1"),
+            ("_x", "c._x"),
+            ("1a", "c[\"1a\"]"),
+            ("a b", "c[\"a b\"]"),
+            ("ä\"]", "c[\"ä\\\"]\"]"),
+            ("Order", "c[\"Order\"]"),
+            ("", "c[\"\"]"),
+        ] {
+            assert_eq!(path(field), shown);
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! One container: what it is defined as, and its client.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use azure_data_cosmos::clients::{ContainerClient, DatabaseClient};
 use azure_data_cosmos::models::{
@@ -37,6 +38,8 @@ pub(crate) struct Container {
     pub definition: Definition,
     pub name: String,
     pub pace: Arc<Pace>,
+    /// How long one write may take, with all that the driver does for it.
+    pub write_max: Duration,
 }
 
 /// The database and the container that a namespace names; the database is that of the settings where it names none.
@@ -69,7 +72,13 @@ impl Container {
             Err(error) if is_missing(&error) => return Ok(None),
             Err(error) => return Err(fault(&what(), &error)),
         };
-        Ok(Some(Self { client, definition: definition(&properties), name: name.to_owned(), pace: pace.clone() }))
+        Ok(Some(Self {
+            client,
+            definition: definition(&properties),
+            name: name.to_owned(),
+            pace: pace.clone(),
+            write_max: account.request_max(),
+        }))
     }
 
     /// Opens a container that has to be there. Unavailable, not Permanent: no record is to blame when it is gone.

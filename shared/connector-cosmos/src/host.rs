@@ -10,7 +10,7 @@ use futures::TryStreamExt;
 
 use crate::account::Account;
 use crate::clock::{Clock, SKEW_SECONDS, position};
-use crate::condition::{Keying, Sql};
+use crate::condition::{Keying, Sql, is_plain};
 use crate::container::Container;
 use crate::fault::fault;
 use crate::layout::{GONE, RESERVED};
@@ -44,6 +44,13 @@ impl CosmosHost {
         if let Some(include) = selection.includes.first() {
             return Err(Fault::permanent(format!("container {namespace}: include {} cannot be read", include.name))
                 .advise("documents nest what belongs to them; Cosmos DB joins no containers"));
+        }
+        if let Some(field) = selection.key.iter().find(|field| !is_plain(field)) {
+            return Err(Fault::permanent(format!(
+                "container {namespace}: key field {field} cannot be ordered by: it is a word of Cosmos DB's query \
+                 language, or has other characters than letters, digits and underscores"
+            ))
+            .advise("choose another `key`, such as id where ids differ over all partitions"));
         }
         let container = Container::open(&self.account, &self.pace, namespace).await?.ok_or_else(|| {
             Fault::permanent(format!("there is no container {namespace}"))

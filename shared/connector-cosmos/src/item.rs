@@ -1,7 +1,9 @@
 //! Single items of a container: read, created, replaced under a condition. Every answer is counted.
 
 use azure_data_cosmos::models::ResponseHeaders;
-use azure_data_cosmos::options::{ItemWriteOptions, Precondition};
+use azure_data_cosmos::options::{
+    EndToEndOperationLatencyPolicy, ItemWriteOptions, OperationOptionsBuilder, Precondition,
+};
 use azure_data_cosmos::{CosmosError, PartitionKey};
 use serde_json::value::RawValue;
 
@@ -43,7 +45,7 @@ impl Container {
 
     /// Creates an item where none is.
     pub async fn create(&self, partition: PartitionKey, id: &str, json: &RawValue) -> Result<Put, CosmosError> {
-        self.settled(self.client.create_item(partition, id, json, None).await, 409)
+        self.settled(self.client.create_item(partition, id, json, Some(self.write_options())).await, 409)
     }
 
     /// Replaces the item that has this etag.
@@ -54,8 +56,15 @@ impl Container {
         json: &RawValue,
         etag: &str,
     ) -> Result<Put, CosmosError> {
-        let options = ItemWriteOptions::default().with_precondition(Precondition::if_match(etag.to_owned()));
+        let options = self.write_options().with_precondition(Precondition::if_match(etag.to_owned()));
         self.settled(self.client.replace_item(partition, id, json, Some(options)).await, 412)
+    }
+
+    /// L6, L10: what the driver repeats by itself (449) ends when a request would.
+    fn write_options(&self) -> ItemWriteOptions {
+        let policy = EndToEndOperationLatencyPolicy::new(self.write_max);
+        let operation = OperationOptionsBuilder::new().with_end_to_end_latency_policy(policy).build();
+        ItemWriteOptions::default().with_operation_options(operation)
     }
 
     fn settled(

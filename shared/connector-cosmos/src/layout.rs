@@ -7,6 +7,7 @@ use fides_core::{Change, Fault, Key, Kind, Shape, Value};
 
 use crate::address;
 use crate::container::Definition;
+use crate::known::Known;
 use crate::partition::{Part, Partition, Path};
 
 /// The encoded key in hex digits, whose order is the order of the keys.
@@ -42,6 +43,7 @@ pub(crate) struct Layout {
     pub version_field: String,
     /// Whether the last item that was written was new: the next one may be, too.
     pub expects_new: AtomicBool,
+    pub known: Known,
 }
 
 /// What a path of the partition key reads.
@@ -79,6 +81,7 @@ impl Layout {
             version_field: sink.version_field.clone().unwrap_or_else(|| VERSION.to_owned()),
             shape: shape.clone(),
             expects_new: AtomicBool::new(true),
+            known: Known::default(),
         }
     }
 

@@ -19,6 +19,7 @@ mod fence;
 mod host;
 mod inspect;
 mod item;
+mod known;
 mod layout;
 mod log;
 mod moves;

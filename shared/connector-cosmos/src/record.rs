@@ -26,9 +26,10 @@ pub(crate) struct Body<'a> {
 }
 
 /// What is at an address.
-struct There {
-    etag: String,
-    version: Option<String>,
+#[derive(Clone, Debug)]
+pub(crate) struct There {
+    pub etag: String,
+    pub version: Option<String>,
 }
 
 /// Creates or replaces the item of an address, unless what is there is newer.
@@ -46,15 +47,23 @@ async fn attempt(
     let json = raw(body.json)?;
     let key = address.partition.key()?;
     let id = address.id.as_str();
+    let written = |etag: String| {
+        if !etag.is_empty() {
+            layout.known.put(address, There { etag, version: Some(body.version.to_owned()) });
+        }
+        Ok(Outcome::Applied)
+    };
+    // What is newer is looked at: only what is there now makes a write stale.
+    let known = layout.known.take(address).filter(|known| known.version.as_deref() <= Some(body.version));
     // Where items are rather new than known, creating comes first and saves the look.
-    let mut looked = !layout.expects_new.load(Ordering::Relaxed);
-    let mut there = if looked { look(container, layout, address).await? } else { None };
+    let mut looked = known.is_none() && !layout.expects_new.load(Ordering::Relaxed);
+    let mut there = if looked { look(container, layout, address).await? } else { known };
     for _ in 0..LOOKS_MAX {
         match &there {
             None => match container.create(key.clone(), id, &json).await? {
-                Put::Written(_) => {
+                Put::Written(etag) => {
                     layout.expects_new.store(true, Ordering::Relaxed);
-                    return Ok(Outcome::Applied);
+                    return written(etag);
                 }
                 Put::Refused => {
                     there = look(container, layout, address).await?;
@@ -68,7 +77,7 @@ async fn attempt(
             Some(held) => {
                 layout.expects_new.store(false, Ordering::Relaxed);
                 match container.replace(key.clone(), id, &json, &held.etag).await {
-                    Ok(Put::Written(_)) => return Ok(Outcome::Applied),
+                    Ok(Put::Written(etag)) => return written(etag),
                     Ok(Put::Refused) => there = look(container, layout, address).await?,
                     Err(error) if fault::status(&error).0 == 409 => {
                         return Ok(Outcome::Failed(not_unique(layout, id)));

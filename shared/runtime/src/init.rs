@@ -98,7 +98,10 @@ impl Yaml {
             return self.line(&format!("  # {name} has no primary key: {advice}"));
         }
         let id = unique(&[id_of(namespace.0.last()), id_of(&namespace.0)], ids);
-        self.line(&format!("  {id}:   # about {} records", table.records_estimate));
+        // A store that cannot count says nothing.
+        let about = Some(table.records_estimate).filter(|&count| count > 0);
+        let about = about.map_or(String::new(), |count| format!("   # about {count} records"));
+        self.line(&format!("  {id}:{about}"));
         for warning in &table.warnings {
             self.line(&format!("    # note: {}", shown(warning)));
         }

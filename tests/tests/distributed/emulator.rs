@@ -3,6 +3,11 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
+use azure_core::credentials::Secret;
+use azure_data_cosmos::clients::ContainerClient;
+use azure_data_cosmos::models::{ContainerProperties, PartitionKeyDefinition};
+use azure_data_cosmos::options::{BinaryEncodingOptions, ConnectionPoolOptions, Region};
+use azure_data_cosmos::{AccountReference, CosmosClient, CosmosRuntime, RoutingStrategy};
 use serde_json::{Value, json};
 
 use crate::stand::{Stand, variable};
@@ -13,22 +18,43 @@ pub struct Emulator {
 
 impl Emulator {
     /// Points the stand at a database of the emulator: its orders become documents there, in partitions of their region.
-    pub fn of(stand: &Stand, more: &str) -> Self {
-        let (url, key) = (url(), variable("FIDES_TEST_COSMOS_KEY", "cosmos"));
-        let database = stand.pipeline.clone();
-        let target = format!(
-            "  target: {{ kind: cosmos, endpoint: \"{url}\", key: \"{key}\", database: {database}, \
-             containers: {{ orders: {{ partition_key: [/region] }} }}{more} }}"
-        );
-        let text = std::fs::read_to_string(&stand.config).unwrap();
-        let lines = text.lines().map(|line| match line.trim_start() {
+    pub fn target_of(stand: &Stand) -> Self {
+        let emulator = Self { database: stand.pipeline.clone() };
+        let target = emulator.store("target", ", containers: { orders: { partition_key: [/region] } }");
+        rewrite(stand, |line| match line.trim_start() {
             said if said.starts_with("target: { kind: postgres") => target.clone(),
             "from: items" => line.replace("items", "orders"),
             "into: public.copy" => line.replace("public.copy", "orders"),
             _ => line.to_owned(),
         });
-        std::fs::write(&stand.config, lines.collect::<Vec<_>>().join("\n") + "\n").unwrap();
-        Self { database }
+        emulator
+    }
+
+    /// Makes a container `items` in a database of the emulator the stand's host.
+    pub async fn host_of(stand: &Stand) -> Self {
+        let emulator = Self { database: stand.pipeline.clone() };
+        let host = emulator.store("host", "");
+        rewrite(stand, |line| match line.trim_start() {
+            said if said.starts_with("host: { kind: postgres") => host.clone(),
+            _ => line.to_owned(),
+        });
+        let client = client().await;
+        client.create_database(&emulator.database, None).await.unwrap();
+        let properties = ContainerProperties::new("items", PartitionKeyDefinition::new(vec!["/id".into()]));
+        client.database_client(emulator.database.as_str()).create_container(properties, None).await.unwrap();
+        emulator
+    }
+
+    fn store(&self, name: &str, more: &str) -> String {
+        let (url, key) = (url(), variable("FIDES_TEST_COSMOS_KEY", "cosmos"));
+        let database = &self.database;
+        format!("  {name}: {{ kind: cosmos, endpoint: \"{url}\", key: \"{key}\", database: {database}{more} }}")
+    }
+
+    /// The container that is the stand's host.
+    pub async fn items(&self) -> ContainerClient {
+        let database = client().await.database_client(self.database.as_str());
+        database.container_client("items", None).await.unwrap()
     }
 
     /// Breaks what the rule says, in this database only.
@@ -55,6 +81,27 @@ impl Emulator {
     pub fn stats(&self) -> Value {
         admin("GET", &format!("/__stats?database={}", self.database), "")
     }
+}
+
+/// The stand's configuration with other lines.
+fn rewrite(stand: &Stand, line: impl Fn(&str) -> String) {
+    let text = std::fs::read_to_string(&stand.config).unwrap();
+    let lines: Vec<String> = text.lines().map(line).collect();
+    std::fs::write(&stand.config, lines.join("\n") + "\n").unwrap();
+}
+
+/// The driver, past Fides.
+async fn client() -> CosmosClient {
+    let key = Secret::new(variable("FIDES_TEST_COSMOS_KEY", "cosmos"));
+    let account = AccountReference::with_authentication_key(url().parse().unwrap(), key);
+    // The emulator speaks HTTP/1.1.
+    let pool = ConnectionPoolOptions::builder().with_is_http2_allowed(false).build().unwrap();
+    CosmosClient::builder()
+        .with_runtime(CosmosRuntime::builder().with_connection_pool(pool).build().await.unwrap())
+        .with_binary_encoding_options(BinaryEncodingOptions::new().with_enabled(false))
+        .build(account, RoutingStrategy::PreferredRegions(Vec::<Region>::new()))
+        .await
+        .unwrap()
 }
 
 fn url() -> String {

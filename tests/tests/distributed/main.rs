@@ -20,6 +20,7 @@ mod writer;
 mod asks;
 mod deletes;
 mod failover;
+mod feeds;
 mod follows;
 mod hears;
 mod holds;

@@ -65,7 +65,7 @@ async fn kill_at_work(emulator: &Emulator, consumer: &mut Process) {
 async fn orders_and_their_lines_become_documents_that_move() {
     let orders = count();
     let stand = Stand::unscheduled("cosmos", OPTIONS).await;
-    let emulator = Emulator::of(&stand, "");
+    let emulator = Emulator::target_of(&stand);
     let mut host = fill(&stand, orders).await;
     trouble(&emulator);
     let mut services = start(&stand);
@@ -107,7 +107,7 @@ async fn orders_and_their_lines_become_documents_that_move() {
 async fn an_account_of_few_request_units_gets_all_orders() {
     let (orders, units) = if std::env::var_os("FIDES_TEST_LONG").is_some() { (5_000, 400) } else { (400, 400) };
     let stand = Stand::unscheduled("throttled", OPTIONS).await;
-    let emulator = Emulator::of(&stand, "");
+    let emulator = Emulator::target_of(&stand);
     fill(&stand, orders).await;
     emulator.grants(units);
     let services = start(&stand);

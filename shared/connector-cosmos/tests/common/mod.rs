@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use azure_core::credentials::Secret;
 use azure_data_cosmos::clients::{ContainerClient, DatabaseClient};
 use azure_data_cosmos::models::{ContainerProperties, PartitionKeyDefinition, TimeToLive, UniqueKey, UniqueKeyPolicy};
-use azure_data_cosmos::options::{BinaryEncodingOptions, Region};
-use azure_data_cosmos::{AccountReference, CosmosClient, FeedScope, RoutingStrategy};
+use azure_data_cosmos::options::{BinaryEncodingOptions, ConnectionPoolOptions, Region};
+use azure_data_cosmos::{AccountReference, CosmosClient, CosmosRuntime, FeedScope, RoutingStrategy};
 use bytes::Bytes;
 use fides_connector_cosmos::{ContainerSettings, Settings};
 use fides_core::port::{Outcome, Sink, Target, Write};
@@ -37,7 +37,11 @@ impl Database {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("t{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let account = AccountReference::with_authentication_key(url().parse().unwrap(), Secret::new(key()));
+        // The emulator speaks HTTP/1.1.
+        let pool = ConnectionPoolOptions::builder().with_is_http2_allowed(false).build().unwrap();
+        let runtime = CosmosRuntime::builder().with_connection_pool(pool).build().await.unwrap();
         let client = CosmosClient::builder()
+            .with_runtime(runtime)
             .with_binary_encoding_options(BinaryEncodingOptions::new().with_enabled(false))
             .build(account, RoutingStrategy::PreferredRegions(Vec::<Region>::new()))
             .await
