@@ -50,10 +50,9 @@ impl Clock {
         self.seconds + self.at.elapsed().as_secs()
     }
 
-    /// Milliseconds since a second of the server's, at least 0.
-    pub fn millis_since(&self, seconds: u64) -> u32 {
-        let now = u128::from(self.seconds) * 1_000 + self.at.elapsed().as_millis();
-        u32::try_from(now.saturating_sub(u128::from(seconds) * 1_000)).unwrap_or(u32::MAX)
+    /// The server's time now, in milliseconds since 1970.
+    pub fn millis(&self) -> u64 {
+        self.seconds * 1_000 + u64::try_from(self.at.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     /// Whether it was asked long ago, so that two clocks may have drifted apart.
@@ -67,7 +66,30 @@ pub(crate) fn position(seconds: u64) -> u64 {
     seconds << 32
 }
 
+/// The position of a change that was written in a second and read at a time in milliseconds: of two of the same second the
+/// one that was read later has the greater. Our time may be behind that of the machine that wrote it.
+pub(crate) fn position_of(second: u64, read_ms: u64) -> u64 {
+    let read_ms = read_ms + (SKEW_SECONDS + 1) * 1_000;
+    let since = u32::try_from(read_ms.saturating_sub(second * 1_000)).unwrap_or(u32::MAX);
+    position(second) | u64::from(since)
+}
+
 /// The second of a position.
 pub(crate) fn second(position: u64) -> u64 {
     position >> 32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_read_later_has_the_greater_position_within_its_second() {
+        // Also where our clock is behind the machine's that wrote it.
+        let (second, now) = (1_000, 995_400);
+        assert!(position_of(second, now) < position_of(second, now + 1));
+        assert!(position_of(second, u64::from(u32::MAX) * 2) < position(second + 1));
+        assert!(position(second) <= position_of(second, 0));
+        assert_eq!(super::second(position_of(second, now)), second);
+    }
 }

@@ -2,7 +2,9 @@
 //!
 //! A change's position is the second in which the server wrote it, then the time since then at which it was read. A record
 //! has one partition, whose feed tells its states in their order, so that a later state has a greater position: of a
-//! later second, or read later. The same state read again, after a restart, has a greater position too, and is written again.
+//! later second, or of the same one and read later. (A replica that takes a partition over may have a clock that is behind:
+//! the seconds of a range never descend.) The same state read again, after a restart, has a greater position too, and is
+//! written again.
 //!
 //! A place is a second: everything that was written up to it is read, once each range of the feed was found at its end after
 //! that second had passed.
@@ -24,7 +26,7 @@ use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use crate::account::Account;
-use crate::clock::{Clock, SKEW_SECONDS, position, second};
+use crate::clock::{Clock, SKEW_SECONDS, position, position_of, second};
 use crate::document::Document;
 use crate::fault::fault;
 use crate::layout::GONE;
@@ -35,7 +37,14 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How often an idle log tells how far it is.
 const TELL_EVERY: Duration = Duration::from_secs(5);
 
-type Feed = Pin<Box<ChangeFeedPageIterator<ChangeFeedItem<Box<RawValue>>>>>;
+type Item = ChangeFeedItem<Box<RawValue>>;
+
+/// A range of the container.
+struct Feed {
+    pages: Pin<Box<ChangeFeedPageIterator<Item>>>,
+    /// The latest second of its changes.
+    second: u64,
+}
 
 /// Opens the feed behind a place, or at its present end.
 pub(crate) async fn open(account: &Arc<Account>, reading: Reading, after: Option<u64>) -> Result<Opened, Fault> {
@@ -66,6 +75,7 @@ pub(crate) async fn open(account: &Arc<Account>, reading: Reading, after: Option
         rounds,
         place: from,
         told: Instant::now(),
+        read_ms: 0,
     };
     Ok(Opened { log: Box::new(log), from, gap })
 }
@@ -84,7 +94,7 @@ async fn feeds(reading: &Reading, since: u64) -> Result<Vec<Feed>, Fault> {
             .with_max_item_count(page.map_or(MaxItemCountHint::ServerDecides, MaxItemCountHint::Limit));
         let from = ChangeFeedStartFrom::PointInTime(start);
         let feed = client.query_change_feed(FeedScope::range(range), from, Some(options)).await;
-        feeds.push(Box::pin(feed.map_err(|error| fault(&what, &error))?));
+        feeds.push(Feed { pages: Box::pin(feed.map_err(|error| fault(&what, &error))?), second: 0 });
     }
     Ok(feeds)
 }
@@ -100,6 +110,8 @@ struct ChangeFeed {
     /// Everything up to here is on pages that were handed over.
     place: u64,
     told: Instant,
+    /// When the last page was read, on the server's clock; ascends with every page.
+    read_ms: u64,
 }
 
 /// Which range is asked next, and what a whole round proves.
@@ -118,12 +130,10 @@ impl Log for ChangeFeed {
             if self.feeds.is_empty() {
                 return Err(Fault::transient("the container has no ranges"));
             }
-            // Before the state is read (L1), so that what is read later never has a smaller position.
-            let clock = self.clock;
             let at = self.rounds.at % self.feeds.len();
             let what = || format!("reading the change feed of container {}", self.reading.selection.namespace);
             tokio::time::sleep_until(self.reading.container.pace.free_at()).await;
-            let page = match self.feeds[at].next().await {
+            let page = match self.feeds[at].pages.next().await {
                 Some(Ok(page)) => page,
                 Some(Err(error)) => {
                     self.reading.container.count_error(&error);
@@ -133,7 +143,7 @@ impl Log for ChangeFeed {
             };
             self.reading.container.count(page.headers());
             if !page.items().is_empty() {
-                let found = self.page(page.items(), clock)?;
+                let found = self.page(at, page.items())?;
                 if !found.changes.is_empty() {
                     return Ok(found);
                 }
@@ -163,7 +173,7 @@ impl ChangeFeed {
         if self.told.elapsed() >= TELL_EVERY {
             self.told = Instant::now();
             self.rounds = Rounds { at: 0, began: self.clock.now(), ended: 0 };
-            return Ok(Some(self.page(&[], self.clock)?));
+            return Ok(Some(self.page(0, &[])?));
         }
         tokio::time::sleep(LOOK_EVERY).await;
         if self.clock.is_old() {
@@ -173,10 +183,13 @@ impl ChangeFeed {
         Ok(None)
     }
 
-    fn page(&self, items: &[ChangeFeedItem<Box<RawValue>>], clock: Clock) -> Result<LogPage, Fault> {
+    /// What a page of range `at` tells. A record is on a page once.
+    fn page(&mut self, at: usize, items: &[Item]) -> Result<LogPage, Fault> {
+        self.read_ms = self.clock.millis().max(self.read_ms + 1);
         let (mut changes, mut rows, mut ends) = (Vec::new(), Vec::new(), Vec::new());
         let mut fingerprints: Vec<Fingerprint> = Vec::new();
-        let place = |fault: Fault| fault.at(format_args!("container {}", self.reading.selection.namespace));
+        let namespace = self.reading.selection.namespace.clone();
+        let place = |fault: Fault| fault.at(format_args!("container {namespace}"));
         for item in items.iter().filter_map(ChangeFeedItem::current) {
             let document = Document::parse(item.get()).map_err(place)?;
             let written = written(&document);
@@ -194,8 +207,8 @@ impl ChangeFeed {
                 fingerprints.push(fingerprint(&rows[start..], self.reading.selection.seed));
                 What::Row { key, at: ends.len() - 1 }
             };
-            let position = position(written) | u64::from(clock.millis_since(written));
-            changes.push(Logged { position, sequence: 1, what });
+            self.feeds[at].second = self.feeds[at].second.max(written);
+            changes.push(Logged { position: position_of(self.feeds[at].second, self.read_ms), sequence: 1, what });
         }
         Ok(LogPage {
             changes,

@@ -24,7 +24,8 @@ struct Fixture {
 async fn fixture() -> Fixture {
     let database = Database::create().await;
     database.own().await;
-    let target = fides_connector_cosmos::target(database.settings(), 20_000).await.unwrap();
+    // Thousands of requests, on a machine that does other things, too.
+    let target = fides_connector_cosmos::target(database.settings(), 240_000).await.unwrap();
     let host = fides_connector_cosmos::host(database.settings(), false).await.unwrap();
     Fixture { host, target, database }
 }
@@ -81,6 +82,10 @@ impl HostFixture for Fixture {
             | "fingerprints_follow_the_row" => {
                 Some("Cosmos DB joins no containers: documents nest what belongs to them")
             }
+            "text_keys" => Some(
+                "Cosmos DB orders text by UTF-16 units: keys with characters on both sides of U+FFFF are refused \
+                 (tests/feed.rs instead)",
+            ),
             "extreme_numbers" => Some("numbers are 64 bit floats: keys beyond 2^53 are not told apart"),
             "every_kind" | "missing_things_are_named" | "describes_what_is_there" => Some(
                 "a container has no columns: what documents hold is told by looking at some (tests/feed.rs instead)",

@@ -176,3 +176,32 @@ async fn a_feed_goes_on_behind_its_place() {
     assert_eq!(left, ["a", "b", "d", "e"].map(key));
     assert!(snapshot.scan(&KeyRange::ALL, Some(&key("d"))).await.unwrap().len() == 1);
 }
+
+/// In the order of code points; where Cosmos DB has another one, that is said, and nothing is passed over.
+#[tokio::test]
+async fn text_keys_are_read_in_the_order_of_code_points_or_not_at_all() {
+    let database = Database::create().await;
+    let words = ["", " ", "A", "a", "a ", "ab", "é", "e\u{301}", "ß", "_", "%", "'", "\"", "中", "a\u{ffff}", "b😀"];
+    let filled = async |name: &str, words: &[&str]| {
+        database.container(name, "/id", &[]).await;
+        for (at, word) in words.iter().enumerate() {
+            put(&database, name, json!({ "id": at.to_string(), "word": word })).await;
+        }
+    };
+    filled("words", &words).await;
+    filled("mixed", &[&words[..], &["a😀"]].concat()).await;
+    let host = host(&database).await;
+    let read = async |name: &str, page_records_max: usize| {
+        let key = vec!["word".to_owned()];
+        let selection = Selection { key, page_records_max, ..selection(&*host, name).await };
+        scan_all(&*host.snapshot(&selection, Version::scan(1, 1)).await.unwrap()).await
+    };
+    let mut sorted = words.map(key).to_vec();
+    sorted.sort();
+    for page_records_max in [1, 3, 100] {
+        let read_keys = read("words", page_records_max).await.unwrap().into_iter().map(|record| record.key);
+        assert_eq!(read_keys.collect::<Vec<_>>(), sorted);
+        let fault = read("mixed", page_records_max).await.unwrap_err();
+        assert!(fault.kind == FaultKind::Permanent && fault.to_string().contains("mixed"), "{fault}");
+    }
+}
