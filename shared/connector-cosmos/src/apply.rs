@@ -17,6 +17,9 @@ use crate::moves::Movers;
 use crate::record::{Body, put};
 use crate::tombstone::tombstone;
 
+/// How long an account may answer nothing but 429 before that is told.
+const THROTTLED_MAX: Duration = Duration::from_secs(5);
+
 /// The containers that a pipeline writes.
 pub(crate) struct Places {
     pub documents: Container,
@@ -47,6 +50,8 @@ pub(crate) async fn apply(
                 let free_at = places.documents.pace.free_at();
                 if free_at >= end || Instant::now() >= end {
                     batch.stop = Some(Stop::Late(free_at));
+                } else if batch.throttled.is_some() && batch.answered_at.elapsed() >= THROTTLED_MAX {
+                    batch.stop = Some(Stop::Throttled(free_at));
                 } else if free_at > Instant::now() {
                     // Somebody was told to wait meanwhile.
                 } else if relied_on.is_none_or(|since| since.elapsed() >= RELIED_ON) {
@@ -71,6 +76,8 @@ enum Stop {
     Fault(Fault),
     /// The time of one write is over, or will be before the account is free again.
     Late(Instant),
+    /// The account answers nothing but 429.
+    Throttled(Instant),
 }
 
 /// What became of a batch so far.
@@ -79,8 +86,9 @@ struct Batch {
     /// Changes to be sent, or sent again.
     waiting: VecDeque<usize>,
     stop: Option<Stop>,
-    /// Whether any change was answered for other than by 429.
+    /// Whether any change was written, and when the last one was.
     answered: bool,
+    answered_at: Instant,
     /// The last 429.
     throttled: Option<Fault>,
 }
@@ -88,7 +96,14 @@ struct Batch {
 impl Batch {
     fn new(changes: usize) -> Self {
         let waiting = (0..changes).collect();
-        Self { outcomes: vec![None; changes], waiting, stop: None, answered: false, throttled: None }
+        Self {
+            outcomes: vec![None; changes],
+            waiting,
+            stop: None,
+            answered: false,
+            answered_at: Instant::now(),
+            throttled: None,
+        }
     }
 
     fn settle(&mut self, at: usize, outcome: Outcome) {
@@ -102,7 +117,7 @@ impl Batch {
                 self.stop = Some(Stop::Fault(fault.clone()));
             }
             Some(_) => {}
-            None => self.answered = true,
+            None => (self.answered, self.answered_at) = (true, Instant::now()),
         }
         self.outcomes[at] = Some(match (self.outcomes[at].take(), outcome) {
             // L5: what is unknown stays so until it is written; that it was refused later says nothing of the first time.
@@ -120,17 +135,19 @@ impl Batch {
         }
     }
 
-    /// Why what is left was not sent. An account that answered nothing but 429 is throttled; one that wrote a part is asked
-    /// for the rest at once: the pace of requests is kept here.
+    /// Why what is left was not sent. An account that wrote a part until the end is asked for the rest at once, because the
+    /// pace of requests is kept here; one that only throttles is left alone for longer.
     fn rest(&self) -> Fault {
         let free_at = match &self.stop {
             Some(Stop::Fault(fault)) => return fault.clone(),
-            Some(Stop::Late(free_at)) => *free_at,
+            Some(Stop::Late(_)) if self.answered => {
+                return Fault::transient("the time of one write ended before all was sent");
+            }
+            Some(Stop::Late(free_at) | Stop::Throttled(free_at)) => *free_at,
             None => return Fault::transient("a change was left without an outcome"),
         };
         let after = free_at.saturating_duration_since(Instant::now());
         match &self.throttled {
-            _ if self.answered => Fault::transient("the time of one write ended before all was sent"),
             Some(fault) if after.is_zero() => fault.clone(),
             _ => Fault::new(FaultKind::Throttled { after }, "the account asks for patience"),
         }

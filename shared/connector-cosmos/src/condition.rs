@@ -1,5 +1,7 @@
 //! Queries in the order of keys: which documents, from where, in which order.
 
+use std::fmt::Write as _;
+
 use azure_data_cosmos::Query;
 use fides_core::{Fault, Key, KeyRange, Value};
 use fides_format::text::uuid_text;
@@ -34,6 +36,12 @@ impl Sql {
     /// A query without parameters.
     pub fn new(text: String) -> Self {
         Self { text, ..Self::default() }
+    }
+
+    /// Adds to the text.
+    fn write(&mut self, text: std::fmt::Arguments<'_>) {
+        // A text takes everything.
+        let _ = self.text.write_fmt(text);
     }
 
     /// Puts a parameter into the text.
@@ -89,7 +97,7 @@ impl Keying {
                     sql.text.push_str(if at == 0 { "(" } else { " OR (" });
                     for (at, (field, value)) in fields.iter().zip(key.decode()?).enumerate() {
                         sql.text.push_str(if at == 0 { "" } else { " AND " });
-                        sql.text.push_str(&format!("{} = ", path(field)));
+                        sql.write(format_args!("{} = ", path(field)));
                         sql.bind(literal(&value));
                     }
                     sql.text.push(')');
@@ -125,7 +133,7 @@ impl Keying {
         };
         match self {
             Self::Encoded => {
-                sql.text.push_str(&format!("{} {operator} ", path(KEY)));
+                sql.write(format_args!("{} {operator} ", path(KEY)));
                 sql.bind(key_text(key.as_bytes()).into());
             }
             Self::Fields(fields) => compare_fields(fields, bound, &key.decode()?, sql),
@@ -139,7 +147,7 @@ impl Keying {
             Self::Fields(fields) => fields.iter().map(|field| path(field)).collect(),
         };
         let paths: Vec<String> = paths.into_iter().map(|path| format!("{path} {direction}")).collect();
-        sql.text.push_str(&format!(" ORDER BY {}", paths.join(", ")));
+        sql.write(format_args!(" ORDER BY {}", paths.join(", ")));
     }
 }
 
@@ -157,11 +165,11 @@ fn compare_fields(fields: &[String], bound: Bound, values: &[Value<'_>], sql: &m
         };
         sql.text.push_str(if at == 0 { "(" } else { " OR (" });
         for (field, value) in fields[..at].iter().zip(values) {
-            sql.text.push_str(&format!("{} = ", path(field)));
+            sql.write(format_args!("{} = ", path(field)));
             sql.bind(literal(value));
             sql.text.push_str(" AND ");
         }
-        sql.text.push_str(&format!("{} {operator} ", path(&fields[at])));
+        sql.write(format_args!("{} {operator} ", path(&fields[at])));
         sql.bind(literal(&values[at]));
         sql.text.push(')');
     }
@@ -169,7 +177,7 @@ fn compare_fields(fields: &[String], bound: Bound, values: &[Value<'_>], sql: &m
 }
 
 fn listed(path: &str, values: impl Iterator<Item = Json>, sql: &mut Sql) {
-    sql.text.push_str(&format!("{path} IN ("));
+    sql.write(format_args!("{path} IN ("));
     for (at, value) in values.enumerate() {
         sql.text.push_str(if at == 0 { "" } else { ", " });
         sql.bind(value);

@@ -96,11 +96,11 @@ impl Container {
 
     /// Counts an answer that is an error, and rests where it asks for that.
     pub fn count_error(&self, error: &CosmosError) {
-        let headers = error.response().map(|response| response.headers());
-        let charge = headers.and_then(|headers| headers.request_charge.as_ref()).map_or(0.0, |charge| charge.value());
-        self.pace.spend(charge);
+        let response = error.response();
+        let charge = response.and_then(|response| response.headers().request_charge.as_ref());
+        self.pace.spend(charge.map_or(0.0, |charge| charge.value()));
         if status(error).0 == 429 {
-            let after = headers.and_then(|headers| headers.retry_after_ms).unwrap_or(10);
+            let after = response.and_then(|response| response.headers().retry_after_ms).unwrap_or(10);
             self.pace.rest(std::time::Duration::from_millis(after));
         }
     }

@@ -1,4 +1,4 @@
-//! Azure Cosmos DB for NoSQL as host and as target.
+//! Azure Cosmos DB, by its API of documents and SQL, as host and as target.
 //!
 //! The target is written document by document, up to a bound at the same time, each under a condition on the version that
 //! the container holds; deletions leave a tombstone that expires, so that a late write loses (`record`, `tombstone`). A

@@ -8,12 +8,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use common::Database;
+use fides_connector_cosmos::Settings;
 use fides_core::port::{Host, Target};
 use fides_core::{Key, Kind, Namespace, Value};
 use fides_format::to_json;
 use fides_testkit::conformance::Spec;
 use fides_testkit::conformance::host::HostFixture;
-use fides_testkit::conformance::target::TargetFixture;
+use fides_testkit::conformance::target::{PATIENCE, TargetFixture, Trouble};
+use serde_json::json;
 
 struct Fixture {
     host: Arc<dyn Host>,
@@ -119,6 +121,36 @@ impl TargetFixture for Fixture {
 
     fn json_number(&self) -> u64 {
         9_007_199_254_740_992 // the next one is rounded
+    }
+
+    async fn gone(&self) -> Arc<dyn Target> {
+        let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let settings = Settings { endpoint: format!("http://{nobody}/"), ..self.database.settings() };
+        fides_connector_cosmos::target(settings, 20_000).await.unwrap()
+    }
+
+    async fn unauthorised(&self) -> (Arc<dyn Target>, &'static str) {
+        let settings = Settings { key: "c2VjcmV0".to_owned().into(), ..self.database.settings() };
+        (fides_connector_cosmos::target(settings, 20_000).await.unwrap(), "c2VjcmV0")
+    }
+
+    fn oversized(&self) -> usize {
+        2 << 20
+    }
+
+    async fn make(&self, trouble: Trouble) {
+        let writes = json!(["create", "replace"]);
+        self.database.fault(match trouble {
+            Trouble::Throttled => {
+                json!({ "container": "people", "operations": writes, "status": 429, "substatus": 3200,
+                "retry_after_ms": u64::try_from(PATIENCE.as_millis()).unwrap() })
+            }
+            Trouble::Unanswered => json!({ "container": "people", "operations": writes, "drop": "after", "times": 1 }),
+        });
+    }
+
+    async fn mend(&self) {
+        self.database.mend();
     }
 
     fn cannot(&self, case: &str) -> Option<&'static str> {

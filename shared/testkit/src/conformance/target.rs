@@ -13,6 +13,10 @@ use fides_core::{
 use super::host::{assert_same, kinds};
 use super::{Record, Spec, column, records, scan_all};
 
+mod trouble;
+
+pub use trouble::*;
+
 /// A store with a connector over it.
 #[async_trait]
 pub trait TargetFixture: Send + Sync {
@@ -33,6 +37,24 @@ pub trait TargetFixture: Send + Sync {
     fn json_number(&self) -> u64 {
         super::host::JSON_NUMBER
     }
+    /// A target of the same kind where nobody listens.
+    async fn gone(&self) -> Arc<dyn Target> {
+        panic!("the fixture neither has one nor says why it cannot")
+    }
+    /// A target whose credential is refused, and the secret in it.
+    async fn unauthorised(&self) -> (Arc<dyn Target>, &'static str) {
+        panic!("the fixture neither has one nor says why it cannot")
+    }
+    /// Bytes of a text that the store cannot hold.
+    fn oversized(&self) -> usize {
+        panic!("the fixture neither has a limit nor says why it cannot")
+    }
+    /// Breaks something between target and store.
+    async fn make(&self, trouble: Trouble) {
+        panic!("the fixture neither makes {trouble:?} nor says why it cannot")
+    }
+    /// Ends what was broken.
+    async fn mend(&self) {}
     /// Why a case cannot be run against this store.
     fn cannot(&self, _case: &str) -> Option<&'static str> {
         None
@@ -49,7 +71,9 @@ macro_rules! target_conformance {
             deletes_even_what_is_absent, applying_again_is_harmless, an_empty_batch_is_nothing,
             a_large_batch_is_aligned, composite_and_odd_keys, a_bad_record_fails_alone, a_violation_fails_alone,
             a_unique_violation_is_deferred, an_older_version_is_stale, an_older_token_is_refused,
-            a_displaced_writer_writes_nothing, lanes_do_not_displace_each_other);
+            a_displaced_writer_writes_nothing, lanes_do_not_displace_each_other, an_oversized_record_fails_alone,
+            a_store_that_is_gone_is_unavailable, a_wrong_credential_is_unavailable, a_throttled_store_says_how_long,
+            a_write_without_an_answer_is_unknown);
     };
     ($fixture:expr; $($case:ident),+) => {
         mod target_conformance {
