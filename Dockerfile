@@ -55,7 +55,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
         linux/arm64) triple=aarch64-unknown-linux-gnu ;; \
         *) echo "there is no build for $TARGETPLATFORM: linux/amd64 and linux/arm64" >&2; exit 64 ;; \
     esac \
-    && cargo build --locked --profile dist --workspace --bins --features mysql --target "$triple" \
+    && cargo build --locked --profile dist --workspace --bins --features mysql,cosmos --target "$triple" \
     && mkdir /out \
     && cd "target/$triple/dist" \
     && cp fides fides-importer fides-publishing-consumer fides-cleanup-scheduler fides-event-handler /out/

@@ -33,8 +33,17 @@ const NOT_IN_CORE: &[&str] = &[
     "tracing",
 ];
 /// What no crate below the adapters may reach.
-const DRIVERS: &[&str] =
-    &["sqlx", "sqlx-core", "rusqlite", "libsqlite3-sys", "pgwire-replication", "redis", "lapin", "rustls"];
+const DRIVERS: &[&str] = &[
+    "sqlx",
+    "sqlx-core",
+    "rusqlite",
+    "libsqlite3-sys",
+    "pgwire-replication",
+    "redis",
+    "lapin",
+    "rustls",
+    "azure_data_cosmos",
+];
 
 /// Where a crate stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -133,6 +133,31 @@ impl TargetFixture for Fixture {
     fn unholdable(&self) -> (Kind, Value<'static>) {
         (Kind::Timestamp, Value::Timestamp("12024-01-01T00:00:00".into()))
     }
+
+    async fn gone(&self) -> Arc<dyn Target> {
+        let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        fides_connector_mysql::target(&format!("mysql://me:s3cret@{nobody}/x"), 1, 20_000).await.unwrap()
+    }
+
+    async fn unauthorised(&self) -> (Arc<dyn Target>, &'static str) {
+        let url = self.database.url_as("nobody", "s3cret");
+        (fides_connector_mysql::target(&url, 1, 20_000).await.unwrap(), "s3cret")
+    }
+
+    /// More than the server's `max_allowed_packet`.
+    fn oversized(&self) -> usize {
+        20 << 20
+    }
+
+    fn cannot(&self, case: &str) -> Option<&'static str> {
+        match case {
+            "a_throttled_store_says_how_long" => Some("a server of one's own throttles nobody"),
+            "a_write_without_an_answer_is_unknown" => {
+                Some("takes a proxy that knows the protocol, and was not tried with MariaDB")
+            }
+            _ => None,
+        }
+    }
 }
 
 fides_testkit::host_conformance!(fixture().await);

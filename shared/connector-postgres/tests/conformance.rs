@@ -136,6 +136,29 @@ impl TargetFixture for Fixture {
     fn unholdable(&self) -> (Kind, Value<'static>) {
         (Kind::String, Value::String("a\0b".into()))
     }
+
+    async fn gone(&self) -> Arc<dyn Target> {
+        let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        fides_connector_postgres::target(&format!("postgres://me:s3cret@{nobody}/x"), 1, 20_000).await.unwrap()
+    }
+
+    async fn unauthorised(&self) -> (Arc<dyn Target>, &'static str) {
+        let url = self.database.url_as("fides_nobody", "s3cret");
+        (fides_connector_postgres::target(&url, 1, 20_000).await.unwrap(), "s3cret")
+    }
+
+    fn cannot(&self, case: &str) -> Option<&'static str> {
+        match case {
+            "an_oversized_record_fails_alone" => {
+                Some("PostgreSQL holds a gigabyte in a field, and Fides no such record")
+            }
+            "a_throttled_store_says_how_long" => Some("a server of one's own throttles nobody"),
+            "a_write_without_an_answer_is_unknown" => {
+                Some("takes a proxy that knows the protocol (a_commit_without_an_answer_is_unknown instead)")
+            }
+            _ => None,
+        }
+    }
 }
 
 fides_testkit::host_conformance!(fixture().await);

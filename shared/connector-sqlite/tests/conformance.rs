@@ -141,6 +141,20 @@ impl TargetFixture for File {
     fn unholdable(&self) -> (Kind, Value<'static>) {
         (Kind::F64, Value::F64(f64::NAN))
     }
+
+    fn cannot(&self, case: &str) -> Option<&'static str> {
+        match case {
+            "an_oversized_record_fails_alone" => Some("SQLite holds a gigabyte in a field, and Fides no such record"),
+            "a_store_that_is_gone_is_unavailable"
+            | "a_wrong_credential_is_unavailable"
+            | "a_throttled_store_says_how_long"
+            | "a_write_without_an_answer_is_unknown" => Some(
+                "a file has no server (tests/target.rs: one that is locked, \
+                      missing or damaged)",
+            ),
+            _ => None,
+        }
+    }
 }
 
 fides_testkit::host_conformance!(file().await);

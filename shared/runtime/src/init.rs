@@ -57,6 +57,8 @@ pub async fn init(host: &Store, folder: &Path) -> Result<String, Fault> {
             yaml.line("  # The url with its password comes from the environment, so that it is in no file.");
             yaml.line(&format!("  host: {{ kind: {kind}, url: \"${{HOST_URL}}\" }}"));
         }
+        // Named by the configuration only: an account has more to it than a url.
+        Store::Cosmos(_) => {}
         Store::Sqlite { path } => {
             let path = seen_from(folder, path);
             yaml.line("  # To follow its changes: `events: log` in its pipelines, and `fides init --events` once.");
@@ -96,7 +98,10 @@ impl Yaml {
             return self.line(&format!("  # {name} has no primary key: {advice}"));
         }
         let id = unique(&[id_of(namespace.0.last()), id_of(&namespace.0)], ids);
-        self.line(&format!("  {id}:   # about {} records", table.records_estimate));
+        // A store that cannot count says nothing.
+        let about = Some(table.records_estimate).filter(|&count| count > 0);
+        let about = about.map_or(String::new(), |count| format!("   # about {count} records"));
+        self.line(&format!("  {id}:{about}"));
         for warning in &table.warnings {
             self.line(&format!("    # note: {}", shown(warning)));
         }

@@ -15,6 +15,8 @@ const SQLITE_CONNECTIONS: u32 = 4;
 /// Opens a store as a host. Where its log is followed, snapshots have a position in it (DESIGN §5).
 pub(crate) async fn host(store: &Store, follows: bool) -> Result<Arc<dyn Host>, Fault> {
     match store {
+        #[cfg(feature = "cosmos")]
+        Store::Cosmos(cosmos) => fides_connector_cosmos::host(settings(cosmos), follows).await,
         #[cfg(feature = "sqlite")]
         Store::Sqlite { path } => fides_connector_sqlite::host(path, SQLITE_CONNECTIONS, follows).await,
         #[cfg(feature = "postgres")]
@@ -33,6 +35,8 @@ pub(crate) async fn host(store: &Store, follows: bool) -> Result<Arc<dyn Host>, 
 /// Opens a store as a target.
 pub(crate) async fn target(store: &Store, limits: &Limits) -> Result<Arc<dyn Target>, Fault> {
     match store {
+        #[cfg(feature = "cosmos")]
+        Store::Cosmos(cosmos) => fides_connector_cosmos::target(settings(cosmos), limits.write_timeout_ms_max).await,
         #[cfg(feature = "sqlite")]
         Store::Sqlite { path } => fides_connector_sqlite::target(path, SQLITE_CONNECTIONS).await,
         #[cfg(feature = "postgres")]
@@ -62,6 +66,24 @@ pub(crate) async fn remove_outbox(path: &Path) -> Result<bool, Fault> {
     return fides_connector_sqlite::remove_outbox(path).await;
     #[cfg(not(feature = "sqlite"))]
     Err(not_built())
+}
+
+#[cfg(feature = "cosmos")]
+fn settings(cosmos: &crate::config::Cosmos) -> fides_connector_cosmos::Settings {
+    let container = |like: &crate::config::CosmosContainer| fides_connector_cosmos::ContainerSettings {
+        partition_key: like.partition_key.clone(),
+        unique: like.unique.clone(),
+        throughput: like.throughput,
+    };
+    fides_connector_cosmos::Settings {
+        endpoint: cosmos.endpoint.clone(),
+        key: cosmos.key.clone(),
+        database: cosmos.database.clone(),
+        regions: cosmos.regions.clone(),
+        containers: cosmos.containers.iter().map(|(name, like)| (name.clone(), container(like))).collect(),
+        concurrency: cosmos.concurrency,
+        request_units_per_second: cosmos.request_units_per_second,
+    }
 }
 
 fn not_built() -> Fault {

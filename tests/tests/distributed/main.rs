@@ -8,6 +8,7 @@
 
 mod cluster;
 mod collector;
+mod emulator;
 mod lanes;
 mod proxy;
 mod redis;
@@ -19,11 +20,13 @@ mod writer;
 mod asks;
 mod deletes;
 mod failover;
+mod feeds;
 mod follows;
 mod hears;
 mod holds;
 mod measured;
 mod mends;
+mod orders;
 mod shares;
 mod survives;
 mod swaps;

@@ -12,6 +12,7 @@
 mod backplane;
 mod body;
 mod collection;
+mod cosmos;
 mod dashboard;
 mod delete;
 mod environment;
@@ -42,9 +43,9 @@ use std::path::Path;
 pub use environment::Environment;
 pub use errors::{ConfigError, ConfigErrors, EXIT_CODE, Place, Spot};
 pub use model::{
-    Amqp, Arity, Backplane, Columns, Config, Dashboard, Delete, EventQueue, Events, Fields, Foreign, Hinted, Intake,
-    Kind, LagAction, Limits, Literal, Log, LogFormat, Namespace, Otlp, Pipeline, Redis, Relation, Schedule, Sender,
-    Service, Source, Store, Telemetry, Webhook,
+    Amqp, Arity, Backplane, Columns, Config, Cosmos, CosmosContainer, Dashboard, Delete, EventQueue, Events, Fields,
+    Foreign, Hinted, Intake, Kind, LagAction, Limits, Literal, Log, LogFormat, Namespace, Otlp, Pipeline, Redis,
+    Relation, Schedule, Sender, Service, Source, Store, Telemetry, Webhook,
 };
 pub use places::Places;
 pub use schema::json_schema;

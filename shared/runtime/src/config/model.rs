@@ -80,6 +80,8 @@ pub struct Redis {
 /// A store that can be a host, a target, or both.
 #[derive(Clone, Debug)]
 pub enum Store {
+    /// An Azure Cosmos DB account.
+    Cosmos(Cosmos),
     /// A MySQL or MariaDB database.
     MySql {
         /// The connection url, with its password.
@@ -99,6 +101,36 @@ pub enum Store {
         /// The database file.
         path: PathBuf,
     },
+}
+
+/// An Azure Cosmos DB account, and a database in it.
+#[derive(Clone, Debug)]
+pub struct Cosmos {
+    /// Its address.
+    pub endpoint: String,
+    /// Its key.
+    pub key: SecretString,
+    /// The database.
+    pub database: String,
+    /// Regions to use, the preferred one first.
+    pub regions: Vec<String>,
+    /// How containers are made, by name.
+    pub containers: BTreeMap<String, CosmosContainer>,
+    /// Requests at the same time.
+    pub concurrency: u32,
+    /// Request units that may be used in a second.
+    pub request_units_per_second: Option<u32>,
+}
+
+/// How a container of Cosmos DB is made.
+#[derive(Clone, Debug, Default)]
+pub struct CosmosContainer {
+    /// Paths of its partition key; `/id` when empty.
+    pub partition_key: Vec<String>,
+    /// Sets of paths that are unique within a partition key.
+    pub unique: Vec<Vec<String>>,
+    /// Its own request units per second.
+    pub throughput: Option<u32>,
 }
 
 /// The name of a table, collection or container, with the schemas it is in; never empty.

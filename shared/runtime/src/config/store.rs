@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::fields::{Fields, Section, section};
 use super::form::{Definitions, Form, Reading};
-use super::model::{Namespace, Store};
+use super::model::{Cosmos, Namespace, Store};
 use super::node::Node;
 use super::scalar::{FilePath, Number, Word};
 use super::secrets;
@@ -16,6 +16,11 @@ use super::secrets;
 type KindOfStore = (&'static str, fn(&mut Reading<'_>, &Node) -> Option<Store>, fn(&mut Definitions) -> Value);
 
 const KINDS: &[KindOfStore] = &[
+    (
+        "cosmos",
+        |reading, node| section::<Cosmos>().read(reading, node).map(Store::Cosmos),
+        Definitions::refer::<Cosmos>,
+    ),
     ("mysql", |reading, node| Some(section::<MySql>().read(reading, node)?.0), Definitions::refer::<MySql>),
     ("postgres", |reading, node| Some(section::<Postgres>().read(reading, node)?.0), Definitions::refer::<Postgres>),
     ("sqlite", |reading, node| Some(section::<Sqlite>().read(reading, node)?.0), Definitions::refer::<Sqlite>),
@@ -169,6 +174,11 @@ impl Address {
             several => several.to_vec(),
         };
         match store {
+            Store::Cosmos(cosmos) => {
+                let (host, port, _) = endpoint(&cosmos.endpoint, "443");
+                // A namespace may name its database itself.
+                Self::Database { host, port, database: String::new(), namespace: in_schema(&cosmos.database) }
+            }
             Store::Postgres { url, .. } => {
                 let (host, port, database) = endpoint(url.expose_secret(), "5432");
                 Self::Database { host, port, database, namespace: in_schema("public") }

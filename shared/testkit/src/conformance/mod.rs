@@ -16,9 +16,11 @@ pub mod queue;
 pub mod state_store;
 pub mod target;
 
+mod report;
 mod rows;
 mod table;
 
+pub use report::report;
 pub use rows::{Record, records, scan_all, scan_range};
 pub use table::{Spec, column};
 

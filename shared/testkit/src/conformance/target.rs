@@ -13,6 +13,10 @@ use fides_core::{
 use super::host::{assert_same, kinds};
 use super::{Record, Spec, column, records, scan_all};
 
+mod trouble;
+
+pub use trouble::*;
+
 /// A store with a connector over it.
 #[async_trait]
 pub trait TargetFixture: Send + Sync {
@@ -24,6 +28,33 @@ pub trait TargetFixture: Send + Sync {
     async fn create(&self, spec: &Spec);
     /// A value that a column of its kind cannot hold in this store.
     fn unholdable(&self) -> (Kind, Value<'static>);
+    /// A value for `people.name` that the store refuses: NULL where the column says NOT NULL, another one in a store that has
+    /// no such rule.
+    fn refused(&self) -> Value<'static> {
+        Value::Null
+    }
+    /// A whole number in JSON that the store keeps, as large as any.
+    fn json_number(&self) -> u64 {
+        super::host::JSON_NUMBER
+    }
+    /// A target of the same kind where nobody listens.
+    async fn gone(&self) -> Arc<dyn Target> {
+        panic!("the fixture neither has one nor says why it cannot")
+    }
+    /// A target whose credential is refused, and the secret in it.
+    async fn unauthorised(&self) -> (Arc<dyn Target>, &'static str) {
+        panic!("the fixture neither has one nor says why it cannot")
+    }
+    /// Bytes of a text that the store cannot hold.
+    fn oversized(&self) -> usize {
+        panic!("the fixture neither has a limit nor says why it cannot")
+    }
+    /// Breaks something between target and store.
+    async fn make(&self, trouble: Trouble) {
+        panic!("the fixture neither makes {trouble:?} nor says why it cannot")
+    }
+    /// Ends what was broken.
+    async fn mend(&self) {}
     /// Why a case cannot be run against this store.
     fn cannot(&self, _case: &str) -> Option<&'static str> {
         None
@@ -40,7 +71,9 @@ macro_rules! target_conformance {
             deletes_even_what_is_absent, applying_again_is_harmless, an_empty_batch_is_nothing,
             a_large_batch_is_aligned, composite_and_odd_keys, a_bad_record_fails_alone, a_violation_fails_alone,
             a_unique_violation_is_deferred, an_older_version_is_stale, an_older_token_is_refused,
-            a_displaced_writer_writes_nothing, lanes_do_not_displace_each_other);
+            a_displaced_writer_writes_nothing, lanes_do_not_displace_each_other, an_oversized_record_fails_alone,
+            a_store_that_is_gone_is_unavailable, a_wrong_credential_is_unavailable, a_throttled_store_says_how_long,
+            a_write_without_an_answer_is_unknown);
     };
     ($fixture:expr; $($case:ident),+) => {
         mod target_conformance {
@@ -48,10 +81,12 @@ macro_rules! target_conformance {
             $(#[tokio::test]
             async fn $case() {
                 let fixture = $fixture;
-                match $crate::conformance::target::TargetFixture::cannot(&fixture, stringify!($case)) {
+                let cannot = $crate::conformance::target::TargetFixture::cannot(&fixture, stringify!($case));
+                match cannot {
                     Some(reason) => eprintln!("cannot target/{}: {reason}", stringify!($case)),
                     None => $crate::conformance::target::$case(&fixture).await,
                 }
+                $crate::conformance::report(env!("CARGO_PKG_NAME"), "target", stringify!($case), cannot);
             })+
         }
     };
@@ -176,7 +211,7 @@ fn failed(outcome: &Outcome) -> &Fault {
 
 /// With `create`, a missing namespace is made so that it holds every kind; preparing again changes nothing.
 pub async fn creates_what_is_missing(fixture: &dyn TargetFixture) {
-    let (spec, rows) = kinds();
+    let (spec, rows) = kinds(fixture.json_number());
     let writer = Writer::new(fixture, spec, Some("synced_version"));
     let described = async || writer.target.describe(&writer.sink.namespace).await.expect("it can be described");
     assert_eq!(described().await, None);
@@ -269,7 +304,7 @@ pub async fn a_version_column_holds_text(fixture: &dyn TargetFixture) {
 
 /// What was applied is read back: every kind, NULL, the extremes.
 pub async fn every_kind_comes_back(fixture: &dyn TargetFixture) {
-    let (spec, mut rows) = kinds();
+    let (spec, mut rows) = kinds(fixture.json_number());
     let mut extreme = rows[0].clone();
     extreme[0] = Value::I64(i64::MIN);
     extreme[2] = Value::Decimal("-0.000000000000000000000000000001".into());
@@ -333,7 +368,7 @@ pub async fn a_large_batch_is_aligned(fixture: &dyn TargetFixture) {
     let writer = Writer::over(fixture, people(), None).await;
     let bad = |id: i64| matches!(id, 0 | 700 | 701 | 4_999);
     let row = |id: i64| {
-        let name = if bad(id) { Value::Null } else { Value::String(format!("name {id}").into()) };
+        let name = if bad(id) { fixture.refused() } else { Value::String(format!("name {id}").into()) };
         change(1, &[Value::I64(id)], document(&[Value::I64(id), name, Value::I64(id)]))
     };
     let outcomes = writer.apply(&(0..5_000).map(row).collect::<Vec<_>>()).await;
@@ -393,7 +428,7 @@ pub async fn a_bad_record_fails_alone(fixture: &dyn TargetFixture) {
 pub async fn a_violation_fails_alone(fixture: &dyn TargetFixture) {
     let writer = Writer::over(fixture, people(), None).await;
     writer.write(&[upsert(1, 2, "two")]).await;
-    let null = change(2, &[Value::I64(2)], document(&[Value::I64(2), Value::Null, Value::Null]));
+    let null = change(2, &[Value::I64(2)], document(&[Value::I64(2), fixture.refused(), Value::Null]));
     let outcomes = writer.apply(&[upsert(2, 1, "one"), null, delete(2, 9), upsert(2, 3, "three")]).await;
     let fault = failed(&outcomes[1]);
     assert_eq!(fault.kind, FaultKind::Permanent, "{fault}");

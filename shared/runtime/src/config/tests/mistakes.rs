@@ -252,7 +252,7 @@ fn an_unknown_kind_of_store() {
     assert_eq!(
         refused(&text),
         "fides.yaml:2:17  hosts.shop.kind\n    \
-         found \"sqlit\", expected a kind of store: mysql, postgres, sqlite; did you mean \"sqlite\"?"
+         found \"sqlit\", expected a kind of store: cosmos, mysql, postgres, sqlite; did you mean \"sqlite\"?"
     );
 }
 
@@ -261,7 +261,7 @@ fn a_store_without_a_kind() {
     let text = super::pipeline("").replace("kind: sqlite, path: shop", "path: shop");
     assert!(
         refused(&text)
-            .contains("hosts.shop\n    found no key `kind`, expected a kind of store: mysql, postgres, sqlite")
+            .contains("hosts.shop\n    found no key `kind`, expected a kind of store: cosmos, mysql, postgres, sqlite")
     );
 }
 

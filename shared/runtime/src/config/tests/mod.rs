@@ -1,6 +1,7 @@
 //! Tests of the configuration through its public functions.
 
 mod accepted;
+mod cosmos;
 mod crossing;
 mod mistakes;
 mod overrides;

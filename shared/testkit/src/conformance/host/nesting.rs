@@ -7,7 +7,7 @@ use super::super::{Spec, column, records, scan_all};
 use super::{HostFixture, filled, open};
 
 fn orders() -> Spec {
-    Spec::new("orders", 1, &[column("id", Kind::I64), column("customer_id", Kind::I64)])
+    Spec::new("orders", 1, &[column("nr", Kind::I64), column("customer_id", Kind::I64)])
 }
 
 pub(super) fn lines() -> Spec {
@@ -21,7 +21,7 @@ pub(super) fn lines() -> Spec {
 }
 
 fn customers() -> Spec {
-    Spec::new("customers", 1, &[column("id", Kind::I64), column("name", Kind::String)])
+    Spec::new("customers", 1, &[column("nr", Kind::I64), column("name", Kind::String)])
 }
 
 pub(super) fn line(order: i64, line: i64, product: &'static str) -> Vec<Value<'static>> {
@@ -51,7 +51,7 @@ pub async fn includes_many(fixture: &dyn HostFixture) {
     let (orders, lines) = (orders(), lines());
     filled(fixture, &orders, &[vec![Value::I64(1), Value::Null], vec![Value::I64(2), Value::Null]]).await;
     filled(fixture, &lines, &[line(1, 3, "pear"), line(1, 2, "Äpfel \"x\""), line(1, 1, "pear")]).await;
-    let many = include(fixture, &lines, ("order_id", "id"), Arity::Many, &["product"]);
+    let many = include(fixture, &lines, ("order_id", "nr"), Arity::Many, &["product"]);
     let snapshot = open(fixture, &orders.selection_with(fixture.namespace("orders"), vec![many])).await;
     let found = scan_all(&*snapshot).await.expect("the tables can be read");
     let max = i64::MAX;
@@ -74,10 +74,10 @@ pub async fn includes_one(fixture: &dyn HostFixture) {
     filled(fixture, &orders, &rows).await;
     fixture.insert(&orders, &[vec![Value::I64(3), Value::Null]]).await;
     filled(fixture, &customers, &[vec![Value::I64(7), Value::Null]]).await;
-    let one = include(fixture, &customers, ("id", "customer_id"), Arity::One, &[]);
+    let one = include(fixture, &customers, ("nr", "customer_id"), Arity::One, &[]);
     let snapshot = open(fixture, &orders.selection_with(fixture.namespace("orders"), vec![one])).await;
     let found = scan_all(&*snapshot).await.expect("the tables can be read");
-    assert_json(&found[0].values[2], r#"{"id":7,"name":null}"#);
+    assert_json(&found[0].values[2], r#"{"nr":7,"name":null}"#);
     assert_eq!((&found[1].values[2], &found[2].values[2]), (&Value::Null, &Value::Null));
 }
 
@@ -87,16 +87,16 @@ pub async fn includes_nest(fixture: &dyn HostFixture) {
     filled(fixture, &customers, &[vec![Value::I64(7), Value::String("Zoë".into())]]).await;
     filled(fixture, &orders, &[[1, 7], [2, 7]].map(|row| row.map(Value::I64).to_vec())).await;
     filled(fixture, &lines, &[line(2, 1, "pear")]).await;
-    let mut nested = include(fixture, &orders, ("customer_id", "id"), Arity::Many, &["id"]);
-    nested.includes = vec![include(fixture, &lines, ("order_id", "id"), Arity::Many, &["line"])];
+    let mut nested = include(fixture, &orders, ("customer_id", "nr"), Arity::Many, &["nr"]);
+    nested.includes = vec![include(fixture, &lines, ("order_id", "nr"), Arity::Many, &["line"])];
     let snapshot = open(fixture, &customers.selection_with(fixture.namespace("customers"), vec![nested])).await;
     let found = scan_all(&*snapshot).await.expect("the tables can be read");
     let max = i64::MAX;
     assert_json(
         &found[0].values[2],
         &format!(
-            r#"[{{"id":1,"customer_id":7,"lines":[]}},
-               {{"id":2,"customer_id":7,"lines":[{{"order_id":2,"line":1,"product":"pear","big":{max}}}]}}]"#
+            r#"[{{"nr":1,"customer_id":7,"lines":[]}},
+               {{"nr":2,"customer_id":7,"lines":[{{"order_id":2,"line":1,"product":"pear","big":{max}}}]}}]"#
         ),
     );
 }
@@ -106,7 +106,7 @@ pub async fn a_second_match_fails_alone(fixture: &dyn HostFixture) {
     let (orders, lines) = (orders(), lines());
     filled(fixture, &orders, &[[41, 1], [42, 1], [43, 1]].map(|row| row.map(Value::I64).to_vec())).await;
     filled(fixture, &lines, &[line(41, 1, "a"), line(42, 1, "a"), line(42, 2, "a"), line(43, 1, "a")]).await;
-    let one = include(fixture, &lines, ("order_id", "id"), Arity::One, &[]);
+    let one = include(fixture, &lines, ("order_id", "nr"), Arity::One, &[]);
     let snapshot = open(fixture, &orders.selection_with(fixture.namespace("orders"), vec![one])).await;
     let page = snapshot.scan(&KeyRange::ALL, None).await.expect("the other records can be read");
     assert_eq!(page.len(), 3);
@@ -121,7 +121,7 @@ pub async fn fingerprints_follow_the_row(fixture: &dyn HostFixture) {
     let (orders, lines) = (orders(), lines());
     filled(fixture, &orders, &[[1, 1], [2, 1], [3, 1]].map(|row| row.map(Value::I64).to_vec())).await;
     filled(fixture, &lines, &[line(1, 1, "a"), line(1, 2, "b"), line(2, 1, "a")]).await;
-    let many = include(fixture, &lines, ("order_id", "id"), Arity::Many, &["line"]);
+    let many = include(fixture, &lines, ("order_id", "nr"), Arity::Many, &["line"]);
     let selection = orders.selection_with(fixture.namespace("orders"), vec![many]);
     let prints = async |selection: &Selection| -> Vec<_> {
         let found = scan_all(&*open(fixture, selection).await).await.expect("the tables can be read");

@@ -1,0 +1,154 @@
+//! Cosmos DB as the store that is followed.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use azure_data_cosmos::models::ContainerProperties;
+use fides_core::port::{Concern, Host, Lineage, Opened, Snapshot};
+use fides_core::{Fault, Namespace, PipelineId, Selection, Table, Version};
+use futures::TryStreamExt;
+
+use crate::account::Account;
+use crate::clock::{Clock, SKEW_SECONDS, position};
+use crate::condition::{Keying, Sql, is_plain};
+use crate::container::Container;
+use crate::fault::fault;
+use crate::layout::{GONE, RESERVED};
+use crate::pace::Pace;
+use crate::reading::Reading;
+use crate::settings::Settings;
+use crate::snapshot::CosmosSnapshot;
+use crate::{describe, log};
+
+/// One request that reads.
+const READ_MS_MAX: u64 = 65_000;
+/// Documents that tell what fields a container has.
+const SAMPLE: usize = 200;
+
+pub(crate) struct CosmosHost {
+    account: Arc<Account>,
+    pace: Arc<Pace>,
+    /// Whether anybody follows the change feed, and needs snapshots that have a position in it.
+    follows: bool,
+}
+
+impl CosmosHost {
+    pub fn new(settings: Settings, follows: bool) -> Result<Self, Fault> {
+        let pace = Arc::new(Pace::new(settings.request_units_per_second));
+        Ok(Self { account: Account::new(settings, READ_MS_MAX)?, pace, follows })
+    }
+
+    /// A selection that can be read: its container is there, and no document lacks a part of the key.
+    async fn reading(&self, selection: &Selection) -> Result<Reading, Fault> {
+        let namespace = &selection.namespace;
+        if let Some(include) = selection.includes.first() {
+            return Err(Fault::permanent(format!("container {namespace}: include {} cannot be read", include.name))
+                .advise("documents nest what belongs to them; Cosmos DB joins no containers"));
+        }
+        if let Some(field) = selection.key.iter().find(|field| !is_plain(field)) {
+            return Err(Fault::permanent(format!(
+                "container {namespace}: key field {field} cannot be ordered by: it is a word of Cosmos DB's query \
+                 language, or has other characters than letters, digits and underscores"
+            ))
+            .advise("choose another `key`, such as id where ids differ over all partitions"));
+        }
+        let container = Container::open(&self.account, &self.pace, namespace).await?.ok_or_else(|| {
+            Fault::permanent(format!("there is no container {namespace}"))
+                .advise("check the names in the configuration")
+        })?;
+        let reading = Reading {
+            container: Arc::new(container),
+            selection: selection.clone(),
+            keying: Keying::Fields(selection.key.clone()),
+        };
+        self.refuse_null_keys(&reading).await?;
+        Ok(reading)
+    }
+
+    /// Comparisons skip what is not there, so that a scan of ranges would miss such a record silently.
+    async fn refuse_null_keys(&self, reading: &Reading) -> Result<(), Fault> {
+        let namespace = &reading.selection.namespace;
+        for field in reading.selection.key.iter().filter(|field| *field != "id") {
+            let path = crate::condition::path(field);
+            let gone = crate::condition::path(GONE);
+            let text = format!(
+                "SELECT TOP 1 c.id FROM c WHERE (NOT IS_DEFINED({path}) OR IS_NULL({path})) AND NOT IS_DEFINED({gone})"
+            );
+            let found = reading.items(Sql::new(text), 1).await?;
+            if !found.is_empty() {
+                return Err(Fault::permanent(format!(
+                    "key field {namespace}.{field} is null or missing in a document"
+                ))
+                .advise("choose key fields that every document has"));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Host for CosmosHost {
+    async fn namespaces(&self) -> Result<Vec<Namespace>, Fault> {
+        let what = format!("listing the containers of {}", self.account.settings.database);
+        let database = self.account.database().await?;
+        let found = database.query_containers("SELECT * FROM c", None).await.map_err(|error| fault(&what, &error))?;
+        let found: Vec<ContainerProperties> = found.try_collect().await.map_err(|error| fault(&what, &error))?;
+        let mut names: Vec<Namespace> =
+            found.into_iter().map(|container| Namespace(vec![container.id.into_owned()])).collect();
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    async fn describe(&self, namespace: &Namespace) -> Result<Option<Table>, Fault> {
+        let container = Container::open(&self.account, &self.pace, namespace).await?;
+        match container {
+            Some(container) => describe::describe(container, namespace, SAMPLE).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    async fn lineage(&self) -> Result<Lineage, Fault> {
+        Ok(Lineage(if self.follows {
+            format!("cosmos:feed:{}", self.account.url().host_str().unwrap_or_default())
+        } else {
+            "cosmos:drawn".to_owned()
+        }))
+    }
+
+    async fn snapshot(&self, selection: &Selection, drawn: Version) -> Result<Arc<dyn Snapshot>, Fault> {
+        let version = if self.follows {
+            // L1: the time is asked for before anything is read.
+            let clock = Clock::ask(&self.account).await?;
+            Version::scan(drawn.epoch, position(clock.now().saturating_sub(SKEW_SECONDS)))
+        } else {
+            drawn
+        };
+        let reading = self.reading(selection).await?;
+        Ok(Arc::new(CosmosSnapshot { reading, version }))
+    }
+
+    async fn log(&self, selection: &Selection, _reader: &PipelineId, after: Option<u64>) -> Result<Opened, Fault> {
+        if !self.follows {
+            return Err(Fault::permanent("this host's snapshots have no position in its change feed")
+                .advise("open it as one that is followed"));
+        }
+        log::open(&self.account, self.reading(selection).await?, after).await
+    }
+
+    async fn check_log(&self, selection: &Selection, _reader: &PipelineId) -> Result<Vec<Concern>, Fault> {
+        let namespace = &selection.namespace;
+        let mut concerns = vec![Concern {
+            stops: false,
+            what: format!("the change feed of container {namespace} does not tell of deletions"),
+            mend: Some("a `cleanup` schedule finds them".to_owned()),
+        }];
+        if selection.columns.iter().any(|column| RESERVED.contains(&column.name.as_str())) {
+            concerns.push(Concern {
+                stops: false,
+                what: format!("the mapping reads a field of container {namespace} that changes with every write"),
+                mend: None,
+            });
+        }
+        Ok(concerns)
+    }
+}

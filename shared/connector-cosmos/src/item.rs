@@ -1,0 +1,111 @@
+//! Single items of a container: read, created, replaced under a condition. Every answer is counted.
+
+use azure_data_cosmos::models::ResponseHeaders;
+use azure_data_cosmos::options::{
+    EndToEndOperationLatencyPolicy, ItemWriteOptions, OperationOptionsBuilder, Precondition,
+};
+use azure_data_cosmos::{CosmosError, PartitionKey};
+use serde_json::value::RawValue;
+
+use crate::container::Container;
+use crate::fault::{is_missing, status};
+
+/// An item as it was read.
+pub(crate) struct Item {
+    /// Changes with every write.
+    pub etag: String,
+    pub json: String,
+}
+
+/// What became of a conditional write.
+pub(crate) enum Put {
+    /// It is written; the item's etag.
+    Written(String),
+    /// The condition does not hold: an item is there, another one, or none any more.
+    Refused,
+}
+
+impl Container {
+    /// The item of an address, if there is one.
+    pub async fn read(&self, partition: PartitionKey, id: &str) -> Result<Option<Item>, CosmosError> {
+        match self.client.read_item(partition, id, None).await {
+            Ok(response) => {
+                self.count(response.headers());
+                let etag = etag_of(response.headers());
+                let json: Box<RawValue> = response.into_model()?;
+                Ok(Some(Item { etag, json: json.get().to_owned() }))
+            }
+            Err(error) => {
+                self.count_error(&error);
+                // A replica that lags behind says so, too; that is no absence.
+                if is_missing(&error) && !matches!(status(&error).1, 1_002 | 1_003) { Ok(None) } else { Err(error) }
+            }
+        }
+    }
+
+    /// Creates an item where none is.
+    pub async fn create(&self, partition: PartitionKey, id: &str, json: &RawValue) -> Result<Put, CosmosError> {
+        self.settled(self.client.create_item(partition, id, json, Some(self.write_options())).await, 409)
+    }
+
+    /// Replaces the item that has this etag.
+    pub async fn replace(
+        &self,
+        partition: PartitionKey,
+        id: &str,
+        json: &RawValue,
+        etag: &str,
+    ) -> Result<Put, CosmosError> {
+        let options = self.write_options().with_precondition(Precondition::if_match(etag.to_owned()));
+        self.settled(self.client.replace_item(partition, id, json, Some(options)).await, 412)
+    }
+
+    /// L6, L10: what the driver repeats by itself (449) ends when a request would.
+    fn write_options(&self) -> ItemWriteOptions {
+        let policy = EndToEndOperationLatencyPolicy::new(self.write_max);
+        let operation = OperationOptionsBuilder::new().with_end_to_end_latency_policy(policy).build();
+        ItemWriteOptions::default().with_operation_options(operation)
+    }
+
+    fn settled(
+        &self,
+        response: Result<azure_data_cosmos::models::ItemResponse, CosmosError>,
+        refusal: u16,
+    ) -> Result<Put, CosmosError> {
+        match response {
+            Ok(response) => {
+                self.count(response.headers());
+                Ok(Put::Written(etag_of(response.headers())))
+            }
+            Err(error) => {
+                self.count_error(&error);
+                match status(&error) {
+                    (refused, _) if refused == refusal => Ok(Put::Refused),
+                    // What was to be replaced is gone.
+                    (404, sub) if refusal == 412 && !matches!(sub, 1_002 | 1_003) => Ok(Put::Refused),
+                    _ => Err(error),
+                }
+            }
+        }
+    }
+
+    /// Counts an answer.
+    pub fn count(&self, headers: &ResponseHeaders) {
+        self.pace.spend(headers.request_charge().map_or(0.0, |charge| charge.value()));
+    }
+
+    /// Counts an answer that is an error, and rests where it asks for that.
+    pub fn count_error(&self, error: &CosmosError) {
+        let response = error.response();
+        let charge = response.and_then(|response| response.headers().request_charge.as_ref());
+        self.pace.spend(charge.map_or(0.0, |charge| charge.value()));
+        if status(error).0 == 429 {
+            let after = response.and_then(|response| response.headers().retry_after_ms).unwrap_or(10);
+            self.pace.rest(std::time::Duration::from_millis(after));
+        }
+    }
+}
+
+fn etag_of(headers: &ResponseHeaders) -> String {
+    headers.etag().map(ToString::to_string).unwrap_or_default()
+}

@@ -1,0 +1,122 @@
+//! Orders with their lines, from two tables into one document each in Cosmos DB, whose partition key is no part of the key:
+//! an order moves with its region. The account is busy, answers 503, and loses connections after it has written.
+
+use serde_json::json;
+
+use crate::emulator::Emulator;
+use crate::follows::{followed, is_followed, planned, run, stop};
+use crate::services::Process;
+use crate::stand::Stand;
+
+const OPTIONS: &str = "events: log\n    include: \
+    { lines: { from: lines, on: { order_id: id }, as: many, order_by: ['no'] } }\n    \
+    limits: { lanes: 4, lease_ms: 3000, write_timeout_ms_max: 10000 }";
+
+/// Orders; each has two lines.
+fn count() -> i64 {
+    if std::env::var_os("FIDES_TEST_LONG").is_some() { 100_000 } else { 2_000 }
+}
+
+async fn fill(stand: &Stand, orders: i64) -> sqlx::PgConnection {
+    let mut host = stand.connect_host().await;
+    let sql = format!(
+        "CREATE TABLE orders (id bigint PRIMARY KEY, region text NOT NULL, customer text, total numeric(12,2));
+         CREATE TABLE lines (order_id bigint, no int, sku text, price numeric(12,2), PRIMARY KEY (order_id, no));
+         INSERT INTO orders SELECT i, 'region ' || i % 7, 'Kunde № ' || i % 1000, i / 100.0
+             FROM generate_series(1, {orders}) i;
+         INSERT INTO lines SELECT i, n, 'sku/' || n || '#' || i % 50, (i % 5000) / 100.0
+             FROM generate_series(1, {orders}) i, generate_series(1, 2) n;
+         ANALYZE orders; ANALYZE lines"
+    );
+    run(&mut host, &sql).await;
+    host
+}
+
+fn start(stand: &Stand) -> Vec<Process> {
+    let consumers = (0..2).map(|index| stand.start("publishing-consumer", index));
+    let others = ["importer", "cleanup-scheduler", "event-handler"].map(|name| stand.start(name, 0));
+    consumers.chain(others).collect()
+}
+
+/// Of each kind of trouble some, all the time.
+fn trouble(emulator: &Emulator) {
+    let writes = json!(["create", "replace"]);
+    for rule in [
+        json!({ "operations": writes, "status": 429, "substatus": 3200, "retry_after_ms": 10, "every": 11 }),
+        json!({ "operations": writes, "status": 503, "every": 1999 }),
+        json!({ "operations": writes, "drop": "after", "every": 151 }),
+        json!({ "operations": writes, "drop": "before", "every": 173 }),
+        json!({ "operations": ["query"], "status": 429, "substatus": 3200, "retry_after_ms": 10, "every": 13 }),
+    ] {
+        emulator.breaks(rule);
+    }
+}
+
+/// Kills a consumer as kill -9 does, once it has written this life.
+async fn kill_at_work(emulator: &Emulator, consumer: &mut Process) {
+    let written = || emulator.stats()["operations"]["create"].as_u64().unwrap_or(0);
+    let before = written();
+    crate::until::until("the target is written", crate::until::MINUTE, async || written() > before + 200).await;
+    assert!(consumer.kill(), "it was alive");
+    consumer.restart();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn orders_and_their_lines_become_documents_that_move() {
+    let orders = count();
+    let stand = Stand::unscheduled("cosmos", OPTIONS).await;
+    let emulator = Emulator::target_of(&stand);
+    let mut host = fill(&stand, orders).await;
+    trouble(&emulator);
+    let mut services = start(&stand);
+    for at in 0..2 {
+        kill_at_work(&emulator, &mut services[at]).await;
+    }
+    stand.becomes_equal().await;
+    is_followed(&stand).await;
+
+    // An event on a line updates its order's document; a region that changes moves it.
+    run(&mut host, "UPDATE lines SET price = price + 1 WHERE order_id % 10 = 0 AND no = 2").await;
+    run(&mut host, "UPDATE orders SET region = 'region ' || (id % 7 + 1) % 7 WHERE id % 10 = 3").await;
+    run(&mut host, "UPDATE orders SET region = 'südlich', total = total + 1 WHERE id % 20 = 3").await;
+    run(&mut host, "DELETE FROM lines WHERE order_id % 100 = 1; DELETE FROM orders WHERE id % 100 = 1").await;
+    run(&mut host, "INSERT INTO orders VALUES (1, 'region 6', 'wieder da', 1)").await;
+    stand.becomes_equal().await;
+    let handler = services.iter().position(|service| service.name == "event-handler").unwrap();
+    assert!(followed(&services[handler]).await > 0.0, "the log told something");
+    assert_eq!(planned(&stand), 0, "an import would send nothing");
+
+    // What nobody tells of: a clean-up finds what is gone, an import what is new.
+    assert!(services[handler].terminate().await.success());
+    run(&mut host, "DELETE FROM lines WHERE order_id % 100 = 2; DELETE FROM orders WHERE id % 100 = 2").await;
+    run(&mut host, "UPDATE orders SET region = 'nördlich' WHERE id % 100 = 4").await;
+    let (code, stdout, stderr) = stand.fides(&["cleanup", &stand.pipeline]);
+    assert_eq!(code, Some(0), "{stdout}{stderr}");
+    let (code, stdout, stderr) = stand.fides(&["reimport", &stand.pipeline]);
+    assert_eq!(code, Some(0), "{stdout}{stderr}");
+    stand.becomes_equal().await;
+    let fired = emulator.fired();
+    assert!(fired.iter().all(|&times| times > 0), "every kind of trouble took place: {fired:?}");
+    services[handler].restart();
+    stop(&stand, services).await;
+    stand.close().await;
+}
+
+/// What an account grants is what it gets: it answers 429 to everything beyond, and no record is lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_of_few_request_units_gets_all_orders() {
+    let (orders, units) = if std::env::var_os("FIDES_TEST_LONG").is_some() { (5_000, 400) } else { (400, 400) };
+    let stand = Stand::unscheduled("throttled", OPTIONS).await;
+    let emulator = Emulator::target_of(&stand);
+    fill(&stand, orders).await;
+    emulator.grants(units);
+    let services = start(&stand);
+    stand.becomes_equal().await;
+    let stats = emulator.stats();
+    assert!(stats["throttled"].as_u64().unwrap() > 0, "{stats}");
+    for consumer in services.iter().filter(|service| service.name == "publishing-consumer") {
+        assert_eq!(consumer.metric("fides_breaker_state", &["target"]).await, 0.0, "429 never opens a breaker");
+    }
+    stop(&stand, services).await;
+    stand.close().await;
+}
