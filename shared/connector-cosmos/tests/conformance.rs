@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -34,7 +35,9 @@ async fn fixture() -> Fixture {
 
 /// The id of a row's document: nothing that the suite reads.
 fn id_of(key: &[Value<'static>]) -> String {
-    Key::encode(key).unwrap().as_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+    let mut id = String::new();
+    Key::encode(key).unwrap().as_bytes().iter().for_each(|byte| write!(id, "{byte:02x}").unwrap());
+    id
 }
 
 #[async_trait]

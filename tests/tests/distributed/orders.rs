@@ -14,7 +14,7 @@ const OPTIONS: &str = "events: log\n    include: \
 
 /// Orders; each has two lines.
 fn count() -> i64 {
-    if std::env::var_os("FIDES_TEST_LONG").is_some() { 100_000 } else { 2_000 }
+    if std::env::var_os("FIDES_TEST_LONG").is_some() { 100_000 } else { 1_000 }
 }
 
 async fn fill(stand: &Stand, orders: i64) -> sqlx::PgConnection {
@@ -43,9 +43,9 @@ fn trouble(emulator: &Emulator) {
     let writes = json!(["create", "replace"]);
     for rule in [
         json!({ "operations": writes, "status": 429, "substatus": 3200, "retry_after_ms": 10, "every": 11 }),
-        json!({ "operations": writes, "status": 503, "every": 1999 }),
-        json!({ "operations": writes, "drop": "after", "every": 151 }),
-        json!({ "operations": writes, "drop": "before", "every": 173 }),
+        json!({ "operations": writes, "status": 503, "every": 997 }),
+        json!({ "operations": writes, "drop": "after", "every": 331 }),
+        json!({ "operations": writes, "drop": "before", "every": 397 }),
         json!({ "operations": ["query"], "status": 429, "substatus": 3200, "retry_after_ms": 10, "every": 13 }),
     ] {
         emulator.breaks(rule);
