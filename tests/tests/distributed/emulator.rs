@@ -63,10 +63,6 @@ impl Emulator {
         admin("POST", "/__faults", &rule.to_string());
     }
 
-    pub fn heals(&self) {
-        admin("DELETE", &format!("/__faults?database={}", self.database), "");
-    }
-
     /// How often each rule fired.
     pub fn fired(&self) -> Vec<u64> {
         let rules = admin("GET", &format!("/__faults?database={}", self.database), "");
