@@ -1,5 +1,6 @@
 # One image with all programs of Fides. Which one runs is the entrypoint's choice: fides-importer,
 # fides-publishing-consumer, fides-cleanup-scheduler, fides-event-handler, or fides (the operator's commands).
+# --target cosmos makes another image, of an emulator to try Fides with.
 #
 #   docker build -t fides:local .
 #   docker buildx build --platform linux/amd64,linux/arm64 -t registry.example/fides:0.1.0 .
@@ -28,7 +29,7 @@ FROM base AS prebuilt
 COPY fides fides-importer fides-publishing-consumer fides-cleanup-scheduler fides-event-handler /usr/local/bin/
 
 # Compiles on the machine's own processor for whichever is asked for: no emulation.
-FROM --platform=$BUILDPLATFORM rust:${RUST_TAG} AS build
+FROM --platform=$BUILDPLATFORM rust:${RUST_TAG} AS source
 ARG BUILDPLATFORM
 ARG TARGETPLATFORM
 # The linker and the C library of the other processor, when it is another one. cmake is for aws-lc.
@@ -47,18 +48,40 @@ ENV CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
     CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER=x86_64-linux-gnu-gcc
 WORKDIR /src
 COPY . .
+RUN case "$TARGETPLATFORM" in \
+        linux/amd64) echo x86_64-unknown-linux-gnu ;; \
+        linux/arm64) echo aarch64-unknown-linux-gnu ;; \
+        *) echo "there is no build for $TARGETPLATFORM: linux/amd64 and linux/arm64" >&2; exit 64 ;; \
+    esac >/triple
+
 # What was compiled stays in caches of the builder, one per platform; only the programs leave this step.
+FROM source AS build
+ARG TARGETPLATFORM
 RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     --mount=type=cache,id=target-$TARGETPLATFORM,target=/src/target,sharing=locked \
-    case "$TARGETPLATFORM" in \
-        linux/amd64) triple=x86_64-unknown-linux-gnu ;; \
-        linux/arm64) triple=aarch64-unknown-linux-gnu ;; \
-        *) echo "there is no build for $TARGETPLATFORM: linux/amd64 and linux/arm64" >&2; exit 64 ;; \
-    esac \
+    triple=$(cat /triple) \
     && cargo build --locked --profile dist --workspace --bins --features mysql,cosmos --target "$triple" \
     && mkdir /out \
     && cd "target/$triple/dist" \
     && cp fides fides-importer fides-publishing-consumer fides-cleanup-scheduler fides-event-handler /out/
+
+# For the profile cosmos of docker-compose.yml: Microsoft's in-memory emulator of Cosmos DB, in an image of its own.
+FROM source AS build-cosmos
+ARG TARGETPLATFORM
+RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
+    --mount=type=cache,id=cosmos-$TARGETPLATFORM,target=/src/target,sharing=locked \
+    triple=$(cat /triple) \
+    && cargo build --locked --release --manifest-path tests/parts/cosmos-server/Cargo.toml --target-dir target --target "$triple" \
+    && mkdir /out \
+    && cp "target/$triple/release/fides-cosmos-server" /out/
+
+FROM base AS cosmos
+COPY --from=build-cosmos /out/ /usr/local/bin/
+ENTRYPOINT ["fides-cosmos-server"]
+
+FROM base AS prebuilt-cosmos
+COPY fides-cosmos-server /usr/local/bin/
+ENTRYPOINT ["fides-cosmos-server"]
 
 FROM base
 COPY --from=build /out/ /usr/local/bin/

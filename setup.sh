@@ -14,7 +14,7 @@ given or a person at the terminal agrees; the old one is kept as .env.before.
 
   --force           replace a .env that exists. The stores in the volumes keep the passwords they were made
                     with: replace both (`docker compose down --volumes`), or see docs/operations.md
-  --profiles LIST   what runs beside the services: nothing by default, or elk
+  --profiles LIST   what runs beside the services: nothing by default, or elk, cosmos, or elk,cosmos
   --help            this text
 
 Exit status: 0 .env is written and nothing is missing; 1 .env exists and was kept; 2 .env is written, but
@@ -38,11 +38,14 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
-case $profiles in
-    '') collector='' ;;
-    elk) collector=http://collector:4318 ;;
-    *) say "unknown profile: $profiles (there is: elk)"; exit 64 ;;
-esac
+collector=''
+for profile in $(printf '%s' "$profiles" | tr ',' ' '); do
+    case $profile in
+        cosmos) ;;
+        elk) collector=http://collector:4318 ;;
+        *) say "unknown profile: $profile (there are: elk, cosmos)"; exit 64 ;;
+    esac
+done
 
 # May .env be written? Asked only where somebody can answer.
 may_write() {
@@ -66,11 +69,13 @@ environment() {
     cat <<ENV
 # Written by setup.sh. Holds secrets: keep it to yourself, and out of version control (.gitignore names it).
 COMPOSE_PROJECT_NAME=fides
-# What runs beside the services: nothing, or elk (Elasticsearch, Logstash, Filebeat, Kibana, a collector; wants 4 GB more).
+# What runs beside the services: nothing, or elk (Elasticsearch, Logstash, Filebeat, Kibana, a collector; wants 4 GB more), cosmos (an
+# emulator of Cosmos DB, and a copy of the cities in it), or elk,cosmos.
 COMPOSE_PROFILES=$profiles
 
 # Versions. Everything is pinned: an upgrade is a change of this file (docs/operations.md).
 FIDES_IMAGE=fides:local
+FIDES_COSMOS_IMAGE=fides-cosmos:local
 POSTGRES_IMAGE=postgres:17.6-bookworm
 REDIS_IMAGE=redis:8.0.4-bookworm
 RABBITMQ_IMAGE=rabbitmq:4.0.9-management
@@ -108,6 +113,8 @@ AMQP_PASSWORD=$(password)
 REDIS_PASSWORD=$(password)
 ELASTIC_PASSWORD=$(password)
 KIBANA_PASSWORD=$(password)
+# Of the emulator's account, for the profile cosmos.
+COSMOS_KEY=$(password)
 # For the status page.
 DASHBOARD_TOKEN=$(password)
 KIBANA_ENCRYPTION_KEY=$(password)
