@@ -105,6 +105,11 @@ impl<'a> Aside<'a> {
         ledger.settle().await
     }
 
+    /// Whether records of this target may step aside, as far as that was asked.
+    pub(super) fn may_help(&self) -> bool {
+        self.contested.as_ref().is_some_and(|sets| !sets.is_empty())
+    }
+
     async fn ledger(&mut self) -> Result<Ledger<'a>, Fault> {
         match self.ledger.take() {
             Some(ledger) => Ok(ledger),

@@ -17,10 +17,13 @@ use crate::{Pipeline, Progress, dead, record};
 
 /// A change that another one may unblock (a unique or foreign-key violation) is tried this often in vain before it is dead.
 const DEFERRED_ATTEMPTS_MAX: u32 = 5;
+/// The same where it may step aside: the change that it waits for is perhaps queued in another lane, behind some that wait, too.
+const CONTESTED_ATTEMPTS_MAX: u32 = 12;
 /// However well it goes on, deliveries are not held longer for it: what is written is marked, the rest comes again (L10).
 const DEFERRED_TIME_MAX: Duration = Duration::from_secs(10);
 /// Wait before a deferred change is tried again: other lanes work meanwhile. Doubled each time.
 const DEFERRED_BASE_MS: u64 = 50;
+const DEFERRED_WAIT_MS_MAX: u64 = 1_000;
 
 pub(super) struct Round<'a> {
     pub(super) pipeline: &'a Pipeline,
@@ -145,6 +148,7 @@ impl Round<'_> {
         while !batch.is_empty() {
             (attempts, in_a_row) = (attempts + 1, in_a_row + 1);
             let outcomes = self.apply_portions(&write, &batch).await;
+            let attempts_max = if aside.may_help() { CONTESTED_ATTEMPTS_MAX } else { DEFERRED_ATTEMPTS_MAX };
             let (mut deferred, mut refused) = (Vec::new(), Vec::new());
             let mut moves_on = false;
             for ((change, it), outcome) in batch.drain(..).zip(known.drain(..)).zip(outcomes) {
@@ -169,7 +173,7 @@ impl Round<'_> {
                         settlement.pause.get_or_insert(fault);
                     }
                     Outcome::Failed(fault) => match disposition(fault.kind, u32::MAX, &self.pipeline.limits) {
-                        Disposition::Defer if in_a_row < DEFERRED_ATTEMPTS_MAX => deferred.push((change, it)),
+                        Disposition::Defer if in_a_row < attempts_max => deferred.push((change, it)),
                         Disposition::Defer | Disposition::Dead => refused.push((change, it, fault)),
                         _ => {
                             settlement.pause.get_or_insert(fault);
@@ -210,7 +214,7 @@ impl Round<'_> {
                 settlement.pause = Some(fault);
                 return;
             }
-            let wait = DEFERRED_BASE_MS << in_a_row.saturating_sub(1);
+            let wait = (DEFERRED_BASE_MS << in_a_row.saturating_sub(1)).min(DEFERRED_WAIT_MS_MAX);
             tokio::time::sleep(Duration::from_millis(wait)).await;
         }
         if let Err(fault) = aside.end(|key| written.contains(key)).await {
