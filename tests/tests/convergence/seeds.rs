@@ -73,8 +73,8 @@ fn first_failure(
 
 fn converges(order: Order, planted: Option<Planted>) -> Vec<Report> {
     let mut seeds = seeds(planted);
-    if planted == Some(Planted::MappingEdited) {
-        // Each of these is as long as several others: an edit waits for an import that ends.
+    if matches!(planted, Some(Planted::MappingEdited | Planted::ValuesChangeHands)) {
+        // Each of these is as long as several others: an edit waits for an import that ends, a value for its record.
         seeds.end = seeds.start + (seeds.end - seeds.start).div_ceil(4);
     }
     let (reports, failure) = first_failure(seeds.clone(), order, planted);
