@@ -1,17 +1,15 @@
 //! The whole stack over fakes, on a paused clock.
 
-use std::future::pending;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use fides_core::port::{Fencing, Mapper, Obstacle, Outcome, Sink, Snapshot, Target, Write};
+use fides_core::port::{Fencing, Mapper, Outcome, Sink, Target, Write};
 use fides_core::{
-    Change, Fault, FaultKind, Fingerprint, Key, KeyRange, Lane, Limits, Namespace, Op, PipelineId, Selection, Shape,
-    Table, Version,
+    Change, Fault, FaultKind, Fingerprint, Key, KeyRange, Lane, Limits, Namespace, Op, PipelineId, Version,
 };
-use fides_testkit::fake::{Act, FakeHost, FakeMapper, FakeTarget, Faults, Faulty, Hollow, Order};
+use fides_testkit::fake::{Act, Applies, Around, FakeHost, FakeMapper, FakeTarget, Faults, Faulty, Hollow, Order};
 use tokio::time::Instant;
 
 use crate::{BreakerState, Called, Meter, NoMeter, Tally, guard_host, guard_target};
@@ -80,32 +78,8 @@ impl Scripted {
 }
 
 #[async_trait]
-impl Target for Scripted {
-    fn fencing(&self) -> Fencing {
-        self.fencing
-    }
-
-    async fn describe(&self, _: &Namespace) -> Result<Option<Table>, Fault> {
-        Ok(None)
-    }
-
-    async fn inspect(&self, _: &Sink, _: &Shape, _: bool) -> Result<Vec<Obstacle>, Fault> {
-        Ok(Vec::new())
-    }
-
-    async fn prepare(&self, _: &Sink, _: &Shape, _: bool) -> Result<(), Fault> {
-        Ok(())
-    }
-
-    async fn claim(&self, _: &Sink, _: &Lane, _: u64) -> Result<(), Fault> {
-        Ok(())
-    }
-
-    async fn claimed(&self, _: &Sink, _: &Lane) -> Result<Option<u64>, Fault> {
-        Ok(None)
-    }
-
-    async fn apply(&self, _: &Write<'_>, changes: &[Change]) -> Vec<Outcome> {
+impl Applies for Scripted {
+    async fn apply(&self, _: &dyn Target, _: &Write<'_>, changes: &[Change]) -> Vec<Outcome> {
         let attempt = {
             let mut attempts = self.attempts.lock().unwrap();
             attempts.push((changes.iter().map(|change| change.key.clone()).collect(), Instant::now()));
@@ -113,14 +87,15 @@ impl Target for Scripted {
         };
         changes.iter().map(|change| (self.script)(attempt, change)).collect()
     }
-
-    async fn snapshot(&self, _: &Sink, _: &Selection) -> Result<Arc<dyn Snapshot>, Fault> {
-        pending().await
-    }
 }
 
 fn guarded(target: &Arc<Scripted>, limits: &Limits) -> Arc<dyn Target> {
-    guard_target("shop", Arc::clone(target) as Arc<dyn Target>, limits, Arc::new(NoMeter))
+    guarded_by(target, limits, Arc::new(NoMeter))
+}
+
+fn guarded_by(target: &Arc<Scripted>, limits: &Limits, meter: Arc<dyn Meter>) -> Arc<dyn Target> {
+    let inner = Arc::new(FakeTarget::with_fencing(target.fencing));
+    guard_target("shop", Arc::new(Around { target: inner, how: Arc::clone(target) }), limits, meter)
 }
 
 fn failed(kind: FaultKind) -> Outcome {
@@ -318,7 +293,7 @@ async fn the_meter_hears_of_calls_attempts_and_the_breaker() {
     });
     let recorder = Arc::new(Recorder::default());
     let limits = Limits { retry_attempts_max: 2, breaker_failures: 2, ..Limits::default() };
-    let guarded = guard_target("shop", target, &limits, Arc::clone(&recorder) as Arc<dyn Meter>);
+    let guarded = guarded_by(&target, &limits, Arc::clone(&recorder) as Arc<dyn Meter>);
     apply(&*guarded, &changes(0..2)).await;
     apply(&*guarded, &changes(0..2)).await;
     let expected =

@@ -4,6 +4,7 @@
 //! dropping its task. [`Faulty`] puts the failures of the world before a port.
 
 mod admin;
+mod around;
 mod backplane;
 mod dead_letters;
 mod faults;
@@ -19,6 +20,7 @@ mod queue;
 mod state_store;
 mod target;
 
+pub use around::{Applies, Around};
 pub use backplane::{Disk, StoreBackup};
 pub use faults::{Act, Faults, Gate, Rates};
 pub use faulty::Faulty;

@@ -6,15 +6,13 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use fides_core::bucket::Digest;
 use fides_core::port::{
-    Backplane, BucketInfo, Consumer, Delivery, Entry, Expect, Fencing, HashStore, Host, Lease, Mapper, Obstacle,
-    Outcome, Queue, Relabel, Settling, Sink, Snapshot, StateStore, Target, Write,
+    Backplane, BucketInfo, Consumer, Delivery, Entry, Expect, HashStore, Host, Lease, Mapper, Outcome, Queue, Relabel,
+    Settling, StateStore, Target, Write,
 };
-use fides_core::{
-    Change, Envelope, Fault, Key, KeyRange, Lane, Mark, Namespace, PipelineId, Selection, Shape, Table, Version,
-};
+use fides_core::{Change, Envelope, Fault, Key, KeyRange, Lane, Mark, PipelineId, Selection, Version};
 
 use super::world::World;
-use crate::fake::{FakeHost, FakeMapper};
+use crate::fake::{Applies, Around, FakeHost, FakeMapper};
 
 /// A bug that the simulation must find, or (the last ones) a loss that it must survive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,12 +83,13 @@ impl Planted {
             }
             Planted::EqualWritesSkipped => {
                 let (hashes, pipeline) = (backplane.hashes.clone(), pipeline.clone());
-                target = Arc::new(SkipsEqual { target, hashes, pipeline, only_after: None });
+                target = Arc::new(Around { target, how: SkipsEqual { hashes, pipeline, only_after: None } });
             }
             Planted::UnknownTrusted => {
                 backplane.hashes = Arc::new(BadHashes { hashes: backplane.hashes, bug: HashBug::Trusts });
                 let (hashes, pipeline) = (backplane.hashes.clone(), pipeline.clone());
-                target = Arc::new(SkipsEqual { target, hashes, pipeline, only_after: Some(Mutex::default()) });
+                let how = SkipsEqual { hashes, pipeline, only_after: Some(Mutex::default()) };
+                target = Arc::new(Around { target, how });
             }
             _ => {}
         }
@@ -308,7 +307,6 @@ impl HashStore for BadHashes {
 }
 
 struct SkipsEqual {
-    target: Arc<dyn Target>,
     hashes: Arc<dyn HashStore>,
     pipeline: PipelineId,
     /// Only keys whose last attempt had an unknown outcome; every key if there is no such list.
@@ -331,32 +329,8 @@ impl SkipsEqual {
 }
 
 #[async_trait]
-impl Target for SkipsEqual {
-    fn fencing(&self) -> Fencing {
-        self.target.fencing()
-    }
-
-    async fn describe(&self, namespace: &Namespace) -> Result<Option<Table>, Fault> {
-        self.target.describe(namespace).await
-    }
-
-    async fn inspect(&self, sink: &Sink, shape: &Shape, create: bool) -> Result<Vec<Obstacle>, Fault> {
-        self.target.inspect(sink, shape, create).await
-    }
-
-    async fn prepare(&self, sink: &Sink, shape: &Shape, create: bool) -> Result<(), Fault> {
-        self.target.prepare(sink, shape, create).await
-    }
-
-    async fn claim(&self, sink: &Sink, lane: &Lane, token: u64) -> Result<(), Fault> {
-        self.target.claim(sink, lane, token).await
-    }
-
-    async fn claimed(&self, sink: &Sink, lane: &Lane) -> Result<Option<u64>, Fault> {
-        self.target.claimed(sink, lane).await
-    }
-
-    async fn apply(&self, write: &Write<'_>, changes: &[Change]) -> Vec<Outcome> {
+impl Applies for SkipsEqual {
+    async fn apply(&self, target: &dyn Target, write: &Write<'_>, changes: &[Change]) -> Vec<Outcome> {
         let keys: Vec<Key> = changes.iter().map(|change| change.key.clone()).collect();
         let marks = self.hashes.get(&self.pipeline, &keys).await.unwrap_or_else(|_| vec![None; keys.len()]);
         let equal = |(change, mark): (&Change, &Option<Mark>)| {
@@ -367,7 +341,7 @@ impl Target for SkipsEqual {
         let skipped: Vec<bool> = changes.iter().zip(&marks).map(equal).collect();
         let rest = changes.iter().zip(&skipped).filter(|(_, skipped)| !**skipped);
         let rest: Vec<Change> = rest.map(|(change, _)| change.clone()).collect();
-        let mut outcomes = self.target.apply(write, &rest).await;
+        let mut outcomes = target.apply(write, &rest).await;
         if self.only_after.is_some() && fastrand::u8(..4) == 0 {
             // Answers get lost more often than the weather has it: this bug wants one of them, at one moment.
             let lost = || Outcome::Unknown(Fault::transient("the answer was lost"));
@@ -380,9 +354,5 @@ impl Target for SkipsEqual {
             .into_iter()
             .map(|skipped| if skipped { Outcome::Applied } else { outcomes.next().unwrap_or_else(missing) })
             .collect()
-    }
-
-    async fn snapshot(&self, sink: &Sink, selection: &Selection) -> Result<Arc<dyn Snapshot>, Fault> {
-        self.target.snapshot(sink, selection).await
     }
 }

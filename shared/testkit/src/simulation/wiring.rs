@@ -11,7 +11,7 @@ use super::limits::limits;
 use super::planted::Planted;
 use super::stalling::Stalling;
 use super::world::World;
-use crate::fake::{FakeHost, Faults, Faulty};
+use crate::fake::{Around, FakeHost, Faults, Faulty};
 
 pub(super) fn namespace() -> Namespace {
     Namespace(vec!["copy".into()])
@@ -28,7 +28,7 @@ pub(super) fn pipeline(world: &World, faults: &Faults) -> Pipeline {
         host = Arc::new(Unsequenced(host));
     }
     let target: Arc<dyn Target> = Arc::new(Faulty::new(Arc::new(world.target.clone()) as Arc<dyn Target>, faults));
-    let target: Arc<dyn Target> = Arc::new(Stalling { target, stalled: world.stalled.clone() });
+    let target: Arc<dyn Target> = Arc::new(Around { target, how: Stalling(world.stalled.clone()) });
     let (backplane, target) = match world.plan.planted {
         Some(planted) => planted.plant(world, &id, &selection, backplane, target),
         None => (backplane, target),
