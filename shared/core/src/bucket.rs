@@ -57,25 +57,32 @@ pub fn encode(marks: &[(Key, Mark)]) -> Vec<u8> {
 
 /// Decodes a bucket. A newer format is an Unavailable fault.
 pub fn decode(bytes: &[u8]) -> Result<Vec<(Key, Mark)>, Fault> {
+    let mut marks = Vec::new();
+    each(bytes, |key, mark| marks.push((Key::from_bytes(key), mark)))?;
+    Ok(marks)
+}
+
+/// Visits the marks of a bucket, in order of their keys: what most callers want of a bucket is a few of its marks. Faults as
+/// [`decode`] does, perhaps after it visited some.
+pub fn each(bytes: &[u8], mut visit: impl FnMut(&[u8], Mark)) -> Result<(), Fault> {
     let mut reader = Reader::new(bytes, "bucket of the hash store");
     FORMATS.check("bucket of the hash store", reader.u8()?)?;
-    let count = reader.count()?;
-    let mut marks = Vec::with_capacity(count);
-    let mut key_before = Vec::new();
-    let mut version_before = Version::default();
-    for _ in 0..count {
+    let mut key = Vec::new();
+    let mut version = Version::default();
+    for at in 0..reader.count()? {
         let flags = reader.u8()?;
         let shared = reader.varint()? as usize;
-        if shared > key_before.len() {
+        let rest = reader.bytes()?;
+        if shared > key.len() || (at > 0 && key[shared..] >= *rest) {
             return Err(reader.corrupt());
         }
-        key_before.truncate(shared);
-        key_before.extend_from_slice(reader.bytes()?);
+        key.truncate(shared);
+        key.extend_from_slice(rest);
         if flags & SAME_VERSION == 0 {
-            version_before = if flags & SAME_EPOCH == 0 {
+            version = if flags & SAME_EPOCH == 0 {
                 Version::from_bytes(reader.array()?)
             } else {
-                Version { position: reader.varint()?, ..version_before }
+                Version { position: reader.varint()?, ..version }
             };
         }
         let held = match flags & HELD {
@@ -86,13 +93,9 @@ pub fn decode(bytes: &[u8]) -> Result<Vec<(Key, Mark)>, Fault> {
         };
         let fingerprint =
             if flags & FINGERPRINT == 0 { None } else { Some(Fingerprint(u128::from_be_bytes(reader.array()?))) };
-        let key = Key::from_bytes(key_before.as_slice());
-        if marks.last().is_some_and(|(before, _): &(Key, Mark)| *before >= key) {
-            return Err(reader.corrupt());
-        }
-        marks.push((key, Mark { version: version_before, fingerprint, held }));
+        visit(&key, Mark { version, fingerprint, held });
     }
-    if reader.is_empty() { Ok(marks) } else { Err(reader.corrupt()) }
+    if reader.is_empty() { Ok(()) } else { Err(reader.corrupt()) }
 }
 
 /// Digest of the records of a key range: what a bucket's summary is compared with. Equal means that every record of the

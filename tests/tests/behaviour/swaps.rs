@@ -1,6 +1,7 @@
 //! Unique values that change hands (L5, L6): the target ends right, and no document is lost on the way.
 
 use fides_core::decide::lane_of;
+use fides_core::port::Expect;
 use fides_core::{FaultKind, Limits};
 use fides_engine::import::Mode;
 use fides_testkit::fake::{Act, FakeHost, Gate};
@@ -19,6 +20,13 @@ async fn contested(records_max: usize) -> (Stand, Process, Process, [DropGuard; 
     caught_up(&stand, &process).await;
     stand.target.keep_unique(1);
     (stand, reader, process, guards)
+}
+
+/// A process that follows others.
+async fn successor(stand: &Stand, name: &str) -> Process {
+    let mut process = stand.process(name).await;
+    process.pipeline.limits.lanes = LANES;
+    process
 }
 
 fn lane(id: i64) -> u16 {
@@ -136,8 +144,7 @@ async fn what_a_process_left_aside_comes_back() {
     drop(guards);
     assert!([one, other].iter().any(|&id| stand.document(id).is_none()), "it died while a document was gone");
 
-    let mut heir = stand.process("heir").await;
-    heir.pipeline.limits.lanes = LANES;
+    let heir = successor(&stand, "heir").await;
     let closed = Gate::new();
     heir.faults.script("queue.consume", (0..LANES).map(|_| Act::Hold(closed.clone())));
     let _consuming = heir.consume();
@@ -151,6 +158,34 @@ async fn what_a_process_left_aside_comes_back() {
     heir.settle().await;
     is_right(&stand);
     assert_eq!((letters(&heir).await, kept(&heir).await), (0, 0));
+}
+
+/// An entry that outlived what it tells of, because a process died before it was emptied, brings nothing old back.
+#[tokio::test(start_paused = true)]
+async fn an_entry_that_is_too_old_brings_nothing_back() {
+    let (stand, _reader, process, guards) = contested(1).await;
+    let [one, other, ..] = apart()[..] else { unreachable!() };
+    process.faults.script("target.apply", [Act::Pass, Act::Pass, Act::CrashAfter]);
+    rotate(&stand, &[one, other]);
+    within(process.faults.crashed()).await;
+    stand.disk.crash();
+    drop(guards);
+    let heir = successor(&stand, "heir").await;
+    let old = heir.pipeline.backplane.state.list("aside/", None, 100).await.unwrap();
+    assert!(!old.is_empty(), "it died while a document was gone");
+    let consuming = heir.consume();
+    heir.settle().await;
+    is_right(&stand);
+    drop(consuming);
+
+    for (key, entry) in old {
+        heir.pipeline.backplane.state.put(&key, &entry.value, Expect::Any).await.unwrap();
+    }
+    assert_eq!(kept(&heir).await, 1);
+    let last = successor(&stand, "last").await;
+    let _consuming = last.consume();
+    until(async || kept(&last).await == 0).await;
+    is_right(&stand);
 }
 
 async fn until(what: impl AsyncFn() -> bool) {
@@ -213,8 +248,7 @@ async fn nothing_is_left_aside_by_a_consumer_that_stops() {
     drop(guards);
     until(async || [one, other].map(|id| stand.document(id)) == before).await;
 
-    let mut heir = stand.process("heir").await;
-    heir.pipeline.limits.lanes = LANES;
+    let heir = successor(&stand, "heir").await;
     let _consuming = heir.consume();
     heir.settle().await;
     is_right(&stand);

@@ -84,7 +84,10 @@ impl Buckets {
                         continue;
                     }
                     Answer::Nothing => continue,
-                    Answer::Stored(bucket) => bucket.marks()?,
+                    Answer::Stored(Bucket { base, tail, .. }) => {
+                        let wanted: Vec<&Key> = group.clone().map(key).collect();
+                        value::find(&base, &tail, &wanted)?
+                    }
                 };
                 for &at in &order[group] {
                     let found = held.binary_search_by(|(stored, _)| stored.cmp(&keys[at]));

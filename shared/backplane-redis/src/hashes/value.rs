@@ -54,17 +54,35 @@ impl Header {
 /// The marks of a bucket: base and tail merged. `inside` says which keys are the bucket's own: after a split its tail may
 /// hold patches of its neighbours.
 pub(super) fn marks(base: &[u8], tail: &[u8], inside: impl Fn(&[u8]) -> bool) -> Result<Vec<(Key, Mark)>, Fault> {
-    let (header, base) = Header::read(base)?;
-    if header.tail_bytes as usize != tail.len() {
-        return Err(Fault::unavailable(format!(
-            "a bucket of marks should have {} bytes of patches and has {}: a part of the data was lost",
-            header.tail_bytes,
-            tail.len()
-        ))
-        .advise(GIVE_UP));
+    merge(bucket::decode(whole(base, tail)?).map_err(as_unavailable)?, tail, inside)
+}
+
+/// Those of sorted keys: an event asks for one mark of a thousand.
+pub(super) fn find(base: &[u8], tail: &[u8], keys: &[&Key]) -> Result<Vec<(Key, Mark)>, Fault> {
+    let mut found = Vec::with_capacity(keys.len());
+    let mut ahead = keys.iter().peekable();
+    let visit = |stored: &[u8], mark| {
+        while ahead.next_if(|key| key.as_bytes() < stored).is_some() {}
+        if let Some(key) = ahead.next_if(|key| key.as_bytes() == stored) {
+            found.push(((*key).clone(), mark));
+        }
+    };
+    bucket::each(whole(base, tail)?, visit).map_err(as_unavailable)?;
+    merge(found, tail, |stored| keys.binary_search_by(|key| key.as_bytes().cmp(stored)).is_ok())
+}
+
+/// The marks of a base, of which the tail is whole.
+fn whole<'a>(base: &'a [u8], tail: &[u8]) -> Result<&'a [u8], Fault> {
+    let (header, marks) = Header::read(base)?;
+    if header.tail_bytes as usize == tail.len() {
+        return Ok(marks);
     }
-    let base = bucket::decode(base).map_err(as_unavailable)?;
-    merge(base, tail, inside)
+    Err(Fault::unavailable(format!(
+        "a bucket of marks should have {} bytes of patches and has {}: a part of the data was lost",
+        header.tail_bytes,
+        tail.len()
+    ))
+    .advise(GIVE_UP))
 }
 
 /// Merges patches in arrival order by the rule of [`fides_core::port::HashStore::advance`] (L4).
@@ -76,33 +94,26 @@ fn merge(base: Vec<(Key, Mark)>, tail: &[u8], inside: impl Fn(&[u8]) -> bool) ->
     let stored = |key: &Key| base.binary_search_by(|(stored, _)| stored.cmp(key)).ok().map(|at| base[at].1);
     let mut reader = Reader::new(tail, "patches of a bucket");
     while !reader.is_empty() {
-        match Patch::read(reader.bytes().map_err(as_unavailable)?)? {
-            Patch::Advance(marks) => {
-                for (key, mark) in marks.into_iter().filter(|(key, _)| inside(key.as_bytes())) {
-                    let present = changed.get(&key).copied().or_else(|| stored(&key));
-                    if present.is_none_or(|present| mark.version >= present.version) {
-                        changed.insert(key, mark);
-                    }
-                }
+        Patch::visit(reader.bytes().map_err(as_unavailable)?, |key, step| {
+            if !inside(key) {
+                return;
             }
-            Patch::Distrust(keys) => {
-                for key in keys.into_iter().filter(|key| inside(key.as_bytes())) {
-                    if let Some(present) = changed.get(&key).copied().or_else(|| stored(&key)) {
-                        changed.insert(key, Mark { fingerprint: None, ..present });
-                    }
+            let key = Key::from_bytes(key);
+            let present = changed.get(&key).copied().or_else(|| stored(&key));
+            let after = match (step, present) {
+                (Step::Advance(mark), present) => {
+                    present.is_none_or(|present| mark.version >= present.version).then_some(mark)
                 }
-            }
-            // Appended in one order for everybody: what the mark is here is what it was when the patch came.
-            Patch::Relabel(labels) => {
-                for label in labels.into_iter().filter(|label| inside(label.key.as_bytes())) {
-                    let present = changed.get(&label.key).copied().or_else(|| stored(&label.key));
-                    if present == Some(label.before) {
-                        let after = label.after();
-                        changed.insert(label.key, after);
-                    }
+                (Step::Distrust, present) => present.map(|present| Mark { fingerprint: None, ..present }),
+                // Appended in one order for everybody: what the mark is here is what it was when the patch came.
+                (Step::Relabel { before, fingerprint }, present) => {
+                    (present == Some(before)).then_some(Mark { fingerprint: Some(fingerprint), ..before })
                 }
+            };
+            if let Some(after) = after {
+                changed.insert(key, after);
             }
-        }
+        })?;
     }
     Ok(overlay(base, changed))
 }
@@ -173,26 +184,36 @@ impl Patch {
         framed
     }
 
-    fn read(bytes: &[u8]) -> Result<Self, Fault> {
+    /// Visits what an encoded patch does to each of its keys.
+    fn visit(bytes: &[u8], mut visit: impl FnMut(&[u8], Step)) -> Result<(), Fault> {
         let mut reader = Reader::new(bytes, "patch of a bucket");
-        match reader.u8().map_err(as_unavailable)? {
-            ADVANCE => Ok(Self::Advance(bucket::decode(&bytes[1..]).map_err(as_unavailable)?)),
+        let mut read = |reader: &mut Reader<'_>| match reader.u8()? {
+            ADVANCE => bucket::each(&bytes[1..], |key, mark| visit(key, Step::Advance(mark))),
             DISTRUST => {
-                let count = reader.count().map_err(as_unavailable)?;
-                let key = |_| reader.bytes().map(Key::from_bytes).map_err(as_unavailable);
-                Ok(Self::Distrust((0..count).map(key).collect::<Result<_, _>>()?))
+                for _ in 0..reader.count()? {
+                    visit(reader.bytes()?, Step::Distrust);
+                }
+                Ok(())
             }
             RELABEL => {
-                let marks = bucket::decode(reader.bytes().map_err(as_unavailable)?).map_err(as_unavailable)?;
-                let label = |(key, before)| {
-                    let fingerprint = Fingerprint(u128::from_be_bytes(reader.array().map_err(as_unavailable)?));
-                    Ok(Relabel { key, before, fingerprint })
-                };
-                Ok(Self::Relabel(marks.into_iter().map(label).collect::<Result<_, _>>()?))
+                for (key, before) in bucket::decode(reader.bytes()?)? {
+                    let fingerprint = Fingerprint(u128::from_be_bytes(reader.array()?));
+                    visit(key.as_bytes(), Step::Relabel { before, fingerprint });
+                }
+                Ok(())
             }
             format => Err(unknown_format(format)),
-        }
+        };
+        read(&mut reader).map_err(as_unavailable)
     }
+}
+
+/// What a patch does to the mark of one key.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Advance(Mark),
+    Distrust,
+    Relabel { before: Mark, fingerprint: Fingerprint },
 }
 
 fn unknown_format(format: u8) -> Fault {
@@ -239,7 +260,7 @@ mod tests {
 
     /// What a client may do with a pipeline.
     #[derive(Clone, Debug)]
-    enum Step {
+    enum Use {
         Write(Patch),
         /// Merges the bucket of a key; the last patches came after it was read.
         Merge(Key, usize),
@@ -247,11 +268,11 @@ mod tests {
         Split(Key, Key, usize),
     }
 
-    fn step() -> impl Strategy<Value = Step> {
+    fn a_use() -> impl Strategy<Value = Use> {
         prop_oneof![
-            4 => patch().prop_map(Step::Write),
-            1 => (key(), 0usize..3).prop_map(|(key, since)| Step::Merge(key, since)),
-            1 => (key(), key(), 0usize..3).prop_map(|(key, at, since)| Step::Split(key, at, since)),
+            4 => patch().prop_map(Use::Write),
+            1 => (key(), 0usize..3).prop_map(|(key, since)| Use::Merge(key, since)),
+            1 => (key(), key(), 0usize..3).prop_map(|(key, at, since)| Use::Split(key, at, since)),
         ]
     }
 
@@ -339,19 +360,28 @@ mod tests {
         }
     }
 
+    /// A base as it is stored.
+    fn stored(marks: &[(Key, Mark)], tail: &[u8]) -> Vec<u8> {
+        let mut base = vec![0; HEADER_BYTES];
+        base[0] = FORMATS.own();
+        base[HEADER_BYTES - 8..][..4].copy_from_slice(&u32::try_from(tail.len()).unwrap().to_be_bytes());
+        base.extend(bucket::encode(marks));
+        base
+    }
+
     proptest! {
         #[test]
-        fn merging_agrees_with_a_map_whenever_it_happens(steps in prop::collection::vec(step(), 0..40)) {
+        fn merging_agrees_with_a_map_whenever_it_happens(uses in prop::collection::vec(a_use(), 0..40)) {
             let mut model = BTreeMap::new();
             let mut store = Store(BTreeMap::from([(Vec::new(), Default::default())]));
-            for step in &steps {
-                match step {
-                    Step::Write(patch) => {
+            for one in &uses {
+                match one {
+                    Use::Write(patch) => {
                         apply(&mut model, patch);
                         store.write(patch);
                     }
-                    Step::Merge(key, since) => store.merge(key, *since),
-                    Step::Split(key, at, since) => store.split(key, at, *since),
+                    Use::Merge(key, since) => store.merge(key, *since),
+                    Use::Split(key, at, since) => store.split(key, at, *since),
                 }
                 let lowers: Vec<_> = store.0.keys().cloned().collect();
                 let held: Vec<_> =
@@ -361,10 +391,37 @@ mod tests {
         }
 
         #[test]
+        fn a_few_marks_are_those_among_all(
+            base in prop::collection::btree_map(key(), mark(), 0..9),
+            patches in prop::collection::vec(patch(), 0..5),
+            wanted in prop::collection::btree_set(key(), 0..5),
+        ) {
+            let tail: Vec<u8> = patches.iter().flat_map(|patch| patch.encode(0..patch.len())).collect();
+            let base = stored(&base.into_iter().collect::<Vec<_>>(), &tail);
+            let mut among = marks(&base, &tail, |_| true).unwrap();
+            among.retain(|(key, _)| wanted.contains(key));
+            prop_assert_eq!(find(&base, &tail, &wanted.iter().collect::<Vec<_>>()).unwrap(), among);
+        }
+
+        #[test]
         fn a_patch_survives_its_encoding(patch in patch()) {
             let encoded = patch.encode(0..patch.len());
             let mut reader = Reader::new(&encoded, "patch");
-            prop_assert_eq!(Patch::read(reader.bytes().unwrap()).unwrap(), patch);
+            let mut read = match &patch {
+                Patch::Advance(_) => Patch::Advance(Vec::new()),
+                Patch::Distrust(_) => Patch::Distrust(Vec::new()),
+                Patch::Relabel(_) => Patch::Relabel(Vec::new()),
+            };
+            Patch::visit(reader.bytes().unwrap(), |key, step| match (&mut read, step, Key::from_bytes(key)) {
+                (Patch::Advance(marks), Step::Advance(mark), key) => marks.push((key, mark)),
+                (Patch::Distrust(keys), Step::Distrust, key) => keys.push(key),
+                (Patch::Relabel(labels), Step::Relabel { before, fingerprint }, key) => {
+                    labels.push(Relabel { key, before, fingerprint });
+                }
+                (_, step, key) => panic!("{step:?} of {key}"),
+            })
+            .unwrap();
+            prop_assert_eq!(read, patch);
             prop_assert!(reader.is_empty());
         }
 

@@ -4,7 +4,7 @@
 
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fides_backplane_redis::{RedisBackplane, Settings, connect};
 use fides_core::{Fingerprint, Key, Limits, Mark, Value, Version};
@@ -110,7 +110,9 @@ impl OwnRedis {
 
     async fn answers(&mut self) -> bool {
         let client = redis::Client::open(self.url()).expect("the URL is one of Redis");
+        let patience = Instant::now() + Duration::from_secs(60);
         while self.child.try_wait().expect("it is ours").is_none() {
+            assert!(Instant::now() < patience, "redis-server runs and does not answer");
             if let Ok(mut connection) = client.get_multiplexed_async_connection().await {
                 match redis::cmd("PING").query_async::<String>(&mut connection).await {
                     Ok(_) => return true,

@@ -12,6 +12,8 @@ use crate::call::{Call, Operation};
 pub struct Counts {
     /// Requests, those that a fault met among them.
     pub requests: u64,
+    /// Requests that were executed, whatever was answered to them.
+    pub executed: u64,
     /// What they cost by the emulator's own model.
     pub request_units: f64,
     /// Answers 429, by a rule or by a budget.
@@ -35,7 +37,10 @@ impl Statistics {
 
     /// A request was executed, and cost so much.
     pub fn charged(&self, call: &Call, request_units: f64) {
-        self.update(call, |counts| counts.request_units += request_units);
+        self.update(call, |counts| {
+            counts.executed += 1;
+            counts.request_units += request_units;
+        });
     }
 
     /// A request was told to come again later.
