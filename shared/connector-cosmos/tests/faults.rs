@@ -208,6 +208,11 @@ async fn a_write_that_lands_late_is_lost_to_a_deletion() {
     let late = rows(7..8, 1);
     let given_up = tokio::time::timeout(Duration::from_millis(300), writer.apply(&late)).await;
     assert!(given_up.is_err(), "it is still on its way");
+    let waiting = database.stats();
+    assert!(
+        waiting["requests"].as_u64() > waiting["executed"].as_u64(),
+        "it has come, and was not executed: {waiting}"
+    );
     let writer = writer.claimed(2).await;
     writer.write(&[delete(2, Value::I64(7))]).await;
     // It has landed when nothing that came is still on its way.

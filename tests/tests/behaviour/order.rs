@@ -12,7 +12,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::stand::{Process, Stand, within};
 
 /// Follows the log until the guard is dropped.
-fn following(process: &Process) -> DropGuard {
+pub fn following(process: &Process) -> DropGuard {
     let stop = CancellationToken::new();
     let (pipeline, worker, stopped) = (process.pipeline.clone(), process.worker.clone(), stop.clone());
     tokio::spawn(async move { follow(&pipeline, &worker, &stopped).await });

@@ -110,7 +110,7 @@ impl OwnRedis {
 
     async fn answers(&mut self) -> bool {
         let client = redis::Client::open(self.url()).expect("the URL is one of Redis");
-        let patience = Instant::now() + Duration::from_secs(60);
+        let patience = Instant::now() + Duration::from_mins(1);
         while self.child.try_wait().expect("it is ours").is_none() {
             assert!(Instant::now() < patience, "redis-server runs and does not answer");
             if let Ok(mut connection) = client.get_multiplexed_async_connection().await {
