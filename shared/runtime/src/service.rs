@@ -70,7 +70,7 @@ pub fn run(service: Service) -> ExitCode {
         }
     };
     let file = matches.get_one::<PathBuf>("config").cloned().unwrap_or_default();
-    let ended = match runtime().build() {
+    let ended = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => {
             let mut telemetry = None;
             let ended = runtime.block_on(live(service, file, &mut telemetry));
@@ -85,19 +85,6 @@ pub fn run(service: Service) -> ExitCode {
         eprintln!("{}: {why}", service.name);
     }
     ended.code.into()
-}
-
-/// One thread for two processors, unless `TOKIO_WORKER_THREADS` says otherwise: a service waits for others most of the time, and
-/// threads that wake each other for it are time which those others lack. With one for each of two processors a change took half
-/// as long again to arrive (`tests/bench/events`), and no more changes went through.
-fn runtime() -> tokio::runtime::Builder {
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    if std::env::var_os("TOKIO_WORKER_THREADS").is_none() {
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        runtime.worker_threads(processors.div_ceil(2));
-    }
-    runtime.enable_all();
-    runtime
 }
 
 async fn live(service: Service, file: PathBuf, telemetry: &mut Option<Telemetry>) -> Ended {
