@@ -65,7 +65,10 @@ impl Batch {
 
     /// Hands the first `count` changes over, with what was found of them: each key once, at its latest change, because what
     /// is found has seen them all. A record that only changed and was not found has its deletion further on in the log.
-    pub(super) fn take(&mut self, count: usize, found: Page, place: u64) -> LogPage {
+    ///
+    /// What was looked up is as new as the state at `seen`, and labelled so (L1): under the position of its event, which may be
+    /// much older, a page of an import between the two would take the record back for a while.
+    pub(super) fn take(&mut self, count: usize, found: Page, seen: u64, place: u64) -> LogPage {
         let mut latest: HashMap<&Key, (usize, bool)> = HashMap::new();
         for (at, entry) in self.entries[..count].iter().enumerate() {
             if let Some(key) = entry.key() {
@@ -89,7 +92,7 @@ impl Batch {
         };
         let changes = self.entries[..count].iter().enumerate();
         let changes = changes.filter_map(|(at, entry)| {
-            let (position, sequence) = (entry.position, entry.sequence);
+            let (position, sequence) = if entry.is_fetched() { (seen, 0) } else { (entry.position, entry.sequence) };
             Some(Logged { position, sequence, what: what(at, entry)? })
         });
         let changes = changes.collect();
@@ -143,17 +146,17 @@ mod tests {
         batch
     }
 
-    fn told(page: &LogPage) -> Vec<(u32, String)> {
-        let told = page.changes.iter().map(|change| match &change.what {
-            What::Row { at, .. } => (change.sequence, String::from_utf8_lossy(page.rows.get(*at)).into_owned()),
-            What::Gone(key) => (change.sequence, format!("gone {key}")),
-            What::Emptied => (change.sequence, "emptied".to_owned()),
-        });
-        told.collect()
+    fn told(page: &LogPage) -> Vec<(u64, u32, String)> {
+        let what = |what: &What| match what {
+            What::Row { at, .. } => String::from_utf8_lossy(page.rows.get(*at)).into_owned(),
+            What::Gone(key) => format!("gone {key}"),
+            What::Emptied => "emptied".to_owned(),
+        };
+        page.changes.iter().map(|change| (change.position, change.sequence, what(&change.what))).collect()
     }
 
-    fn all(told: &[(u32, &str)]) -> Vec<(u32, String)> {
-        told.iter().map(|(sequence, text)| (*sequence, (*text).to_owned())).collect()
+    fn all(told: &[(u64, u32, &str)]) -> Vec<(u64, u32, String)> {
+        told.iter().map(|(position, sequence, text)| (*position, *sequence, (*text).to_owned())).collect()
     }
 
     #[test]
@@ -172,8 +175,8 @@ mod tests {
             Changed(key(5)),
         ]);
         assert_eq!(batch.wanted(7), [&key(1), &key(2), &key(3), &key(4), &key(5)]);
-        let page = batch.take(7, found(&[(1, b"one"), (3, b"three")]), 0);
-        assert_eq!(told(&page), all(&[(1, "gone 2"), (2, "one"), (3, "three"), (5, "gone 4")]));
+        let page = batch.take(7, found(&[(1, b"one"), (3, b"three")]), 9, 0);
+        assert_eq!(told(&page), all(&[(9, 0, "gone 2"), (9, 0, "one"), (9, 0, "three"), (9, 0, "gone 4")]));
         assert!(batch.entries.is_empty());
     }
 
@@ -182,9 +185,9 @@ mod tests {
         use Pending::{Changed, Deleted, Emptied};
         let mut batch = batch(vec![Changed(key(1)), Emptied, Deleted(key(1))]);
         assert_eq!(batch.wanted(1), [&key(1)]);
-        assert_eq!(told(&batch.take(1, found(&[(1, b"one")]), 0)), all(&[(0, "one")]));
+        assert_eq!(told(&batch.take(1, found(&[(1, b"one")]), 9, 0)), all(&[(9, 0, "one")]));
         assert!(batch.needs_look());
-        assert_eq!(told(&batch.take(2, found(&[]), 0)), all(&[(1, "emptied"), (2, "gone 1")]));
+        assert_eq!(told(&batch.take(2, found(&[]), 9, 0)), all(&[(1, 1, "emptied"), (9, 0, "gone 1")]));
         assert!(!batch.needs_look());
     }
 }

@@ -38,10 +38,10 @@ impl Fetcher {
         Self { sessions, reading, fetches_max: FETCHES }
     }
 
-    /// A session that sees the transaction at `position` and all before it. In the log a transaction comes before it is
+    /// A session that sees the transaction at `position` and all before it, and its exact place. In the log a transaction comes before it is
     /// visible: by little, or by long where a replica is waited for. It ends with the page: the table's definition is
     /// locked as long, and a page may wait for its readers.
-    pub(super) async fn state(&self, position: u64) -> Result<Session, Fault> {
+    pub(super) async fn state(&self, position: u64) -> Result<(Session, u64), Fault> {
         let waiting = async {
             let mut pause_ms = 1;
             loop {
@@ -49,8 +49,8 @@ impl Fetcher {
                 let connection = session.connection();
                 run(connection, BEGIN).await.map_err(|error| fault("taking a snapshot", error))?;
                 let place = place::of_snapshot(connection).await?;
-                if place.is_some_and(|place| place > position) {
-                    return Ok(session);
+                if let Some(place) = place.filter(|&place| place > position) {
+                    return Ok((session, place));
                 }
                 session.roll_back().await;
                 tokio::time::sleep(Duration::from_millis(pause_ms)).await;

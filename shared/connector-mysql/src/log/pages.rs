@@ -110,8 +110,10 @@ impl MySqlLog {
         let mut count = self.collector.batch.entries.len().min(self.records_max);
         let seed = self.fetcher.reading.selection.seed;
         let mut found = PageBuilder::new(seed).finish(Version::default(), self.fetcher.reading.cells.clone(), false);
+        let mut seen = 0;
         if self.collector.batch.needs_look() {
-            let mut state = self.fetcher.state(self.collector.batch.latest()).await?;
+            let (mut state, at) = self.fetcher.state(self.collector.batch.latest()).await?;
+            seen = at;
             count = self.resolve(&mut state).await?;
             let wanted = self.collector.batch.wanted(count);
             if !wanted.is_empty() {
@@ -124,7 +126,7 @@ impl MySqlLog {
         let place = if self.is_cut { self.told.0 } else { self.collector.place };
         self.told = (place, Instant::now());
         self.is_owed = self.collector.is_inside();
-        Ok(self.collector.batch.take(count, found, place))
+        Ok(self.collector.batch.take(count, found, seen, place))
     }
 
     /// Finds the roots of changes in included tables. Returns how many changes make a page: where a change has very many
