@@ -1,7 +1,7 @@
 //! The epoch of a pipeline's versions (DESIGN §5, L11).
 
-use fides_core::Fault;
 use fides_core::port::{Expect, Lineage};
+use fides_core::{Fault, Lane};
 use serde::{Deserialize, Serialize};
 
 use crate::{Pipeline, persisted};
@@ -16,6 +16,9 @@ struct Epoch {
     epoch: u32,
     lineage: Lineage,
     incarnation: String,
+    /// How many lanes the records of this epoch go through.
+    #[serde(default)]
+    lanes: u16,
     /// No mark can be trusted; cleared by the end of an import that trusted none.
     #[serde(default)]
     rebuild_marks: bool,
@@ -39,8 +42,9 @@ pub enum Raised {
     Again,
 }
 
-/// Makes sure that the pipeline's epoch belongs to this host's lineage and this incarnation of the hash store, and
-/// raises it where it does not: positions may have gone backward. Every import begins with this.
+/// Makes sure that the pipeline's epoch belongs to this host's lineage, this incarnation of the hash store and this number of
+/// lanes, and raises it where it does not: positions may have gone backward. Every import begins with this. Faults while the
+/// epoch's lanes hold messages and are not as many as the pipeline's.
 pub async fn establish(pipeline: &Pipeline) -> Result<Raised, Fault> {
     for _ in 0..RACES_MAX {
         if let Some(raised) = try_establish(pipeline, None).await? {
@@ -67,11 +71,20 @@ async fn try_establish(pipeline: &Pipeline, passed: Option<u32>) -> Result<Optio
     let incarnation = incarnation(pipeline).await?;
     let key = key(pipeline);
     let stored = persisted::load::<Epoch>(state, &key).await?;
+    let lanes = pipeline.limits.lanes.max(1);
     let holds = |epoch: &Epoch| {
-        epoch.lineage == lineage && epoch.incarnation == incarnation && passed.is_none_or(|passed| epoch.epoch > passed)
+        epoch.lineage == lineage
+            && epoch.incarnation == incarnation
+            && epoch.lanes == lanes
+            && passed.is_none_or(|passed| epoch.epoch > passed)
     };
     if stored.as_ref().is_some_and(|(epoch, _)| holds(epoch)) {
         return Ok(Some(Raised::No));
+    }
+    if let Some((stored, _)) = &stored
+        && stored.lanes != lanes
+    {
+        abandon(pipeline, stored.lanes).await?;
     }
     let seconds = u32::try_from(state.now_ms().await? / 1_000).unwrap_or(u32::MAX);
     let (stored, expect) = match stored {
@@ -82,7 +95,7 @@ async fn try_establish(pipeline: &Pipeline, passed: Option<u32>) -> Result<Optio
     // written before from a new one, and from which epoch on its writes would be refused.
     let last = stored.max(written_in(pipeline).await?);
     let epoch = seconds.max(last.saturating_add(1));
-    let raised = Epoch { epoch, lineage, incarnation, rebuild_marks: last > 0, compare_target: last > 0 };
+    let raised = Epoch { epoch, lineage, incarnation, lanes, rebuild_marks: last > 0, compare_target: last > 0 };
     if persisted::store(state, &key, &raised, expect).await?.is_none() {
         return Ok(None);
     }
@@ -90,8 +103,31 @@ async fn try_establish(pipeline: &Pipeline, passed: Option<u32>) -> Result<Optio
         return Ok(Some(Raised::First));
     }
     tracing::warn!(pipeline = %pipeline.id, last, epoch, lineage = raised.lineage.0,
-        "versions have a new authority, or marks were lost: the epoch has risen");
+        "versions have a new authority, marks were lost, or records go through another number of lanes: the epoch has risen");
     Ok(Some(Raised::Again))
+}
+
+/// Makes sure that nothing waits in the lanes of an epoch that another one of other lanes is to follow. Nobody would consume the
+/// surplus ones although what is in them was confirmed (L3), no fence would see them (L7), and changes of one record in two
+/// lanes have no order. What a process of the old number still publishes was read before the epoch rose: the import that
+/// follows sees it.
+async fn abandon(pipeline: &Pipeline, lanes: u16) -> Result<(), Fault> {
+    let mut waiting = 0;
+    for index in 0..lanes {
+        waiting += pipeline.backplane.queue.depth(&Lane { pipeline: pipeline.id.clone(), index }).await?;
+    }
+    if waiting == 0 {
+        return Ok(());
+    }
+    let now = pipeline.limits.lanes.max(1);
+    Err(Fault::unavailable(format!(
+        "limits.lanes of pipeline {} was {lanes} and is {now}, and {waiting} messages wait in its lanes",
+        pipeline.id
+    ))
+    .advise(format!(
+        "set it to {lanes} again; to change it, stop importers and event-handlers, let the lanes empty, stop the consumers, and \
+         start all of them with the new number"
+    )))
 }
 
 /// The latest epoch in which somebody took a lane to write the target; 0 when nobody ever did.
@@ -185,9 +221,10 @@ pub(crate) async fn settle(pipeline: &Pipeline, epoch: u32, owed: Owed) -> Resul
     Ok(())
 }
 
-/// Whether the hash store is the one that the epoch was established with.
+/// Whether hash store and lanes are those that the epoch was established with.
 pub(crate) async fn is_current(pipeline: &Pipeline) -> Result<bool, Fault> {
     let stored = persisted::load::<Epoch>(&*pipeline.backplane.state, &key(pipeline)).await?;
     let incarnation = pipeline.backplane.hashes.incarnation().await?;
-    Ok(stored.is_some_and(|(stored, _)| Some(stored.incarnation) == incarnation))
+    let lanes = pipeline.limits.lanes.max(1);
+    Ok(stored.is_some_and(|(stored, _)| Some(stored.incarnation) == incarnation && stored.lanes == lanes))
 }

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use fides_core::{FaultKind, Origin};
+use fides_core::{FaultKind, Key, Origin};
 use fides_engine::import::Mode;
 use fides_engine::publishing::{Worker, consume_lanes};
-use fides_engine::{Progress, raise_fence, refresh, wait_for_fence};
+use fides_engine::{Progress, Raised, establish, raise_fence, refresh, wait_for_fence};
 use fides_testkit::fake::{Act, FakeHost, FakeMapper, Gate};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -44,6 +44,38 @@ async fn a_lane_counts_as_owned_while_it_is_held_and_consumed() {
     stop.cancel();
     within(consuming).await.unwrap();
     assert_eq!(Progress::get(&process.worker.progress.lanes), 0);
+}
+
+/// Whoever gives up lanes would leave in them what the queue has confirmed (L3).
+#[tokio::test(start_paused = true)]
+async fn another_number_of_lanes_waits_until_the_old_ones_are_empty() {
+    for (before, after) in [(2, 1), (1, 2)] {
+        let stand = Stand::new(20);
+        let process = async |name, lanes| {
+            let mut process = stand.process(name).await;
+            process.pipeline.limits.lanes = lanes;
+            process
+        };
+        let (old, new) = (process("old", before).await, process("new", after).await);
+        old.copy().await;
+        stand.host.commit(&(0..20).map(|id| (id, Some(5))).collect::<Vec<_>>());
+        let keys: Vec<Key> = (0..20).map(FakeHost::key).collect();
+        refresh(&old.pipeline, &keys, Origin::Event, false).await.unwrap();
+        let refused = establish(&new.pipeline).await.expect_err("messages wait in the old lanes");
+        assert_eq!(refused.kind, FaultKind::Unavailable);
+        assert!(refused.to_string().contains(&format!("was {before} and is {after}")), "{refused}");
+
+        let consuming = old.consume();
+        old.settle().await;
+        drop(consuming);
+        // A process that was not told yet publishes what the import of the new epoch sees.
+        stand.host.commit(&[(3, Some(7))]);
+        assert_eq!(establish(&new.pipeline).await.unwrap(), Raised::Again);
+        refresh(&old.pipeline, &[FakeHost::key(3)], Origin::Event, false).await.unwrap();
+        new.copy().await;
+        assert_eq!(stand.differing(1), [0; 0]);
+        assert_eq!(establish(&new.pipeline).await.unwrap(), Raised::No);
+    }
 }
 
 #[tokio::test(start_paused = true)]
