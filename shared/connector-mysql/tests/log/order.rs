@@ -164,6 +164,25 @@ async fn positions_compare_rightly_with_exact_snapshots() {
     }
 }
 
+/// A change is old, its record is fetched as it is now, and an import has read it in between: its page must not take it back.
+#[tokio::test]
+async fn what_is_fetched_late_is_newer_than_what_an_import_read_before() {
+    let database = Database::create().await;
+    database.execute("CREATE TABLE t (id int PRIMARY KEY, a text)").await;
+    let host = database.following().await;
+    // One record is a page: the second change is not on the first one.
+    let selection = database.selection(&*host, "t", &["id"], 1).await;
+    let mut log = open(&database, &*host, &selection, None).await.log;
+    database.execute("INSERT INTO t VALUES (1, 'old')").await;
+    let import = scan(&*host, &selection).await;
+    assert_eq!(rows(&*import).await, [[Value::I64(1), Value::String("old".into())]]);
+    database.execute("UPDATE t SET a = 'new'").await;
+    let first = seen(&page(&mut *log).await);
+    assert_eq!(described(&first), [row(1, "new")]);
+    assert!(first[0].position > import.version().position, "{first:?}");
+    assert!(seen(&page(&mut *log).await).iter().all(|second| second.position >= first[0].position));
+}
+
 #[tokio::test]
 async fn a_commit_before_a_snapshot_is_not_beyond_it_and_one_behind_it_is() {
     let database = Database::create().await;
