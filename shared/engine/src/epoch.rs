@@ -85,6 +85,7 @@ async fn try_establish(pipeline: &Pipeline, passed: Option<u32>) -> Result<Optio
         && stored.lanes != lanes
     {
         abandon(pipeline, stored.lanes).await?;
+        tracing::info!(pipeline = %pipeline.id, before = stored.lanes, lanes, "another number of lanes: the epoch rises");
     }
     let seconds = u32::try_from(state.now_ms().await? / 1_000).unwrap_or(u32::MAX);
     let (stored, expect) = match stored {
@@ -103,7 +104,7 @@ async fn try_establish(pipeline: &Pipeline, passed: Option<u32>) -> Result<Optio
         return Ok(Some(Raised::First));
     }
     tracing::warn!(pipeline = %pipeline.id, last, epoch, lineage = raised.lineage.0,
-        "versions have a new authority, marks were lost, or records go through another number of lanes: the epoch has risen");
+        "versions have a new authority, or marks were lost: the epoch has risen");
     Ok(Some(Raised::Again))
 }
 
