@@ -238,7 +238,7 @@ async fn request_units_stay_within_their_budget() {
     assert!(rate < 900.0, "{rate} request units a second, with those of the first requests in flight");
 }
 
-/// Waits for a condition that must come true.
+/// Waits for a condition that must come true. The server tells nobody of it: it is asked.
 async fn until(mut condition: impl AsyncFnMut() -> bool) {
     let start = Instant::now();
     while !condition().await {

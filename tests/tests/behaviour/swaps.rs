@@ -1,5 +1,6 @@
 //! Unique values that change hands (L5, L6): the target ends right, and no document is lost on the way.
 
+use bytes::Bytes;
 use fides_core::decide::lane_of;
 use fides_core::port::Expect;
 use fides_core::{FaultKind, Limits};
@@ -130,10 +131,10 @@ async fn a_long_chain_moves_on() {
     assert_eq!((letters(&process).await, deletions(&stand)), (0, 0));
 }
 
-/// A process dies while a document is gone. Its heir brings it back before it consumes anything.
-#[tokio::test(start_paused = true)]
-async fn what_a_process_left_aside_comes_back() {
-    let (stand, _reader, process, guards) = contested(1).await;
+/// Two records exchange their values, and the process that writes them dies while a document is gone. Both records, and what
+/// they had.
+async fn died_in_the_middle() -> (Stand, [i64; 2], [Option<Bytes>; 2]) {
+    let (stand, _reader, process, _guards) = contested(1).await;
     let [one, other, ..] = apart()[..] else { unreachable!() };
     let before = [one, other].map(|id| stand.document(id));
     // Each of them is refused once; then the second one steps aside.
@@ -141,19 +142,19 @@ async fn what_a_process_left_aside_comes_back() {
     rotate(&stand, &[one, other]);
     within(process.faults.crashed()).await;
     stand.disk.crash();
-    drop(guards);
     assert!([one, other].iter().any(|&id| stand.document(id).is_none()), "it died while a document was gone");
+    (stand, [one, other], before)
+}
 
+/// A process dies while a document is gone. Its heir brings it back before it consumes anything.
+#[tokio::test(start_paused = true)]
+async fn what_a_process_left_aside_comes_back() {
+    let (stand, records, before) = died_in_the_middle().await;
     let heir = successor(&stand, "heir").await;
     let closed = Gate::new();
     heir.faults.script("queue.consume", (0..LANES).map(|_| Act::Hold(closed.clone())));
     let _consuming = heir.consume();
-    within(async {
-        while [one, other].map(|id| stand.document(id)) != before {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    })
-    .await;
+    until(async || records.map(|id| stand.document(id)) == before).await;
     closed.open();
     heir.settle().await;
     is_right(&stand);
@@ -165,14 +166,7 @@ async fn what_a_process_left_aside_comes_back() {
 #[tokio::test(start_paused = true)]
 async fn an_entry_that_is_too_old_brings_nothing_back() {
     for since in [Some(900), None] {
-        let (stand, _reader, process, guards) = contested(1).await;
-        let [one, other, ..] = apart()[..] else { unreachable!() };
-        process.faults.script("target.apply", [Act::Pass, Act::Pass, Act::CrashAfter]);
-        rotate(&stand, &[one, other]);
-        within(process.faults.crashed()).await;
-        stand.disk.crash();
-        drop(guards);
-        assert!([one, other].iter().any(|&id| stand.document(id).is_none()), "it died while a document was gone");
+        let (stand, [one, other], _) = died_in_the_middle().await;
         let heir = successor(&stand, "heir").await;
         let old = heir.pipeline.backplane.state.list("aside/", None, 100).await.unwrap();
         let _guards = [following(&heir), heir.consume()];

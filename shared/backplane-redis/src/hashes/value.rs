@@ -260,7 +260,7 @@ mod tests {
 
     /// What a client may do with a pipeline.
     #[derive(Clone, Debug)]
-    enum Use {
+    enum Action {
         Write(Patch),
         /// Merges the bucket of a key; the last patches came after it was read.
         Merge(Key, usize),
@@ -268,11 +268,11 @@ mod tests {
         Split(Key, Key, usize),
     }
 
-    fn a_use() -> impl Strategy<Value = Use> {
+    fn action() -> impl Strategy<Value = Action> {
         prop_oneof![
-            4 => patch().prop_map(Use::Write),
-            1 => (key(), 0usize..3).prop_map(|(key, since)| Use::Merge(key, since)),
-            1 => (key(), key(), 0usize..3).prop_map(|(key, at, since)| Use::Split(key, at, since)),
+            4 => patch().prop_map(Action::Write),
+            1 => (key(), 0usize..3).prop_map(|(key, since)| Action::Merge(key, since)),
+            1 => (key(), key(), 0usize..3).prop_map(|(key, at, since)| Action::Split(key, at, since)),
         ]
     }
 
@@ -371,17 +371,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn merging_agrees_with_a_map_whenever_it_happens(uses in prop::collection::vec(a_use(), 0..40)) {
+        fn merging_agrees_with_a_map_whenever_it_happens(actions in prop::collection::vec(action(), 0..40)) {
             let mut model = BTreeMap::new();
             let mut store = Store(BTreeMap::from([(Vec::new(), Default::default())]));
-            for one in &uses {
-                match one {
-                    Use::Write(patch) => {
+            for action in &actions {
+                match action {
+                    Action::Write(patch) => {
                         apply(&mut model, patch);
                         store.write(patch);
                     }
-                    Use::Merge(key, since) => store.merge(key, *since),
-                    Use::Split(key, at, since) => store.split(key, at, *since),
+                    Action::Merge(key, since) => store.merge(key, *since),
+                    Action::Split(key, at, since) => store.split(key, at, *since),
                 }
                 let lowers: Vec<_> = store.0.keys().cloned().collect();
                 let held: Vec<_> =

@@ -38,9 +38,9 @@ impl Fetcher {
         Self { sessions, reading, fetches_max: FETCHES }
     }
 
-    /// A session that sees the transaction at `position` and all before it, and its exact place. In the log a transaction comes before it is
-    /// visible: by little, or by long where a replica is waited for. It ends with the page: the table's definition is
-    /// locked as long, and a page may wait for its readers.
+    /// A session that sees the transaction at `position` and all before it, and the exact place of what it sees. In the log a
+    /// transaction comes before it is visible: by little, or by long where a replica is waited for. It ends with the page: the
+    /// table's definition is locked as long, and a page may wait for its readers.
     pub(super) async fn state(&self, position: u64) -> Result<(Session, u64), Fault> {
         let waiting = async {
             let mut pause_ms = 1;

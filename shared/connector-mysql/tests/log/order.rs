@@ -36,7 +36,7 @@ async fn changes_come_in_their_order_with_the_record_as_it_is() {
     // Of states that have seen all of it, and no later ones than there are now.
     let now = scan(&*host, &selection).await.version().position;
     assert!(changes.is_sorted_by_key(|change| change.position));
-    assert!(changes.iter().all(|change| change.position <= now && change.sequence == 0));
+    assert!(changes.iter().all(|change| change.position < now && change.sequence == 0));
     assert!(first[0].position < changes[0].position);
     same_as_scanned(&*host, &selection, &changes).await;
     let both = told(&database, &mut *log, "UPDATE t SET a = 'x' WHERE id = 2; UPDATE t SET a = 'y' WHERE id = 3").await;
@@ -202,8 +202,9 @@ async fn a_commit_before_a_snapshot_is_not_beyond_it_and_one_behind_it_is() {
         let change = changes.iter().find(|change| change.what.key() == Some(&int(id)));
         change.map(|Seen { position, .. }| *position).unwrap()
     };
-    assert!(first[0].position <= version.position && version.position <= again.position);
+    // An import of the same state wins: it may have seen what the log does not tell.
+    assert!(first[0].position < version.position && version.position <= again.position);
     assert!(again.position < position(2) && position(2) <= position(3));
-    assert!(position(3) <= later.position);
+    assert!(position(3) < later.position);
     assert!(changes.iter().all(|change| matches!(change.what, Change::Row { .. })));
 }
