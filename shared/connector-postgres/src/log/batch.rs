@@ -28,6 +28,8 @@ pub(super) enum Pending {
     /// The record changed, and is to be fetched.
     Fetch(Key),
     Gone(Key),
+    /// The record is gone, unless it is found.
+    Deleted(Key),
     Emptied,
     /// The roots that nest a record of an included table changed: those behind `after`.
     Roots(Nested, Option<Key>),
@@ -39,6 +41,13 @@ pub(super) struct Nested {
     pub(super) table: usize,
     pub(super) path: usize,
     pub(super) values: Vec<String>,
+}
+
+/// What was looked up.
+pub(super) struct Found {
+    pub(super) records: Page,
+    /// Position and sequence of the state that it was read from, where that orders it; else of the change that asked for it.
+    pub(super) label: Option<(u64, u32)>,
 }
 
 /// Changes in the order of the log, and the rows that it carried.
@@ -60,16 +69,16 @@ impl Batch {
         self.entries.len() >= records_max || self.rows.len() >= bytes_max || self.fetches >= fetches_max
     }
 
-    pub(super) fn push(&mut self, position: u64, sequence: u32, what: Pending) {
-        self.entries.push(Entry { position, sequence, what });
-    }
-
-    /// Remembers that a change of this transaction is fetched.
-    pub(super) fn fetches_from(&mut self, transaction: u32) {
-        self.fetches += 1;
-        if self.transactions.last() != Some(&transaction) {
-            self.transactions.push(transaction);
+    /// Adds a change of a transaction.
+    pub(super) fn push(&mut self, transaction: u32, position: u64, sequence: u32, what: Pending) {
+        let entry = Entry { position, sequence, what };
+        if entry.is_fetched() {
+            self.fetches += 1;
+            if self.transactions.last() != Some(&transaction) {
+                self.transactions.push(transaction);
+            }
         }
+        self.entries.push(entry);
     }
 
     /// Adds a row that `write` appends; `None` when it appends none.
@@ -86,56 +95,72 @@ impl Batch {
 
     /// The keys to fetch among the first `count` changes. What a later one of them says of the same record is newer.
     pub(super) fn wanted(&self, count: usize) -> Vec<Key> {
-        let last = self.last(count);
+        let latest = self.latest(count);
         let wanted = self.entries[..count].iter().enumerate().filter_map(|(at, entry)| match &entry.what {
-            Pending::Fetch(key) if last.get(key) == Some(&at) => Some(key.clone()),
+            Pending::Fetch(key) | Pending::Deleted(key) if latest.get(key).is_some_and(|latest| latest.at == at) => {
+                Some(key.clone())
+            }
             _ => None,
         });
         wanted.collect()
     }
 
-    /// Where each key is named last; empty when nothing is fetched.
-    fn last(&self, count: usize) -> HashMap<&Key, usize> {
+    /// The latest change of each key; empty when nothing is fetched.
+    fn latest(&self, count: usize) -> HashMap<&Key, Latest> {
+        let mut latest: HashMap<&Key, Latest> = HashMap::new();
         if self.fetches == 0 {
-            return HashMap::new();
+            return latest;
         }
-        let keyed = self.entries[..count].iter().enumerate().filter_map(|(at, entry)| match &entry.what {
-            Pending::Row { key, .. } | Pending::Fetch(key) | Pending::Gone(key) => Some((key, at)),
-            Pending::Emptied | Pending::Roots(..) => None,
-        });
-        keyed.collect()
+        for (at, entry) in self.entries[..count].iter().enumerate() {
+            if let Some(key) = entry.key() {
+                let last = latest.entry(key).or_default();
+                last.at = at;
+                last.was_deleted |= matches!(entry.what, Pending::Deleted(_));
+            }
+        }
+        latest
     }
 
-    /// Hands the first `count` changes over, with what was fetched of them. A record that was not found has its deletion
-    /// further on in the log.
-    pub(super) fn take(&mut self, count: usize, found: Option<&Page>, lines: &Arc<Lines>, place: u64) -> LogPage {
-        let superseded: Vec<bool> = {
-            let last = self.last(count);
-            let is_late = |(at, entry): (usize, &Entry)| match &entry.what {
-                Pending::Fetch(key) => last.get(key) != Some(&at),
-                _ => false,
+    /// Hands the first `count` changes over, with what was found of them: each of those records once, at its latest change. A
+    /// record that only changed and was not found has its deletion further on in the log.
+    pub(super) fn take(&mut self, count: usize, found: Option<&Found>, lines: &Arc<Lines>, place: u64) -> LogPage {
+        let fetched: Vec<Fetched> = {
+            let latest = self.latest(count);
+            let fate = |(at, entry): (usize, &Entry)| match entry.key().and_then(|key| latest.get(key)) {
+                Some(latest) if latest.at != at => Fetched::Superseded,
+                Some(Latest { was_deleted: true, .. }) => Fetched::OrGone,
+                _ => Fetched::OrNothing,
             };
-            self.entries[..count].iter().enumerate().map(is_late).collect()
+            self.entries[..count].iter().enumerate().map(fate).collect()
         };
         let rest = self.split(count);
         let carried = self.ends.len();
+        let records = found.map(|found| &found.records);
+        let label = found.and_then(|found| found.label);
         let mut changes = Vec::with_capacity(count);
-        for (entry, is_superseded) in std::mem::take(&mut self.entries).into_iter().zip(superseded) {
+        for (entry, fetched) in std::mem::take(&mut self.entries).into_iter().zip(fetched) {
+            let (position, sequence) = label.filter(|_| entry.is_fetched()).unwrap_or((entry.position, entry.sequence));
             let what = match entry.what {
                 Pending::Row { key, at } => What::Row { key, at },
                 Pending::Gone(key) => What::Gone(key),
                 Pending::Emptied => What::Emptied,
-                Pending::Fetch(key) if !is_superseded => match found.and_then(|page| page.find(key.as_bytes())) {
-                    Some(at) => What::Row { key, at: carried + at },
-                    None => continue,
-                },
-                Pending::Fetch(_) | Pending::Roots(..) => continue,
+                Pending::Fetch(key) | Pending::Deleted(key) => {
+                    if fetched == Fetched::Superseded {
+                        continue;
+                    }
+                    match records.and_then(|page| page.find(key.as_bytes())) {
+                        Some(at) => What::Row { key, at: carried + at },
+                        None if fetched == Fetched::OrGone => What::Gone(key),
+                        None => continue,
+                    }
+                }
+                Pending::Roots(..) => continue,
             };
-            changes.push(Logged { position: entry.position, sequence: entry.sequence, what });
+            changes.push(Logged { position, sequence, what });
         }
         let (mut rows, mut ends) = (std::mem::take(&mut self.rows), std::mem::take(&mut self.ends));
         let mut fingerprints = std::mem::take(&mut self.fingerprints);
-        if let Some(page) = found {
+        if let Some(page) = records {
             for row in page.rows.iter() {
                 rows.extend_from_slice(row);
                 ends.push(rows.len());
@@ -145,6 +170,24 @@ impl Batch {
         *self = rest;
         LogPage { changes, rows: Slices::new(Bytes::from(rows), ends), fingerprints, decoder: lines.clone(), place }
     }
+}
+
+/// Where a key is named last, and whether one of its changes was a deletion.
+#[derive(Debug, Default)]
+struct Latest {
+    at: usize,
+    was_deleted: bool,
+}
+
+/// What becomes of a change whose record was looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fetched {
+    /// A later change of the record tells it.
+    Superseded,
+    /// The record, or that it is gone.
+    OrGone,
+    /// The record, if it was found.
+    OrNothing,
 }
 
 impl Batch {
@@ -179,7 +222,14 @@ impl Batch {
 
 impl Entry {
     pub(super) fn is_fetched(&self) -> bool {
-        matches!(self.what, Pending::Fetch(_) | Pending::Roots(..))
+        matches!(self.what, Pending::Fetch(_) | Pending::Deleted(_) | Pending::Roots(..))
+    }
+
+    fn key(&self) -> Option<&Key> {
+        match &self.what {
+            Pending::Row { key, .. } | Pending::Fetch(key) | Pending::Gone(key) | Pending::Deleted(key) => Some(key),
+            Pending::Emptied | Pending::Roots(..) => None,
+        }
     }
 }
 
@@ -203,7 +253,21 @@ mod tests {
                 true
             })
             .unwrap();
-        batch.push(1, sequence, Pending::Row { key: key(id), at });
+        batch.push(9, 1, sequence, Pending::Row { key: key(id), at });
+    }
+
+    fn found(rows: &[(i64, &str)], label: Option<(u64, u32)>) -> Found {
+        let mut found = PageBuilder::new(7);
+        for (id, text) in rows {
+            found
+                .push(|keys, rows| {
+                    keys.extend_from_slice(key(*id).as_bytes());
+                    rows.extend_from_slice(text.as_bytes());
+                    Ok(())
+                })
+                .unwrap();
+        }
+        Found { records: found.finish(Version::default(), lines(), false), label }
     }
 
     /// The changes of a page: sequence, and the row or the key that is gone.
@@ -228,9 +292,9 @@ mod tests {
     fn a_cut_keeps_the_rows_of_what_is_behind_it() {
         let mut batch = Batch::default();
         row(&mut batch, 1, 1, b"one");
-        batch.push(1, 2, Pending::Gone(key(2)));
+        batch.push(9, 1, 2, Pending::Gone(key(2)));
         row(&mut batch, 3, 3, b"three");
-        batch.push(1, 4, Pending::Emptied);
+        batch.push(9, 1, 4, Pending::Emptied);
         row(&mut batch, 5, 5, b"");
         assert_eq!(told(&batch.take(2, None, &lines(), 0)), all(&[(1, "one"), (2, "gone 2")]));
         assert_eq!(told(&batch.take(2, None, &lines(), 0)), all(&[(3, "three"), (4, "emptied")]));
@@ -252,26 +316,28 @@ mod tests {
         .into_iter()
         .enumerate()
         {
-            if matches!(what, Pending::Fetch(_)) {
-                batch.fetches_from(9);
-            }
-            batch.push(1, sequence as u32, what);
+            batch.push(9, 1, sequence as u32, what);
         }
         row(&mut batch, 6, 4, b"four");
         assert_eq!(batch.wanted(7), [key(1), key(3)]);
         assert_eq!(batch.transactions, [9]);
-        let mut found = PageBuilder::new(7);
-        for (id, text) in [(1, &b"one"[..]), (2, b"two"), (4, b"later")] {
-            found
-                .push(|keys, rows| {
-                    keys.extend_from_slice(key(id).as_bytes());
-                    rows.extend_from_slice(text);
-                    Ok(())
-                })
-                .unwrap();
-        }
-        let found = found.finish(Version::default(), lines(), false);
-        let page = batch.take(7, Some(&found), &lines(), 0);
+        let page = batch.take(7, Some(&found(&[(1, "one"), (2, "two"), (4, "later")], None)), &lines(), 0);
         assert_eq!(told(&page), all(&[(2, "gone 2"), (3, "one"), (6, "four")]));
+    }
+
+    #[test]
+    fn what_is_ordered_by_its_state_is_told_once_and_has_the_label_of_that() {
+        use Pending::{Deleted, Emptied, Fetch};
+        let mut batch = Batch::default();
+        // Changed; gone; gone and back; gone with what it nested; changed, and gone further on; emptied.
+        let deletions =
+            [Fetch(key(1)), Deleted(key(2)), Deleted(key(3)), Deleted(key(4)), Fetch(key(3)), Fetch(key(4))];
+        for (sequence, what) in (0..).zip(deletions.into_iter().chain([Fetch(key(5)), Emptied])) {
+            batch.push(9, 1, sequence, what);
+        }
+        assert_eq!(batch.wanted(8), [key(1), key(2), key(3), key(4), key(5)]);
+        let page = batch.take(8, Some(&found(&[(1, "one"), (3, "three")], Some((70, 5)))), &lines(), 0);
+        assert_eq!(told(&page), all(&[(5, "one"), (5, "gone 2"), (5, "three"), (5, "gone 4"), (7, "emptied")]));
+        assert!(page.changes.iter().all(|change| change.position == if change.sequence == 5 { 70 } else { 1 }));
     }
 }

@@ -49,7 +49,7 @@ pub(super) struct Collector {
     pub(super) lines: Arc<Lines>,
     pub(super) seed: u64,
     /// Whether a row of the log lacks what a record nests.
-    nests: bool,
+    pub(super) nests: bool,
     pub(super) batch: Batch,
     /// Everything before it was read to its end.
     pub(super) place: u64,
@@ -161,7 +161,7 @@ impl Collector {
             return Err(self.damaged("a TRUNCATE outside of a transaction"));
         };
         let sequence = transaction.next()?;
-        self.batch.push(transaction.position, sequence, Pending::Emptied);
+        self.batch.push(transaction.id, transaction.position, sequence, Pending::Emptied);
         Ok(())
     }
 }
@@ -191,10 +191,7 @@ struct Intake<'c> {
 impl Intake<'_> {
     fn push(&mut self, what: Pending) -> Result<(), Fault> {
         let sequence = self.transaction.next()?;
-        if matches!(what, Pending::Fetch(_) | Pending::Roots(..)) {
-            self.batch.fetches_from(self.transaction.id);
-        }
-        self.batch.push(self.transaction.position, sequence, what);
+        self.batch.push(self.transaction.id, self.transaction.position, sequence, what);
         Ok(())
     }
 
@@ -202,15 +199,20 @@ impl Intake<'_> {
     fn root(&mut self, columns: &Columns, old: Option<&Tuple<'_>>, new: Option<&Tuple<'_>>) -> Result<(), Fault> {
         let before = old.map(|old| columns.key(self.lines, old, None)).transpose()?;
         let Some(new) = new else {
-            return before.map_or(Ok(()), |key| self.push(Pending::Gone(key)));
+            return before.map_or(Ok(()), |key| self.gone(key));
         };
         let now = self.record(columns, old, new)?;
         if let (Some(before), Pending::Row { key, .. } | Pending::Fetch(key)) = (before, &now)
             && before != *key
         {
-            self.push(Pending::Gone(before))?;
+            self.gone(before)?;
         }
         self.push(now)
+    }
+
+    /// A record that nests others is looked up like all its changes: they have one order, that of the states they are read from.
+    fn gone(&mut self, key: Key) -> Result<(), Fault> {
+        self.push(if self.nests { Pending::Deleted(key) } else { Pending::Gone(key) })
     }
 
     /// A root as it is now: its row, where the log has all of it.

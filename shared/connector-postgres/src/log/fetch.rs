@@ -7,7 +7,7 @@ use fides_core::{Fault, Key, Page, PageBuilder};
 use sqlx::PgConnection;
 
 use super::columns::{Found, Mismatch};
-use crate::connect::{Session, Sessions};
+use crate::connect::{Session, Sessions, run};
 use crate::fault::fault;
 use crate::quote;
 use crate::read::Reading;
@@ -30,19 +30,21 @@ impl Fetcher {
         self.sessions.take(|| ()).await
     }
 
-    /// Waits until new statements see these transactions. In the log a transaction comes before it is visible: by little,
-    /// or by long where a synchronous standby does not answer. They become visible in any order.
-    pub(super) async fn visible(&self, session: &mut Session, transactions: &[u32]) -> Result<(), Fault> {
-        let waiting = async {
+    /// Begins a transaction that sees these ones; returns the label of the state that it reads. In the log a transaction comes
+    /// before it is visible: by little, or by long where a synchronous standby does not answer. They become visible in any order.
+    pub(super) async fn begin(&self, session: &mut Session, transactions: &[u32]) -> Result<(u64, u32), Fault> {
+        let looking = async {
             let mut pause_ms = 1;
-            while let Some(id) = invisible(session.connection(), transactions).await? {
-                tracing::trace!(id, "a transaction of the log is not visible yet");
+            loop {
+                match look(session.connection(), transactions).await? {
+                    Look::Sees(label) => return Ok(label),
+                    Look::Lacks(id) => tracing::trace!(id, "a transaction of the log is not visible yet"),
+                }
                 tokio::time::sleep(Duration::from_millis(pause_ms)).await;
                 pause_ms = (pause_ms * 2).min(PAUSE_MS_MAX);
             }
-            Ok(())
         };
-        tokio::time::timeout(Duration::from_millis(VISIBLE_MS_MAX), waiting).await.unwrap_or_else(|_| {
+        tokio::time::timeout(Duration::from_millis(VISIBLE_MS_MAX), looking).await.unwrap_or_else(|_| {
             Err(Fault::transient(format!(
                 "table {}: a transaction is in the log and was not visible within {VISIBLE_MS_MAX} ms",
                 self.reading.lines.place
@@ -106,22 +108,39 @@ impl Fetcher {
     }
 }
 
-/// One of the transactions that a statement does not see.
+/// What a snapshot sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    /// All that was asked for. The transaction is open, and the label is that of its state.
+    Sees((u64, u32)),
+    /// Not this one. No transaction is open.
+    Lacks(i64),
+}
+
+/// Takes a snapshot that sees these transactions.
 ///
-/// The log has the lower half of an id. The upper one is that of the nearest whole id to the next one that this snapshot
-/// knows, which may be the smaller of the two: it counts what is visible.
-async fn invisible(connection: &mut PgConnection, transactions: &[u32]) -> Result<Option<i64>, Fault> {
-    const INVISIBLE: &str = "\
-        SELECT x FROM (SELECT s, pg_snapshot_xmax(s)::text::bigint AS next FROM pg_current_snapshot() AS s) n, \
-          unnest($1::bigint[]) AS x \
-        WHERE NOT pg_visible_in_snapshot( \
-          greatest(next + (x - next % 4294967296 + 6442450944) % 4294967296 - 2147483648, 3)::text::xid8, s) LIMIT 1";
+/// The label is where the log ends on disk when the snapshot is taken, and how many transactions have ended: of two snapshots one
+/// after the other the later has the higher label, unless both see the same. A crash takes neither back: what was on disk stays.
+///
+/// The log has the lower half of a transaction's id. The upper one is that of the nearest whole id to the next one that this
+/// snapshot knows, which may be the smaller of the two: it counts what is visible.
+async fn look(connection: &mut PgConnection, transactions: &[u32]) -> Result<Look, Fault> {
+    const LOOK: &str = "\
+        SELECT (pg_current_wal_flush_lsn() - '0/0')::bigint, (next - (SELECT count(*) FROM pg_snapshot_xip(s))) % 4294967296, \
+          (SELECT x FROM unnest($1::bigint[]) AS x WHERE NOT pg_visible_in_snapshot( \
+            greatest(next + (x - next % 4294967296 + 6442450944) % 4294967296 - 2147483648, 3)::text::xid8, s) LIMIT 1) \
+        FROM (SELECT s, pg_snapshot_xmax(s)::text::bigint AS next FROM pg_current_snapshot() AS s) AS n";
+    let looking = |error| fault("asking which transactions are visible", error);
+    run(connection, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY".to_owned()).await.map_err(looking)?;
     let ids: Vec<i64> = transactions.iter().copied().map(i64::from).collect();
-    sqlx::query_scalar(INVISIBLE)
-        .bind(ids)
-        .fetch_optional(connection)
-        .await
-        .map_err(|error| fault("asking which transactions are visible", error))
+    let (end, ended, lacking): (i64, i64, Option<i64>) =
+        sqlx::query_as(LOOK).bind(ids).fetch_one(&mut *connection).await.map_err(looking)?;
+    if let Some(id) = lacking {
+        run(connection, "ROLLBACK".to_owned()).await.map_err(looking)?;
+        return Ok(Look::Lacks(id));
+    }
+    // The lower half is enough: it tells states apart between which nothing was written to the log.
+    Ok(Look::Sees((end.unsigned_abs(), ended as u32)))
 }
 
 #[cfg(test)]
@@ -129,7 +148,7 @@ mod tests {
     use super::*;
     use fides_sql::Connect;
 
-    use crate::connect::{Server, run};
+    use crate::connect::Server;
 
     async fn begun(server: &Server) -> (PgConnection, u32) {
         let mut writer = server.connect().await.unwrap();
@@ -139,25 +158,53 @@ mod tests {
         (writer, id as u32)
     }
 
-    #[tokio::test]
-    async fn a_transaction_is_invisible_until_its_end_whatever_ended_before() {
+    async fn connect() -> (Server, PgConnection) {
         let url = std::env::var("FIDES_TEST_POSTGRES_URL").expect(
             "FIDES_TEST_POSTGRES_URL is not set: run the test as `tests/parts/postgres cargo test -p fides-connector-postgres`",
         );
         let server = Server::parse(&url).unwrap();
-        let mut looking = server.connect().await.unwrap();
+        let looking = server.connect().await.unwrap();
+        (server, looking)
+    }
+
+    /// Looks, and leaves no transaction open.
+    async fn seen(connection: &mut PgConnection, transactions: &[u32]) -> Look {
+        let look = look(connection, transactions).await.unwrap();
+        if let Look::Sees(_) = look {
+            run(connection, "ROLLBACK".to_owned()).await.unwrap();
+        }
+        look
+    }
+
+    #[tokio::test]
+    async fn a_transaction_is_invisible_until_its_end_whatever_ended_before() {
+        let (server, mut looking) = connect().await;
         // Both are beyond what a snapshot counts, when nobody else writes.
         let (mut first, one) = begun(&server).await;
         let (mut second, two) = begun(&server).await;
         for ids in [&[one][..], &[two], &[one, two]] {
-            assert!(invisible(&mut looking, ids).await.unwrap().is_some(), "{ids:?}");
+            assert!(matches!(seen(&mut looking, ids).await, Look::Lacks(_)), "{ids:?}");
         }
         run(&mut second, "COMMIT".to_owned()).await.unwrap();
-        assert_eq!(invisible(&mut looking, &[two]).await.unwrap(), None);
-        assert_eq!(invisible(&mut looking, &[two, one]).await.unwrap(), Some(i64::from(one)));
+        assert!(matches!(seen(&mut looking, &[two]).await, Look::Sees(_)));
+        assert_eq!(seen(&mut looking, &[two, one]).await, Look::Lacks(i64::from(one)));
         run(&mut first, "ROLLBACK".to_owned()).await.unwrap();
-        assert_eq!(invisible(&mut looking, &[one, two]).await.unwrap(), None);
-        assert_eq!(invisible(&mut looking, &[3]).await.unwrap(), None, "of long ago");
-        assert_eq!(invisible(&mut looking, &[]).await.unwrap(), None);
+        for ids in [&[one, two][..], &[3], &[]] {
+            assert!(matches!(seen(&mut looking, ids).await, Look::Sees(_)), "{ids:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_state_that_sees_more_has_a_higher_label_though_the_log_got_no_longer() {
+        let (server, mut looking) = connect().await;
+        // What ends without a word in the log is counted.
+        for _ in 0..20 {
+            let (mut writer, _) = begun(&server).await;
+            let before = seen(&mut looking, &[]).await;
+            run(&mut writer, "ROLLBACK".to_owned()).await.unwrap();
+            let after = seen(&mut looking, &[]).await;
+            let (Look::Sees(before), Look::Sees(after)) = (before, after) else { panic!("{before:?} {after:?}") };
+            assert!(before < after, "{before:?} {after:?}");
+        }
     }
 }

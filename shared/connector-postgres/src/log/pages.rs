@@ -10,7 +10,7 @@ use futures::FutureExt;
 use pgwire_replication::{Lsn, PgWireError, ReplicationClient, ReplicationEvent};
 use tokio::time::Instant;
 
-use super::batch::{Entry, Nested, Pending};
+use super::batch::{Entry, Found, Nested, Pending};
 use super::collect::Collector;
 use super::fetch::Fetcher;
 use super::publication;
@@ -164,13 +164,15 @@ impl PostgresLog {
         let mut found = None;
         if self.collector.batch.fetches > 0 {
             let mut session = self.fetcher.session().await?;
-            self.fetcher.visible(&mut session, &self.collector.batch.transactions).await?;
+            let label = self.fetcher.begin(&mut session, &self.collector.batch.transactions).await?;
             count = self.resolve(&mut session).await?;
             let wanted = self.collector.batch.wanted(count);
             if !wanted.is_empty() {
-                found = Some(self.fetcher.fetch(&mut session, wanted).await?);
+                let records = self.fetcher.fetch(&mut session, wanted).await?;
+                // Where the log also tells rows, these have its order, and so has what is fetched beside them.
+                found = Some(Found { records, label: self.collector.nests.then_some(label) });
             }
-            session.give_back();
+            session.roll_back().await;
         }
         self.is_cut = count < self.collector.batch.entries.len();
         // What is behind the cut is not on this page.

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use fides_core::port::{Host, Log};
+use fides_core::port::{Host, Log, Opened};
 use fides_core::{Arity, Selection, Value};
 
 use crate::common::{Database, include, int, selection};
@@ -90,6 +90,52 @@ async fn a_change_of_what_is_nested_is_a_change_of_its_roots() {
     assert_eq!(gone, [&Change::Gone(int(3)), &Change::Gone(int(4))]);
     let emptied = roots(&database, log, "TRUNCATE l").await;
     assert!(matches!(&emptied[..], [Seen { what: Change::Emptied, .. }]), "{emptied:?}");
+}
+
+#[tokio::test]
+async fn what_is_fetched_late_is_newer_than_what_an_import_read_before() {
+    let database = Database::create().await;
+    let host = database.host(3).await;
+    let mut selection = orders(&database, &*host).await;
+    // One change is a page: the later ones are not on the first.
+    selection.page_records_max = 1;
+    let Opened { mut log, from, .. } = open(&database, &*host, &selection, None).await;
+    database.execute("UPDATE l SET n = 10 WHERE id = 1; DELETE FROM o WHERE id = 2").await;
+    let import = scan(&*host, &selection).await;
+    database.execute("UPDATE l SET n = 20 WHERE id = 1; INSERT INTO o VALUES (2, 2); DELETE FROM o WHERE id = 3").await;
+    let mut all: Vec<Seen> = Vec::new();
+    while !all.iter().any(|change| matches!(change.what, Change::Gone(_))) {
+        all.extend(seen(&page(&mut *log).await));
+    }
+    let later = scan(&*host, &selection).await;
+    let order = |change: &Seen| (change.position, change.sequence);
+    for change in &all {
+        assert!(
+            (import.version().position, 0) < order(change),
+            "an import that saw less takes nothing back: {change:?}"
+        );
+        assert!(order(change) < (later.version().position, 0), "one that begins later wins: {change:?}");
+    }
+    assert!(all.is_sorted_by_key(order), "{all:?}");
+    let told = |key: i64| all.iter().filter(move |change| change.what.key() == &int(key)).collect::<Vec<_>>();
+    let lines = import.fetch(&[int(1)]).await.unwrap();
+    for change in told(1) {
+        let Change::Row { raw, .. } = &change.what else { panic!("{change:?}") };
+        assert_ne!(raw, lines.rows.get(0), "it is as it was when it was fetched");
+    }
+    // It was gone and is back: no deletion overtakes it.
+    assert!(!told(2).is_empty() && told(2).iter().all(|change| matches!(change.what, Change::Row { .. })), "{all:?}");
+    assert!(matches!(told(3)[..], [Seen { what: Change::Gone(_), .. }]), "{all:?}");
+
+    // What is read again after a crash is as new as what it finds.
+    drop(log);
+    let mut log = open(&database, &*host, &selection, Some(from)).await.log;
+    let again = loop {
+        if let Some(change) = seen(&page(&mut *log).await).into_iter().next() {
+            break change;
+        }
+    };
+    assert!(order(&again) >= order(all.last().unwrap()), "{again:?} {all:?}");
 }
 
 #[tokio::test]

@@ -24,6 +24,11 @@ pub enum Change {
 }
 
 impl Change {
+    pub fn key(&self) -> &Key {
+        let (Self::Row { key, .. } | Self::Gone(key)) = self else { panic!("{self:?} has no key") };
+        key
+    }
+
     pub fn values(&self) -> &[Value<'static>] {
         let Self::Row { values, .. } = self else { panic!("{self:?} is no row") };
         values
