@@ -119,6 +119,22 @@ fn converges_with_the_versions_of_a_log() {
     converges(Order::Host, None);
 }
 
+/// What is fetched is ordered by an upper bound of its state, and lacks what is in the log and not visible yet.
+#[test]
+fn converges_with_the_versions_of_what_was_fetched() {
+    converges(Order::Fetched, None);
+}
+
+#[test]
+fn converges_after_everything_was_lost_beside_fetched_changes() {
+    converges(Order::Fetched, Some(Planted::LostEverything));
+}
+
+#[test]
+fn converges_after_a_failover_beside_fetched_changes() {
+    converges(Order::Fetched, Some(Planted::Failover));
+}
+
 #[test]
 fn converges_after_a_loss_that_was_noticed() {
     converges(Order::Fides, Some(Planted::LostLastNoticed));
@@ -192,6 +208,11 @@ fn finds_trust_in_an_attempt_of_unknown_outcome() {
 #[test]
 fn finds_an_ignored_sequence() {
     finds(Order::Host, Planted::SequenceIgnored);
+}
+
+#[test]
+fn finds_states_of_one_place_that_are_not_told_apart() {
+    finds(Order::Fetched, Planted::SequenceIgnored);
 }
 
 #[test]

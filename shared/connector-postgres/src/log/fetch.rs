@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fides_core::{Fault, Key, Page, PageBuilder};
-use sqlx::PgConnection;
+use sqlx::{AssertSqlSafe, PgConnection, Row};
+use tokio::time::{Instant, timeout};
 
 use super::columns::{Found, Mismatch};
+use super::tables::Tables;
 use crate::connect::{Session, Sessions, run};
 use crate::fault::fault;
 use crate::quote;
@@ -32,25 +34,38 @@ impl Fetcher {
 
     /// Begins a transaction that sees these ones; returns the label of the state that it reads. In the log a transaction comes
     /// before it is visible: by little, or by long where a synchronous standby does not answer. They become visible in any order.
-    pub(super) async fn begin(&self, session: &mut Session, transactions: &[u32]) -> Result<(u64, u32), Fault> {
-        let looking = async {
-            let mut pause_ms = 1;
-            loop {
-                match look(session.connection(), transactions).await? {
-                    Look::Sees(label) => return Ok(label),
-                    Look::Lacks(id) => tracing::trace!(id, "a transaction of the log is not visible yet"),
-                }
-                tokio::time::sleep(Duration::from_millis(pause_ms)).await;
-                pause_ms = (pause_ms * 2).min(PAUSE_MS_MAX);
-            }
-        };
-        tokio::time::timeout(Duration::from_millis(VISIBLE_MS_MAX), looking).await.unwrap_or_else(|_| {
-            Err(Fault::transient(format!(
-                "table {}: a transaction is in the log and was not visible within {VISIBLE_MS_MAX} ms",
-                self.reading.lines.place
-            ))
-            .advise("does a synchronous standby not answer? SELECT * FROM pg_stat_replication"))
-        })
+    ///
+    /// The tables are locked before the snapshot is taken: to an older one a table that was rewritten meanwhile is empty.
+    pub(super) async fn begin(
+        &self,
+        session: &mut Session,
+        tables: &Tables,
+        transactions: &[u32],
+    ) -> Result<(u64, u32), Fault> {
+        let begin = format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {}", tables.lock());
+        let mut patience = Duration::from_millis(VISIBLE_MS_MAX);
+        let mut pause_ms = 1;
+        loop {
+            let beginning = |error| fault(&format!("table {}: beginning to read", self.reading.lines.place), error);
+            run(session.connection(), begin.clone()).await.map_err(beginning)?;
+            let began = Instant::now();
+            let (label, lacking) =
+                timeout(patience, look(session.connection(), transactions)).await.map_err(|_| self.waited())??;
+            let Some(id) = lacking else { return Ok(label) };
+            tracing::trace!(id, "a transaction of the log is not visible yet");
+            run(session.connection(), "ROLLBACK".to_owned()).await.map_err(beginning)?;
+            tokio::time::sleep(Duration::from_millis(pause_ms)).await;
+            pause_ms = (pause_ms * 2).min(PAUSE_MS_MAX);
+            patience = patience.checked_sub(began.elapsed()).ok_or_else(|| self.waited())?;
+        }
+    }
+
+    fn waited(&self) -> Fault {
+        Fault::transient(format!(
+            "table {}: a transaction is in the log and was not visible within {VISIBLE_MS_MAX} ms",
+            self.reading.lines.place
+        ))
+        .advise("does a synchronous standby not answer? SELECT * FROM pg_stat_replication")
     }
 
     /// The keys of roots under a condition, behind `after`, at most `keys_max`.
@@ -108,39 +123,30 @@ impl Fetcher {
     }
 }
 
-/// What a snapshot sees.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Look {
-    /// All that was asked for. The transaction is open, and the label is that of its state.
-    Sees((u64, u32)),
-    /// Not this one. No transaction is open.
-    Lacks(i64),
-}
-
-/// Takes a snapshot that sees these transactions.
+/// Takes the transaction's snapshot. Its label, and one of the transactions that it does not see.
 ///
-/// The label is where the log ends on disk when the snapshot is taken, and how many transactions have ended: of two snapshots one
-/// after the other the later has the higher label, unless both see the same. A crash takes neither back: what was on disk stays.
+/// The label is where the log ends on disk, and how many transactions have ended: of two snapshots one after the other the later
+/// has the higher label, unless both see the same. In one message: a plan that is asked for first would take the snapshot, and
+/// the end of the log would be found whenever this process goes on.
 ///
 /// The log has the lower half of a transaction's id. The upper one is that of the nearest whole id to the next one that this
 /// snapshot knows, which may be the smaller of the two: it counts what is visible.
-async fn look(connection: &mut PgConnection, transactions: &[u32]) -> Result<Look, Fault> {
-    const LOOK: &str = "\
-        SELECT (pg_current_wal_flush_lsn() - '0/0')::bigint, (next - (SELECT count(*) FROM pg_snapshot_xip(s))) % 4294967296, \
-          (SELECT x FROM unnest($1::bigint[]) AS x WHERE NOT pg_visible_in_snapshot( \
+async fn look(connection: &mut PgConnection, transactions: &[u32]) -> Result<((u64, u32), Option<i64>), Fault> {
+    let ids: Vec<String> = transactions.iter().map(u32::to_string).collect();
+    let sql = format!(
+        "SELECT (pg_current_wal_flush_lsn() - '0/0')::bigint, \
+          (next - (SELECT count(*) FROM pg_snapshot_xip(s))) % 4294967296, \
+          (SELECT x FROM unnest('{{{}}}'::bigint[]) AS x WHERE NOT pg_visible_in_snapshot( \
             greatest(next + (x - next % 4294967296 + 6442450944) % 4294967296 - 2147483648, 3)::text::xid8, s) LIMIT 1) \
-        FROM (SELECT s, pg_snapshot_xmax(s)::text::bigint AS next FROM pg_current_snapshot() AS s) AS n";
+        FROM (SELECT s, pg_snapshot_xmax(s)::text::bigint AS next FROM pg_current_snapshot() AS s) AS n",
+        ids.join(",")
+    );
     let looking = |error| fault("asking which transactions are visible", error);
-    run(connection, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY".to_owned()).await.map_err(looking)?;
-    let ids: Vec<i64> = transactions.iter().copied().map(i64::from).collect();
-    let (end, ended, lacking): (i64, i64, Option<i64>) =
-        sqlx::query_as(LOOK).bind(ids).fetch_one(&mut *connection).await.map_err(looking)?;
-    if let Some(id) = lacking {
-        run(connection, "ROLLBACK".to_owned()).await.map_err(looking)?;
-        return Ok(Look::Lacks(id));
-    }
-    // The lower half is enough: it tells states apart between which nothing was written to the log.
-    Ok(Look::Sees((end.unsigned_abs(), ended as u32)))
+    let row = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_one(connection).await.map_err(looking)?;
+    let (end, ended): (i64, i64) = (row.try_get(0).map_err(looking)?, row.try_get(1).map_err(looking)?);
+    // The lower half is enough: it tells states apart between which nothing was written to disk. A crash, after which numbers may
+    // come again, is followed by a word in the log.
+    Ok(((end.unsigned_abs(), ended as u32), row.try_get(2).map_err(looking)?))
 }
 
 #[cfg(test)]
@@ -167,13 +173,12 @@ mod tests {
         (server, looking)
     }
 
-    /// Looks, and leaves no transaction open.
-    async fn seen(connection: &mut PgConnection, transactions: &[u32]) -> Look {
-        let look = look(connection, transactions).await.unwrap();
-        if let Look::Sees(_) = look {
-            run(connection, "ROLLBACK".to_owned()).await.unwrap();
-        }
-        look
+    /// The label of a snapshot, and what it does not see.
+    async fn seen(connection: &mut PgConnection, transactions: &[u32]) -> ((u64, u32), Option<i64>) {
+        run(connection, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY".to_owned()).await.unwrap();
+        let seen = look(connection, transactions).await.unwrap();
+        run(connection, "ROLLBACK".to_owned()).await.unwrap();
+        seen
     }
 
     #[tokio::test]
@@ -183,28 +188,31 @@ mod tests {
         let (mut first, one) = begun(&server).await;
         let (mut second, two) = begun(&server).await;
         for ids in [&[one][..], &[two], &[one, two]] {
-            assert!(matches!(seen(&mut looking, ids).await, Look::Lacks(_)), "{ids:?}");
+            assert!(seen(&mut looking, ids).await.1.is_some(), "{ids:?}");
         }
         run(&mut second, "COMMIT".to_owned()).await.unwrap();
-        assert!(matches!(seen(&mut looking, &[two]).await, Look::Sees(_)));
-        assert_eq!(seen(&mut looking, &[two, one]).await, Look::Lacks(i64::from(one)));
+        assert_eq!(seen(&mut looking, &[two]).await.1, None);
+        assert_eq!(seen(&mut looking, &[two, one]).await.1, Some(i64::from(one)));
         run(&mut first, "ROLLBACK".to_owned()).await.unwrap();
-        for ids in [&[one, two][..], &[3], &[]] {
-            assert!(matches!(seen(&mut looking, ids).await, Look::Sees(_)), "{ids:?}");
-        }
+        assert_eq!(seen(&mut looking, &[one, two]).await.1, None);
+        assert_eq!(seen(&mut looking, &[3]).await.1, None, "of long ago");
+        assert_eq!(seen(&mut looking, &[]).await.1, None);
     }
 
     #[tokio::test]
     async fn a_state_that_sees_more_has_a_higher_label_though_the_log_got_no_longer() {
         let (server, mut looking) = connect().await;
-        // What ends without a word in the log is counted.
-        for _ in 0..20 {
+        // A transaction that is rolled back ends without anything on disk. Others may write beside it.
+        for _ in 0..1_000 {
             let (mut writer, _) = begun(&server).await;
-            let before = seen(&mut looking, &[]).await;
+            let (before, _) = seen(&mut looking, &[]).await;
             run(&mut writer, "ROLLBACK".to_owned()).await.unwrap();
-            let after = seen(&mut looking, &[]).await;
-            let (Look::Sees(before), Look::Sees(after)) = (before, after) else { panic!("{before:?} {after:?}") };
+            let (after, _) = seen(&mut looking, &[]).await;
             assert!(before < after, "{before:?} {after:?}");
+            if before.0 == after.0 {
+                return;
+            }
         }
+        panic!("the log got longer each time");
     }
 }

@@ -3,7 +3,7 @@
 //! A row that the log carries whole is made into the very line that COPY would give for it. A value outside the row that an
 //! update did not touch, and a generated column, are fetched once their transaction is visible (DESIGN §5): such a row may be
 //! newer than its label, never older, and what is newer has a change of its own. All changes of a record that nests others are
-//! fetched, and ordered by the states that they were read from: every fetch has a higher label than those before it.
+//! fetched, and ordered by the states that they were read from: a fetch that saw more than another has a higher label.
 //!
 //! Not in the log, and so left to imports: TRUNCATE of a single partition, ATTACH and DETACH of one, and what ALTER TABLE
 //! does to the values of existing rows.

@@ -164,7 +164,8 @@ impl PostgresLog {
         let mut found = None;
         if self.collector.batch.fetches > 0 {
             let mut session = self.fetcher.session().await?;
-            let label = self.fetcher.begin(&mut session, &self.collector.batch.transactions).await?;
+            let Collector { tables, batch, .. } = &self.collector;
+            let label = self.fetcher.begin(&mut session, tables, &batch.transactions).await?;
             count = self.resolve(&mut session).await?;
             let wanted = self.collector.batch.wanted(count);
             if !wanted.is_empty() {

@@ -1,12 +1,13 @@
 //! Records made of several tables.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use fides_core::port::{Host, Log, Opened};
 use fides_core::{Arity, Selection, Value};
 
 use crate::common::{Database, include, int, selection};
-use crate::support::{Change, Seen, flushed, open, page, read, reader, refused, scan, seen, slot, unread};
+use crate::support::{Change, Seen, flushed, open, page, read, reader, refused, scalar, scan, seen, slot, unread};
 
 /// Orders with their lines, and the lines with their products.
 async fn orders(database: &Database, host: &dyn Host) -> Selection {
@@ -103,8 +104,12 @@ async fn what_is_fetched_late_is_newer_than_what_an_import_read_before() {
     database.execute("UPDATE l SET n = 10 WHERE id = 1; DELETE FROM o WHERE id = 2").await;
     let import = scan(&*host, &selection).await;
     database.execute("UPDATE l SET n = 20 WHERE id = 1; INSERT INTO o VALUES (2, 2); DELETE FROM o WHERE id = 3").await;
-    let mut all: Vec<Seen> = Vec::new();
-    while !all.iter().any(|change| matches!(change.what, Change::Gone(_))) {
+    let mut all = seen(&page(&mut *log).await);
+    assert!(matches!(all[..], [Seen { what: Change::Row { .. }, .. }]), "{all:?}");
+    // What follows is not in the state that the first page was read from.
+    database.execute("UPDATE l SET n = 30 WHERE id = 1").await;
+    let count = |all: &[Seen], key: i64| all.iter().filter(|change| change.what.key() == &int(key)).count();
+    while count(&all, 3) < 1 || count(&all, 1) < 3 {
         all.extend(seen(&page(&mut *log).await));
     }
     let later = scan(&*host, &selection).await;
@@ -117,12 +122,14 @@ async fn what_is_fetched_late_is_newer_than_what_an_import_read_before() {
         assert!(order(change) < (later.version().position, 0), "one that begins later wins: {change:?}");
     }
     assert!(all.is_sorted_by_key(order), "{all:?}");
+    assert!(order(&all[0]) < order(&all[1]), "a later state has a higher label: {all:?}");
     let told = |key: i64| all.iter().filter(move |change| change.what.key() == &int(key)).collect::<Vec<_>>();
     let lines = import.fetch(&[int(1)]).await.unwrap();
     for change in told(1) {
         let Change::Row { raw, .. } = &change.what else { panic!("{change:?}") };
         assert_ne!(raw, lines.rows.get(0), "it is as it was when it was fetched");
     }
+    assert_ne!(told(1)[0].what, told(1).last().unwrap().what);
     // It was gone and is back: no deletion overtakes it.
     assert!(!told(2).is_empty() && told(2).iter().all(|change| matches!(change.what, Change::Row { .. })), "{all:?}");
     assert!(matches!(told(3)[..], [Seen { what: Change::Gone(_), .. }]), "{all:?}");
@@ -136,6 +143,29 @@ async fn what_is_fetched_late_is_newer_than_what_an_import_read_before() {
         }
     };
     assert!(order(&again) >= order(all.last().unwrap()), "{again:?} {all:?}");
+}
+
+/// To a snapshot from before its end, a table that was rewritten is empty.
+#[tokio::test]
+async fn a_table_that_is_being_rewritten_is_not_taken_for_empty() {
+    let database = Database::create().await;
+    let host = database.host(1).await;
+    let selection = orders(&database, &*host).await;
+    let mut log = open(&database, &*host, &selection, None).await.log;
+    let mut writer = database.connect().await;
+    let rewrite = "BEGIN; ALTER TABLE l ADD at timestamptz DEFAULT clock_timestamp()";
+    sqlx::raw_sql(rewrite).execute(&mut writer).await.unwrap();
+    database.execute("UPDATE o SET c = 2 WHERE id = 1").await;
+    let told = tokio::spawn(async move { seen(&page(&mut *log).await) });
+    let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'l'::regclass";
+    while scalar(&database, waiting).await == 0 {
+        assert!(!told.is_finished(), "it waits for the table");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    sqlx::raw_sql("COMMIT").execute(&mut writer).await.unwrap();
+    let told = told.await.unwrap();
+    let [Seen { what: Change::Row { values, .. }, .. }] = &told[..] else { panic!("{told:?}") };
+    assert!(format!("{values:?}").contains("pen"), "its lines are there: {values:?}");
 }
 
 #[tokio::test]

@@ -15,8 +15,25 @@ use super::{lock, log};
 pub enum Order {
     /// The host's log: a snapshot has an exact commit position.
     Host,
+    /// The same, and what changed is fetched. It has the order of the states that it is read from, which may lack the latest
+    /// transactions of the log: where the log ends, and how much of it is visible.
+    Fetched,
     /// The state store: a snapshot carries the version that was drawn for it.
     Fides,
+}
+
+impl Order {
+    /// Whether there is a log that can be followed.
+    pub fn has_log(self) -> bool {
+        self != Self::Fides
+    }
+}
+
+/// What a fetch finds.
+pub(super) struct Seen {
+    pub(super) rows: BTreeMap<i64, i64>,
+    /// Position and sequence of whatever is fetched from it.
+    pub(super) label: (u64, u32),
 }
 
 /// One committed transaction.
@@ -51,6 +68,8 @@ struct State {
     rows: BTreeMap<i64, i64>,
     log: Vec<Commit>,
     position: u64,
+    /// The last transaction that fetches see.
+    visible: u64,
     /// New snapshots do not show rows from this one on.
     hides_from: Option<i64>,
     /// Readers for whom the log is kept.
@@ -71,6 +90,7 @@ impl FakeHost {
             rows: BTreeMap::new(),
             log: Vec::new(),
             position: 1_000,
+            visible: 0,
             hides_from: None,
             readers: BTreeSet::new(),
             lag: 0,
@@ -117,7 +137,7 @@ impl FakeHost {
         let logged = |(at, &(key, value)): (usize, &(i64, Option<i64>))| Logged { sequence: at as u32 + 1, key, value };
         let changes = changes.iter().enumerate().map(logged).collect();
         let commit = Commit { position: state.position, emptied, changes };
-        state.replay(&commit);
+        commit.replay(&mut state.rows);
         state.log.push(commit);
         state.tick.send_replace(state.position);
         state.position
@@ -165,11 +185,26 @@ impl FakeHost {
         state.log.retain(|commit| commit.position <= position);
         state.rows.clear();
         for commit in std::mem::take(&mut state.log) {
-            state.replay(&commit);
+            commit.replay(&mut state.rows);
             state.log.push(commit);
         }
         state.position = position.min(state.position);
         state.tick.send_replace(state.position);
+    }
+
+    pub(super) fn order(&self) -> Order {
+        lock(&self.0).order
+    }
+
+    /// A state that has seen the transaction at `position` and all that was seen before, and every third time everything.
+    pub(super) fn seen(&self, position: u64) -> Seen {
+        let mut state = lock(&self.0);
+        let end = state.position;
+        state.visible = if end.is_multiple_of(3) { end } else { state.visible.max(position).min(end) };
+        let mut rows = BTreeMap::new();
+        let visible = state.log.iter().filter(|commit| commit.position <= state.visible);
+        let count = visible.inspect(|commit| commit.replay(&mut rows)).count();
+        Seen { rows, label: (end, count as u32) }
     }
 
     pub(super) fn lineage_now(&self) -> Lineage {
@@ -192,15 +227,15 @@ impl FakeHost {
     }
 }
 
-impl State {
-    fn replay(&mut self, commit: &Commit) {
-        if commit.emptied {
-            self.rows.clear();
+impl Commit {
+    fn replay(&self, rows: &mut BTreeMap<i64, i64>) {
+        if self.emptied {
+            rows.clear();
         }
-        for change in &commit.changes {
+        for change in &self.changes {
             match change.value {
-                Some(value) => self.rows.insert(change.key, value),
-                None => self.rows.remove(&change.key),
+                Some(value) => rows.insert(change.key, value),
+                None => rows.remove(&change.key),
             };
         }
     }
@@ -262,7 +297,7 @@ impl Host for FakeHost {
         }
         let state = lock(&self.0);
         let version = match state.order {
-            Order::Host => Version::scan(drawn.epoch, state.position),
+            Order::Host | Order::Fetched => Version::scan(drawn.epoch, state.position),
             Order::Fides => drawn,
         };
         let rows = state.rows.iter().filter(|&(&id, _)| state.hides_from.is_none_or(|first| id < first));
@@ -274,7 +309,7 @@ impl Host for FakeHost {
     async fn log(&self, selection: &Selection, reader: &PipelineId, after: Option<u64>) -> Result<Opened, Fault> {
         let (kept, ticks) = {
             let mut state = lock(&self.0);
-            if state.order != Order::Host {
+            if !state.order.has_log() {
                 return Err(Fault::permanent("this host has no log that could be followed"));
             }
             (!state.readers.insert(reader.clone()), state.tick.subscribe())

@@ -6,7 +6,7 @@ use fides_core::port::{Gap, Lineage, Log, LogPage, Logged as Change, Opened, Wha
 use fides_core::{Fault, RowCodec, Selection, Slices, fingerprint};
 use tokio::sync::watch;
 
-use super::host::{Commit, FakeHost, raw_row};
+use super::host::{Commit, FakeHost, Logged, Order, raw_row};
 
 /// Follows a [`FakeHost`], at most so many changes at a time: small, so that transactions come in parts.
 const PAGE_CHANGES_MAX: usize = 3;
@@ -57,27 +57,17 @@ pub(super) fn open(
 }
 
 impl FakeLog {
-    fn page(&mut self) -> Result<LogPage, Fault> {
-        let (mut changes, mut rows, mut ends, mut fingerprints) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        while changes.len() < PAGE_CHANGES_MAX
+    /// The next changes, in their order; the place moves behind every transaction that is through.
+    fn take(&mut self) -> Vec<(u64, Told)> {
+        let mut taken = Vec::new();
+        while taken.len() < PAGE_CHANGES_MAX
             && let Some(commit) = self.waiting.front()
         {
             if commit.emptied && self.taken == 0 {
-                changes.push(Change { position: commit.position, sequence: 0, what: What::Emptied });
+                taken.push((commit.position, Told::Emptied));
             }
             if let Some(logged) = commit.changes.get(self.taken) {
-                let key = FakeHost::key(logged.key);
-                let what = match logged.value {
-                    None => What::Gone(key),
-                    Some(value) => {
-                        let row = raw_row(&self.selection, logged.key, value)?;
-                        fingerprints.push(fingerprint(&row, self.selection.seed));
-                        rows.extend_from_slice(&row);
-                        ends.push(rows.len());
-                        What::Row { key, at: ends.len() - 1 }
-                    }
-                };
-                changes.push(Change { position: commit.position, sequence: logged.sequence, what });
+                taken.push((commit.position, Told::Changed(logged.clone())));
                 self.taken += 1;
             }
             if self.taken >= commit.changes.len() {
@@ -85,9 +75,59 @@ impl FakeLog {
                 self.waiting.pop_front();
             }
         }
+        taken
+    }
+
+    fn page(&mut self) -> Result<LogPage, Fault> {
+        let taken = self.take();
+        let seen = match self.host.order() {
+            Order::Fetched => taken.last().map(|&(position, _)| self.host.seen(position)),
+            Order::Host | Order::Fides => None,
+        };
+        let (mut changes, mut rows, mut ends, mut fingerprints) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for (at, (position, told)) in taken.iter().enumerate() {
+            let Told::Changed(logged) = told else {
+                changes.push(Change { position: *position, sequence: 0, what: What::Emptied });
+                continue;
+            };
+            let (value, (position, sequence)) = match &seen {
+                None => (logged.value, (*position, logged.sequence)),
+                // The latest change of a record tells it as it is. One that is not there has its deletion further on, or here.
+                Some(seen) => match seen.rows.get(&logged.key) {
+                    _ if changes_of(logged.key, &taken[at + 1..]).next().is_some() => continue,
+                    None if changes_of(logged.key, &taken).all(|change| change.value.is_some()) => continue,
+                    value => (value.copied(), seen.label),
+                },
+            };
+            let key = FakeHost::key(logged.key);
+            let what = match value {
+                None => What::Gone(key),
+                Some(value) => {
+                    let row = raw_row(&self.selection, logged.key, value)?;
+                    fingerprints.push(fingerprint(&row, self.selection.seed));
+                    rows.extend_from_slice(&row);
+                    ends.push(rows.len());
+                    What::Row { key, at: ends.len() - 1 }
+                }
+            };
+            changes.push(Change { position, sequence, what });
+        }
         let rows = Slices::new(rows.into(), ends);
         Ok(LogPage { changes, rows, fingerprints, decoder: Arc::new(RowCodec), place: self.place })
     }
+}
+
+/// What the log tells.
+enum Told {
+    Emptied,
+    Changed(Logged),
+}
+
+fn changes_of(key: i64, told: &[(u64, Told)]) -> impl Iterator<Item = &Logged> {
+    told.iter().filter_map(move |(_, told)| match told {
+        Told::Changed(logged) if logged.key == key => Some(logged),
+        _ => None,
+    })
 }
 
 #[async_trait]

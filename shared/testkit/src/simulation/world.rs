@@ -42,7 +42,7 @@ pub(super) const LOOK: Duration = Duration::from_millis(7);
 pub struct Plan {
     /// Decides everything.
     pub seed: u64,
-    /// Who orders the host's states; with [`Order::Host`] its log is followed too.
+    /// Who orders the host's states; where that is its log, it is followed too.
     pub order: Order,
     /// Whether one more import runs after the last change. Without a log it must; with one the log alone must do, and an
     /// import could hide a change that was reverted.
@@ -196,7 +196,7 @@ impl World {
                 // Not where changes are to flow until the end, so that a record comes back to what its old mark says.
                 // Nor where marks are to be rebuilt beside a log that goes on, or imports are to end.
                 let flows = match self.plan.planted {
-                    Some(Planted::LostEverything) => self.plan.order == Order::Host,
+                    Some(Planted::LostEverything) => self.plan.order.has_log(),
                     planted => {
                         matches!(
                             planted,
@@ -414,7 +414,7 @@ async fn work(world: &World, faults: &Faults, holder: &str, imports: bool, stop:
                 match world.plan.planted {
                     Some(
                         Planted::LogForgotten | Planted::Failover | Planted::LostEverything | Planted::RebuiltTooNew,
-                    ) if world.plan.order == Order::Host => demanded(&pipeline).await,
+                    ) if world.plan.order.has_log() => demanded(&pipeline).await,
                     _ => Ok(false),
                 };
             world.content.set(world.imported.get() && owed.as_ref().is_ok_and(|owed| !owed));
@@ -445,7 +445,7 @@ async fn work(world: &World, faults: &Faults, holder: &str, imports: bool, stop:
         }
     };
     let follower = async {
-        if world.plan.order == Order::Host {
+        if world.plan.order.has_log() {
             // Ends with the process only: nothing here is refused for good.
             let _ended = follow(&pipeline, &worker, stop).await;
         }
