@@ -57,6 +57,11 @@ impl Reading {
         Ok(self.copy(&filter))
     }
 
+    /// Locks all that is read, views' tables and partitions too, until the transaction ends.
+    pub(crate) fn lock(&self) -> String {
+        format!("{} LIMIT 0", self.select)
+    }
+
     /// The COPY of some keys; `None` when the table can hold none of them.
     pub(crate) fn keys<'k>(&self, keys: impl Iterator<Item = &'k Key>) -> Result<Option<String>, Fault> {
         Ok(self.key.among(keys)?.map(|condition| self.copy(&format!(" WHERE {condition}"))))

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 use fides_core::port::Snapshot;
 use fides_core::{Fault, Key, KeyRange, Page, PageBuilder, Selection, Version};
-use sqlx::PgConnection;
+use sqlx::{AssertSqlSafe, PgConnection, Row};
 use tokio::sync::Mutex;
 
 use crate::connect::{Session, run};
@@ -41,9 +41,22 @@ impl Coordinator {
 }
 
 async fn import_or_begin(connection: &mut PgConnection, import: Option<&str>) -> Result<(), sqlx::Error> {
-    let import = import.map(|name| format!("; SET TRANSACTION SNAPSHOT {}", quote::text(name))).unwrap_or_default();
-    run(connection, format!("{BEGIN}{import}")).await
+    run(connection, begin(import)).await
 }
+
+fn begin(import: Option<&str>) -> String {
+    let import = import.map(|name| format!("; SET TRANSACTION SNAPSHOT {}", quote::text(name))).unwrap_or_default();
+    format!("{BEGIN}{import}")
+}
+
+/// A table that this transaction has locked, and that was rewritten (TRUNCATE, many an ALTER TABLE) or replaced since its snapshot
+/// was taken: to that it is empty. What `pg_class` holds is read by the snapshot, what its functions say is so now.
+const REWRITTEN: &str = "\
+SELECT min(coalesce(c.oid::regclass::text, l.relation::text)) FROM pg_catalog.pg_locks AS l \
+  LEFT JOIN pg_catalog.pg_class AS c ON c.oid = l.relation \
+  WHERE l.pid = pg_backend_pid() AND l.locktype = 'relation' AND l.relation >= 16384 \
+    AND CASE WHEN c.oid IS NULL THEN pg_relation_is_publishable(l.relation) \
+      ELSE c.relkind IN ('r', 'm') AND pg_relation_filenode(c.oid) IS DISTINCT FROM c.relfilenode END";
 
 /// The ports' snapshot. Holds the coordinator's connection until it is dropped.
 pub(crate) struct PostgresSnapshot {
@@ -79,17 +92,24 @@ impl PostgresSnapshot {
         })
     }
 
-    /// A session that sees this state.
+    /// A session that sees this state, all of it: what is read cannot be rewritten until its transaction ends (L8).
     async fn reader(&self) -> Result<Session, Fault> {
         let mut session = self.readers.take().await?;
         let place = &self.reading.selection.namespace;
-        import_or_begin(session.connection(), Some(&self.name)).await.map_err(|error| {
+        let importing = |error| {
             let gone = crate::fault::state(&error).is_some_and(|code| code == "22023" || code == "42704");
             let fault = fault(&format!("table {place}: importing the snapshot"), error);
             // Its transaction ended: the server was restarted, or somebody ended the session.
             if gone { Fault { kind: fides_core::FaultKind::Transient, ..fault } } else { fault }
-        })?;
-        Ok(session)
+        };
+        let sql = format!("{}; {}; {REWRITTEN}", begin(Some(&self.name)), self.reading.lock());
+        let row = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_one(session.connection()).await.map_err(importing)?;
+        match row.try_get::<Option<String>, _>(0).map_err(importing)? {
+            None => Ok(session),
+            Some(rewritten) => Err(Fault::transient(format!(
+                "table {place}: {rewritten} was rewritten since the snapshot was taken, which sees none of its rows any more"
+            ))),
+        }
     }
 }
 

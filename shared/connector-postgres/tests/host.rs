@@ -99,6 +99,45 @@ async fn one_connection_serves_many_ranges_and_snapshots() {
     assert_eq!(snapshots[1].fetch(&[int(7), int(501)]).await.unwrap().len(), 1);
 }
 
+/// To a snapshot from before, a table that was rewritten is empty: its rows are not absent, and nothing nests none of them.
+#[tokio::test]
+async fn a_table_that_was_rewritten_since_is_a_fault_and_not_empty() {
+    let database = Database::create().await;
+    database
+        .execute(
+            "CREATE TABLE t (id int PRIMARY KEY) PARTITION BY RANGE (id); \
+             CREATE TABLE low PARTITION OF t FOR VALUES FROM (0) TO (10); CREATE TABLE high PARTITION OF t DEFAULT; \
+             CREATE TABLE l (t int, n int); \
+             INSERT INTO t SELECT generate_series(1, 20); INSERT INTO l SELECT id, 1 FROM t",
+        )
+        .await;
+    let host = database.host(2).await;
+    let mut nesting = selection(&*host, "t", &["id"], 5).await;
+    nesting.includes = vec![include(&*host, "l", ("t", "id"), Arity::Many).await];
+    let version = Version::scan(1, 1);
+    for (harmless, rewriting, table) in [
+        ("CREATE INDEX ON l (n)", "ALTER TABLE l ADD at timestamptz DEFAULT clock_timestamp()", "l"),
+        ("ANALYZE t", "TRUNCATE high", "high"),
+        ("UPDATE l SET n = 2", "VACUUM FULL l", "l"),
+        ("INSERT INTO t VALUES (30)", "DROP TABLE l; CREATE TABLE l AS SELECT id AS t, 1 AS n FROM t", ""),
+    ] {
+        let snapshot = host.snapshot(&nesting, version).await.unwrap();
+        let count = scan_all(&*snapshot).await.unwrap().len();
+        assert!(count > 5, "{count}");
+        database.execute(harmless).await;
+        assert_eq!(scan_all(&*snapshot).await.unwrap().len(), count, "{harmless}");
+        database.execute(rewriting).await;
+        for fault in [
+            snapshot.scan(&KeyRange::ALL, None).await.map(drop).unwrap_err(),
+            snapshot.fetch(&[int(12)]).await.map(drop).unwrap_err(),
+        ] {
+            assert_eq!(fault.kind, FaultKind::Transient, "{rewriting}: {fault}");
+            let told = format!("{table} was rewritten since the snapshot was taken");
+            assert!(fault.to_string().contains(&told), "{rewriting}: {fault}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_page_ends_at_eight_mebibytes() {
     let database = Database::create().await;
