@@ -72,6 +72,7 @@ async fn orders_and_their_lines_become_documents_that_move() {
     for consumer in services.iter_mut().take(2) {
         kill_at_work(&emulator, consumer).await;
     }
+    stand.has_marked(orders.unsigned_abs()).await;
     stand.becomes_equal().await;
     is_followed(&stand).await;
 
@@ -111,6 +112,8 @@ async fn an_account_of_few_request_units_gets_all_orders() {
     fill(&stand, orders).await;
     emulator.grants(units);
     let services = start(&stand);
+    // What looks on spends what is granted, too.
+    stand.has_marked(orders.unsigned_abs()).await;
     stand.becomes_equal().await;
     let stats = emulator.stats();
     assert!(stats["throttled"].as_u64().unwrap() > 0, "{stats}");

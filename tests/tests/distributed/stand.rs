@@ -183,6 +183,22 @@ impl Stand {
         (output.status.code(), text(&output.stdout), text(&output.stderr))
     }
 
+    /// Waits until so many records are marked, for as long as more of them are. Asks nothing of host and target.
+    pub async fn has_marked(&self, records: u64) {
+        let (mut marked, mut since) = (0, Instant::now());
+        while marked < records {
+            let (code, stdout, stderr) = self.fides(&["status", "--json"]);
+            assert_eq!(code, Some(0), "{stdout}{stderr}");
+            let status: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+            let now = status[0]["records"].as_u64().unwrap();
+            if now > marked {
+                (marked, since) = (now, Instant::now());
+            }
+            assert!(since.elapsed() < PATIENCE, "{marked} of {records} records are marked: {stdout}");
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    }
+
     /// Waits until `verify` says that both sides are equal, and that nothing is dead.
     pub async fn becomes_equal(&self) {
         let deadline = Instant::now() + PATIENCE;
