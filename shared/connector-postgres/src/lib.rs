@@ -26,6 +26,7 @@ mod merge;
 mod plan;
 mod quote;
 mod read;
+mod rewritten;
 mod row_text;
 mod snapshot;
 mod stream;

@@ -43,7 +43,7 @@ impl Reading {
         Ok(Self { selection: selection.clone(), relation, key, lines, select })
     }
 
-    /// The COPY of a range, after a key.
+    /// The SELECT of a range, after a key.
     pub(crate) fn range(&self, range: &KeyRange, after: Option<&Key>) -> Result<String, Fault> {
         let mut conditions = Vec::new();
         // A bound that another one implies would only cost the planner.
@@ -54,17 +54,12 @@ impl Reading {
             }
         }
         let filter = if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
-        Ok(self.copy(&filter))
-    }
-
-    /// Locks all that is read, views' tables and partitions too, until the transaction ends.
-    pub(crate) fn lock(&self) -> String {
-        format!("{} LIMIT 0", self.select)
+        Ok(self.ordered(&filter))
     }
 
     /// The COPY of some keys; `None` when the table can hold none of them.
     pub(crate) fn keys<'k>(&self, keys: impl Iterator<Item = &'k Key>) -> Result<Option<String>, Fault> {
-        Ok(self.key.among(keys)?.map(|condition| self.copy(&format!(" WHERE {condition}"))))
+        Ok(self.key.among(keys)?.map(|condition| copy(&self.ordered(&format!(" WHERE {condition}")))))
     }
 
     /// The COPY of the first keys under a condition, behind a key.
@@ -79,9 +74,14 @@ impl Reading {
         ))
     }
 
-    fn copy(&self, filter: &str) -> String {
-        format!("COPY ({}{filter} ORDER BY {}) TO STDOUT", self.select, self.key.order())
+    fn ordered(&self, filter: &str) -> String {
+        format!("{}{filter} ORDER BY {}", self.select, self.key.order())
     }
+}
+
+/// The COPY of a SELECT.
+pub(crate) fn copy(select: &str) -> String {
+    format!("COPY ({select}) TO STDOUT")
 }
 
 fn lines(selection: &Selection, relation: &Relation, key: &KeyColumns) -> Lines {

@@ -6,14 +6,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 use fides_core::port::Snapshot;
 use fides_core::{Fault, Key, KeyRange, Page, PageBuilder, Selection, Version};
-use sqlx::{AssertSqlSafe, PgConnection, Row};
+use sqlx::PgConnection;
 use tokio::sync::Mutex;
 
 use crate::connect::{Session, run};
 use crate::fault::fault;
 use crate::plan;
 use crate::quote;
-use crate::read::Reading;
+use crate::read::{self, Reading};
+use crate::rewritten;
 use crate::stream::{Pages, Readers, Stream};
 
 /// Keys of one lookup.
@@ -41,22 +42,9 @@ impl Coordinator {
 }
 
 async fn import_or_begin(connection: &mut PgConnection, import: Option<&str>) -> Result<(), sqlx::Error> {
-    run(connection, begin(import)).await
-}
-
-fn begin(import: Option<&str>) -> String {
     let import = import.map(|name| format!("; SET TRANSACTION SNAPSHOT {}", quote::text(name))).unwrap_or_default();
-    format!("{BEGIN}{import}")
+    run(connection, format!("{BEGIN}{import}")).await
 }
-
-/// A table that this transaction has locked, and that was rewritten (TRUNCATE, many an ALTER TABLE) or replaced since its snapshot
-/// was taken: to that it is empty. What `pg_class` holds is read by the snapshot, what its functions say is so now.
-const REWRITTEN: &str = "\
-SELECT min(coalesce(c.oid::regclass::text, l.relation::text)) FROM pg_catalog.pg_locks AS l \
-  LEFT JOIN pg_catalog.pg_class AS c ON c.oid = l.relation \
-  WHERE l.pid = pg_backend_pid() AND l.locktype = 'relation' AND l.relation >= 16384 \
-    AND CASE WHEN c.oid IS NULL THEN pg_relation_is_publishable(l.relation) \
-      ELSE c.relkind IN ('r', 'm') AND pg_relation_filenode(c.oid) IS DISTINCT FROM c.relfilenode END";
 
 /// The ports' snapshot. Holds the coordinator's connection until it is dropped.
 pub(crate) struct PostgresSnapshot {
@@ -92,23 +80,28 @@ impl PostgresSnapshot {
         })
     }
 
-    /// A session that sees this state, all of it: what is read cannot be rewritten until its transaction ends (L8).
+    /// A session that sees this state.
     async fn reader(&self) -> Result<Session, Fault> {
         let mut session = self.readers.take().await?;
         let place = &self.reading.selection.namespace;
-        let importing = |error| {
+        import_or_begin(session.connection(), Some(&self.name)).await.map_err(|error| {
             let gone = crate::fault::state(&error).is_some_and(|code| code == "22023" || code == "42704");
             let fault = fault(&format!("table {place}: importing the snapshot"), error);
             // Its transaction ended: the server was restarted, or somebody ended the session.
             if gone { Fault { kind: fides_core::FaultKind::Transient, ..fault } } else { fault }
-        };
-        let sql = format!("{}; {}; {REWRITTEN}", begin(Some(&self.name)), self.reading.lock());
-        let row = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_one(session.connection()).await.map_err(importing)?;
-        match row.try_get::<Option<String>, _>(0).map_err(importing)? {
-            None => Ok(session),
-            Some(rewritten) => Err(Fault::transient(format!(
-                "table {place}: {rewritten} was rewritten since the snapshot was taken, which sees none of its rows any more"
-            ))),
+        })?;
+        Ok(session)
+    }
+
+    /// A stream of what a SELECT finds in this state.
+    async fn stream(&self, select: &str) -> Result<Stream, Fault> {
+        let mut session = self.reader().await?;
+        match rewritten::refuse_for(session.connection(), &self.pages.lines.place, select).await {
+            Ok(()) => Ok(Stream::open(session, read::copy(select), self.pages.clone())),
+            Err(fault) => {
+                session.roll_back().await;
+                Err(fault)
+            }
         }
     }
 }
@@ -131,12 +124,8 @@ impl Snapshot for PostgresSnapshot {
 
     async fn scan(&self, range: &KeyRange, after: Option<&Key>) -> Result<Page, Fault> {
         let open = after.and_then(|after| self.readers.resume(self.id, range, after));
-        let stream = if let Some(stream) = open {
-            stream
-        } else {
-            let sql = self.reading.range(range, after)?;
-            Stream::open(self.reader().await?, sql, self.pages.clone())
-        };
+        let stream =
+            if let Some(stream) = open { stream } else { self.stream(&self.reading.range(range, after)?).await? };
         let page = stream.next().await?;
         if let Some(next) = &page.next {
             self.readers.keep(self.id, range, next, stream);
@@ -159,8 +148,10 @@ impl Snapshot for PostgresSnapshot {
             };
             self.pages.read_all(session, &sql, &mut page).await?;
         }
-        if let Some(session) = session {
+        if let Some(mut session) = session {
+            let seen = rewritten::refuse(session.connection(), &self.pages.lines.place).await;
             session.roll_back().await;
+            seen?;
         }
         Ok(page.finish(self.pages.version, self.pages.lines.clone(), false))
     }

@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use fides_core::{Fault, Key, Page, PageBuilder};
 use sqlx::{AssertSqlSafe, PgConnection, Row};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use super::columns::{Found, Mismatch};
-use super::tables::Tables;
 use crate::connect::{Session, Sessions, run};
 use crate::fault::fault;
 use crate::quote;
@@ -34,30 +33,20 @@ impl Fetcher {
 
     /// Begins a transaction that sees these ones; returns the label of the state that it reads. In the log a transaction comes
     /// before it is visible: by little, or by long where a synchronous standby does not answer. They become visible in any order.
-    ///
-    /// The tables are locked before the snapshot is taken: to an older one a table that was rewritten meanwhile is empty.
-    pub(super) async fn begin(
-        &self,
-        session: &mut Session,
-        tables: &Tables,
-        transactions: &[u32],
-    ) -> Result<(u64, u32), Fault> {
-        let begin = format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {}", tables.lock());
-        let mut patience = Duration::from_millis(VISIBLE_MS_MAX);
-        let mut pause_ms = 1;
-        loop {
-            let beginning = |error| fault(&format!("table {}: beginning to read", self.reading.lines.place), error);
-            run(session.connection(), begin.clone()).await.map_err(beginning)?;
-            let began = Instant::now();
-            let (label, lacking) =
-                timeout(patience, look(session.connection(), transactions)).await.map_err(|_| self.waited())??;
-            let Some(id) = lacking else { return Ok(label) };
-            tracing::trace!(id, "a transaction of the log is not visible yet");
-            run(session.connection(), "ROLLBACK".to_owned()).await.map_err(beginning)?;
-            tokio::time::sleep(Duration::from_millis(pause_ms)).await;
-            pause_ms = (pause_ms * 2).min(PAUSE_MS_MAX);
-            patience = patience.checked_sub(began.elapsed()).ok_or_else(|| self.waited())?;
-        }
+    pub(super) async fn begin(&self, session: &mut Session, transactions: &[u32]) -> Result<(u64, u32), Fault> {
+        let looking = async {
+            let mut pause_ms = 1;
+            loop {
+                let (label, lacking) = look(session.connection(), transactions).await?;
+                let Some(id) = lacking else { return Ok(label) };
+                tracing::trace!(id, "a transaction of the log is not visible yet");
+                let ending = |error| fault("asking which transactions are visible", error);
+                run(session.connection(), "ROLLBACK".to_owned()).await.map_err(ending)?;
+                tokio::time::sleep(Duration::from_millis(pause_ms)).await;
+                pause_ms = (pause_ms * 2).min(PAUSE_MS_MAX);
+            }
+        };
+        timeout(Duration::from_millis(VISIBLE_MS_MAX), looking).await.unwrap_or_else(|_| Err(self.waited()))
     }
 
     fn waited(&self) -> Fault {
@@ -123,7 +112,7 @@ impl Fetcher {
     }
 }
 
-/// Takes the transaction's snapshot. Its label, and one of the transactions that it does not see.
+/// Begins a transaction and takes its snapshot. Its label, and one of the transactions that it does not see.
 ///
 /// The label is where the log ends on disk, and how many transactions have ended: of two snapshots one after the other the later
 /// has the higher label, unless both see the same. In one message: a plan that is asked for first would take the snapshot, and
@@ -134,7 +123,8 @@ impl Fetcher {
 async fn look(connection: &mut PgConnection, transactions: &[u32]) -> Result<((u64, u32), Option<i64>), Fault> {
     let ids: Vec<String> = transactions.iter().map(u32::to_string).collect();
     let sql = format!(
-        "SELECT (pg_current_wal_flush_lsn() - '0/0')::bigint, \
+        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; \
+        SELECT (pg_current_wal_flush_lsn() - '0/0')::bigint, \
           (next - (SELECT count(*) FROM pg_snapshot_xip(s))) % 4294967296, \
           (SELECT x FROM unnest('{{{}}}'::bigint[]) AS x WHERE NOT pg_visible_in_snapshot( \
             greatest(next + (x - next % 4294967296 + 6442450944) % 4294967296 - 2147483648, 3)::text::xid8, s) LIMIT 1) \
@@ -175,7 +165,6 @@ mod tests {
 
     /// The label of a snapshot, and what it does not see.
     async fn seen(connection: &mut PgConnection, transactions: &[u32]) -> ((u64, u32), Option<i64>) {
-        run(connection, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY".to_owned()).await.unwrap();
         let seen = look(connection, transactions).await.unwrap();
         run(connection, "ROLLBACK".to_owned()).await.unwrap();
         seen

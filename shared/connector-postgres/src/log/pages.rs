@@ -17,6 +17,7 @@ use super::publication;
 use crate::connect::Session;
 use crate::fault::of_replication;
 use crate::quote;
+use crate::rewritten;
 
 /// Bytes of rows on a page; a page ends after the row that reaches it.
 const PAGE_BYTES_MAX: usize = 4 << 20;
@@ -164,8 +165,7 @@ impl PostgresLog {
         let mut found = None;
         if self.collector.batch.fetches > 0 {
             let mut session = self.fetcher.session().await?;
-            let Collector { tables, batch, .. } = &self.collector;
-            let label = self.fetcher.begin(&mut session, tables, &batch.transactions).await?;
+            let label = self.fetcher.begin(&mut session, &self.collector.batch.transactions).await?;
             count = self.resolve(&mut session).await?;
             let wanted = self.collector.batch.wanted(count);
             if !wanted.is_empty() {
@@ -173,6 +173,8 @@ impl PostgresLog {
                 // Where the log also tells rows, these have its order, and so has what is fetched beside them.
                 found = Some(Found { records, label: self.collector.nests.then_some(label) });
             }
+            // What was looked up and not found is gone, and no table that looked empty (L8).
+            rewritten::refuse(session.connection(), &self.collector.lines.place).await?;
             session.roll_back().await;
         }
         self.is_cut = count < self.collector.batch.entries.len();

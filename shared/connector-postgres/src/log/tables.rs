@@ -97,12 +97,6 @@ impl Tables {
         Ok(refused)
     }
 
-    /// Keeps all of them as they are defined until the transaction ends. Waits for who redefines one; takes no snapshot.
-    pub(super) fn lock(&self) -> String {
-        let names: Vec<String> = self.0.iter().map(Followed::quoted).collect();
-        format!("LOCK TABLE {} IN ACCESS SHARE MODE", names.join(", "))
-    }
-
     fn of(&mut self, relation: &Relation) -> &mut Followed {
         let at = self.0.iter().position(|followed| i64::from(followed.oid) == relation.oid);
         let at = at.unwrap_or_else(|| {

@@ -7,7 +7,9 @@ use fides_core::port::{Host, Log, Opened};
 use fides_core::{Arity, Selection, Value};
 
 use crate::common::{Database, include, int, selection};
-use crate::support::{Change, Seen, flushed, open, page, read, reader, refused, scalar, scan, seen, slot, unread};
+use crate::support::{
+    Change, Seen, flushed, open, page, read, reader, refused, scalar, scan, seen, slot, try_page, unread,
+};
 
 /// Orders with their lines, and the lines with their products.
 async fn orders(database: &Database, host: &dyn Host) -> Selection {
@@ -151,19 +153,23 @@ async fn a_table_that_is_being_rewritten_is_not_taken_for_empty() {
     let database = Database::create().await;
     let host = database.host(1).await;
     let selection = orders(&database, &*host).await;
-    let mut log = open(&database, &*host, &selection, None).await.log;
+    let Opened { mut log, from, .. } = open(&database, &*host, &selection, None).await;
     let mut writer = database.connect().await;
     let rewrite = "BEGIN; ALTER TABLE l ADD at timestamptz DEFAULT clock_timestamp()";
     sqlx::raw_sql(rewrite).execute(&mut writer).await.unwrap();
     database.execute("UPDATE o SET c = 2 WHERE id = 1").await;
-    let told = tokio::spawn(async move { seen(&page(&mut *log).await) });
+    let told = tokio::spawn(async move { try_page(&mut *log).await.map(|page| seen(&page)) });
     let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'l'::regclass";
     while scalar(&database, waiting).await == 0 {
         assert!(!told.is_finished(), "it waits for the table");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     sqlx::raw_sql("COMMIT").execute(&mut writer).await.unwrap();
-    let told = told.await.unwrap();
+    let fault = told.await.unwrap().unwrap_err();
+    assert!(fault.to_string().contains("public.l was rewritten or replaced"), "{fault}");
+    // Nothing of it was handed over: it is read again.
+    let mut log = open(&database, &*host, &selection, Some(from)).await.log;
+    let told = seen(&page(&mut *log).await);
     let [Seen { what: Change::Row { values, .. }, .. }] = &told[..] else { panic!("{told:?}") };
     assert!(format!("{values:?}").contains("pen"), "its lines are there: {values:?}");
 }
