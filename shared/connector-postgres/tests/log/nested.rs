@@ -11,6 +11,9 @@ use crate::support::{
     Change, Seen, flushed, open, page, read, reader, refused, scalar, scan, seen, slot, try_page, unread,
 };
 
+/// Pages without changes may come for ever where one was lost.
+const PATIENCE: Duration = Duration::from_mins(1);
+
 /// Orders with their lines, and the lines with their products.
 async fn orders(database: &Database, host: &dyn Host) -> Selection {
     database
@@ -111,9 +114,12 @@ async fn what_is_fetched_late_is_newer_than_what_an_import_read_before() {
     // What follows is not in the state that the first page was read from.
     database.execute("UPDATE l SET n = 30 WHERE id = 1").await;
     let count = |all: &[Seen], key: i64| all.iter().filter(|change| change.what.key() == &int(key)).count();
-    while count(&all, 3) < 1 || count(&all, 1) < 3 {
-        all.extend(seen(&page(&mut *log).await));
-    }
+    let rest = async {
+        while count(&all, 3) < 1 || count(&all, 1) < 3 {
+            all.extend(seen(&page(&mut *log).await));
+        }
+    };
+    tokio::time::timeout(PATIENCE, rest).await.expect("every change is told");
     let later = scan(&*host, &selection).await;
     let order = |change: &Seen| (change.position, change.sequence);
     for change in &all {
@@ -139,11 +145,14 @@ async fn what_is_fetched_late_is_newer_than_what_an_import_read_before() {
     // What is read again after a crash is as new as what it finds.
     drop(log);
     let mut log = open(&database, &*host, &selection, Some(from)).await.log;
-    let again = loop {
-        if let Some(change) = seen(&page(&mut *log).await).into_iter().next() {
-            break change;
+    let again = async {
+        loop {
+            if let Some(change) = seen(&page(&mut *log).await).into_iter().next() {
+                return change;
+            }
         }
     };
+    let again = tokio::time::timeout(PATIENCE, again).await.expect("what was not released comes again");
     assert!(order(&again) >= order(all.last().unwrap()), "{again:?} {all:?}");
 }
 
