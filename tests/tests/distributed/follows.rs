@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use sqlx::{AssertSqlSafe, PgConnection};
 
 use crate::services::Process;
-use crate::stand::{Stand, rows};
+use crate::stand::{Stand, eventually, rows};
 
 const OPTIONS: &str = "events: log\n    limits: { lanes: 4, lease_ms: 3000 }";
 
@@ -35,6 +35,21 @@ pub async fn is_followed(stand: &Stand) {
         assert!(Instant::now() < deadline, "nobody follows the log");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// Waits until what the host has committed is written: the log was read so far, and the lanes have run empty. Asks nothing of the
+/// target, which may be slow.
+pub async fn is_written(stand: &Stand, host: &mut PgConnection) {
+    const READ: &str = "SELECT bool_and(confirmed_flush_lsn >= $1::pg_lsn) FROM pg_replication_slots \
+        WHERE database = current_database() AND NOT temporary";
+    let now = "SELECT pg_current_wal_flush_lsn()::text";
+    let committed: String = sqlx::query_scalar(now).fetch_one(&mut *host).await.unwrap();
+    eventually("the log is read", async || {
+        let read = sqlx::query_scalar::<_, Option<bool>>(READ).bind(&committed).fetch_one(&mut *host).await;
+        read.unwrap() == Some(true)
+    })
+    .await;
+    stand.lanes_run_empty().await;
 }
 
 /// Ends the services, and forgets the slot.

@@ -185,16 +185,30 @@ impl Stand {
 
     /// Waits until so many records are marked, for as long as more of them are. Asks nothing of host and target.
     pub async fn has_marked(&self, records: u64) {
-        let (mut marked, mut since) = (0, Instant::now());
-        while marked < records {
+        self.progresses(|status| records.saturating_sub(status["records"].as_u64().unwrap())).await;
+    }
+
+    /// Waits until no message is left in the lanes, for as long as they become fewer. Asks nothing of host and target.
+    pub async fn lanes_run_empty(&self) {
+        let depths = |status: &serde_json::Value| status["lanes"].as_array().unwrap().clone();
+        self.progresses(|status| depths(status).iter().map(|lane| lane["depth"].as_u64().unwrap()).sum()).await;
+    }
+
+    /// Waits until nothing is left of what is in the pipeline's status, for as long as it becomes less.
+    async fn progresses(&self, left: impl Fn(&serde_json::Value) -> u64) {
+        let (mut least, mut since) = (u64::MAX, Instant::now());
+        loop {
             let (code, stdout, stderr) = self.fides(&["status", "--json"]);
             assert_eq!(code, Some(0), "{stdout}{stderr}");
             let status: serde_json::Value = serde_json::from_str(&stdout).unwrap();
-            let now = status[0]["records"].as_u64().unwrap();
-            if now > marked {
-                (marked, since) = (now, Instant::now());
+            let now = left(&status[0]);
+            if now == 0 {
+                return;
             }
-            assert!(since.elapsed() < PATIENCE, "{marked} of {records} records are marked: {stdout}");
+            if now < least {
+                (least, since) = (now, Instant::now());
+            }
+            assert!(since.elapsed() < PATIENCE, "{now} are left: {stdout}");
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
     }
