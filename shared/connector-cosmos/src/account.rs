@@ -20,6 +20,8 @@ use crate::settings::Settings;
 
 /// Bounds that the driver sets to the time of one request.
 const REQUEST_MS: std::ops::RangeInclusive<u64> = 100..=65_000;
+/// One request that only reads: the guard gives up a call that takes too long. A page of a query is much work for a server.
+pub(crate) const READ_MS_MAX: u64 = *REQUEST_MS.end();
 
 pub(crate) struct Account {
     pub settings: Settings,

@@ -8,7 +8,7 @@ use fides_core::port::{Concern, Host, Lineage, Opened, Snapshot};
 use fides_core::{Fault, Namespace, PipelineId, Selection, Table, Version};
 use futures::TryStreamExt;
 
-use crate::account::Account;
+use crate::account::{Account, READ_MS_MAX};
 use crate::clock::{Clock, SKEW_SECONDS, position};
 use crate::condition::{Keying, Sql, is_plain};
 use crate::container::Container;
@@ -20,8 +20,6 @@ use crate::settings::Settings;
 use crate::snapshot::CosmosSnapshot;
 use crate::{describe, log};
 
-/// One request that reads.
-const READ_MS_MAX: u64 = 65_000;
 /// Documents that tell what fields a container has.
 const SAMPLE: usize = 200;
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use common::{Database, Writer, delete, fault, text, upsert};
 use fides_core::port::Outcome;
-use fides_core::{Change, FaultKind, Kind, Value};
+use fides_core::{Change, FaultKind, KeyRange, Kind, Selection, Value};
 use serde_json::json;
 
 const FIELDS: [(&str, Kind); 2] = [("no", Kind::I64), ("name", Kind::String)];
@@ -222,6 +222,30 @@ async fn a_write_that_lands_late_is_lost_to_a_deletion() {
     assert!(matches!(writer.apply(&rows(7..8, 1)).await[..], [Outcome::Stale]));
     writer.write(&rows(7..8, 3)).await;
     assert_eq!(database.documents("t").await.len(), 1);
+}
+
+/// A page of a large container takes a server longer than a write may take.
+#[tokio::test]
+async fn reading_may_take_longer_than_a_write() {
+    let database = Database::create().await;
+    let writer = writer(&database).await;
+    writer.write(&rows(0..3, 1)).await;
+    let target = fides_connector_cosmos::target(database.settings(), 2_000).await.unwrap();
+    let namespace = writer.sink.namespace.clone();
+    let columns = target.describe(&namespace).await.unwrap().unwrap().columns;
+    let key = vec!["no".to_owned()];
+    let selection = Selection { namespace, key, columns, includes: Vec::new(), seed: 1, page_records_max: 100 };
+    database.fault(json!({ "container": "t", "operations": ["query"], "delay_ms": 1500 }));
+    let snapshot = target.snapshot(&writer.sink, &selection).await.unwrap();
+    let page = snapshot.scan(&KeyRange::default(), None).await.unwrap();
+    assert_eq!(page.len(), 3);
+    assert!(database.fired()[0] > 0, "it was slow");
+    // A write is given up.
+    database.mend();
+    database.fault(json!({ "container": "t", "operations": ["create"], "delay_ms": 1500, "times": 1 }));
+    let slow = Writer { target, ..writer };
+    let outcomes = slow.apply(&rows(7..8, 1)).await;
+    assert!(matches!(outcomes[..], [Outcome::Unknown(_)]), "{outcomes:?}");
 }
 
 #[tokio::test]
