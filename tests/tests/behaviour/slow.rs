@@ -1,4 +1,4 @@
-//! A target that cannot write in time what it is given at once.
+//! A target that cannot write in time what it is given at once, and one that fails now and then.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use fides_core::port::{Outcome, Target, Write};
 use fides_core::{Change, Fault};
 use fides_testkit::fake::{Applies, Around};
+use tokio::time::{Duration, Instant};
 
 use crate::stand::Stand;
 
@@ -39,4 +40,32 @@ async fn a_target_that_is_slow_is_written_in_smaller_portions() {
         assert_eq!(stand.differing(1), [0; 0]);
         assert_eq!(process.pipeline.backplane.dead.count(&process.pipeline.id).await.unwrap(), 0);
     }
+}
+
+/// Refuses every tenth change, and what was to be written behind it.
+#[derive(Default)]
+struct Flaky(AtomicUsize);
+
+#[async_trait]
+impl Applies for Flaky {
+    async fn apply(&self, target: &dyn Target, write: &Write<'_>, changes: &[Change]) -> Vec<Outcome> {
+        let refused = changes.iter().position(|_| (self.0.fetch_add(1, Ordering::Relaxed) + 1).is_multiple_of(10));
+        let (first, rest) = changes.split_at(refused.unwrap_or(changes.len()));
+        let mut outcomes = target.apply(write, first).await;
+        outcomes.extend(rest.iter().map(|_| Outcome::Failed(Fault::unavailable("it is busy"))));
+        outcomes
+    }
+}
+
+/// Whatever comes again is less than before: nothing is gained by waiting longer each time.
+#[tokio::test(start_paused = true)]
+async fn a_lane_that_gets_on_between_faults_does_not_wait_longer_and_longer() {
+    let stand = Stand::new(400);
+    let mut process = stand.process("a").await;
+    process.pipeline.target =
+        Arc::new(Around { target: process.pipeline.target.clone(), how: Arc::new(Flaky::default()) });
+    let began = Instant::now();
+    process.copy().await;
+    assert!(began.elapsed() < Duration::from_mins(1), "{:?} on a clock that only waits move", began.elapsed());
+    assert_eq!(stand.differing(1), [0; 0]);
 }

@@ -88,7 +88,7 @@ const THROTTLED_MS_MAX: u64 = 600_000;
 struct Turn {
     /// It consumed: its deliveries return.
     consumed: bool,
-    /// It settled some.
+    /// It settled some, or wrote some of what returns: what is tried again is less.
     worked: bool,
 }
 
@@ -177,8 +177,10 @@ async fn work(
         Progress::add(&worker.progress.redelivered, gathered.redelivered);
         worker.progress.took(lane.index, gathered.sent_ms);
         let span = trace::consumer(lane, gathered.traces(), gathered.changes.len());
-        let ran = round.run(&gathered).instrument(span.clone());
+        let mut wrote = false;
+        let ran = round.run(&gathered, &mut wrote).instrument(span.clone());
         let (earlier, ran) = futures::join!(settled(&mut settling, turn), ran);
+        turn.worked |= wrote;
         trace::told(&span, ran)?;
         earlier?;
         if let Some(fence) = gathered.fence {

@@ -73,8 +73,9 @@ pub(super) struct Settlement {
 
 impl Round<'_> {
     /// Works through what was gathered. `Ok`: every change is written, stale or a durable dead letter, and marked.
-    /// `Err`: something is not; the deliveries must return to the lane.
-    pub(super) async fn run(&self, gathered: &Gathered) -> Result<(), Fault> {
+    /// `Err`: something is not; the deliveries must return to the lane. `wrote` says then whether anything is written and marked
+    /// that was not before.
+    pub(super) async fn run(&self, gathered: &Gathered, wrote: &mut bool) -> Result<(), Fault> {
         let Some(shape) = &gathered.shape else { return Ok(()) };
         let pipeline = self.pipeline;
         let hashes = &*pipeline.backplane.hashes;
@@ -108,7 +109,7 @@ impl Round<'_> {
             self.write(shape, queued, &mut settlement).await;
             self.write(mapped, refreshed, &mut settlement).await;
         }
-        self.record(settlement).await
+        self.record(settlement, wrote).await
     }
 
     /// Buries what was rejected and applies the rest, each with its mark, unless an earlier part of the round is to be
@@ -254,7 +255,7 @@ impl Round<'_> {
 
     /// Makes durable what is known. Marks before anything is settled (L2), and dead letters before their marks. What was
     /// written is marked also where a letter finds no room: it would be written again with every attempt.
-    async fn record(&self, settlement: Settlement) -> Result<(), Fault> {
+    async fn record(&self, settlement: Settlement, wrote: &mut bool) -> Result<(), Fault> {
         let Backplane { hashes, dead, .. } = &self.pipeline.backplane;
         let id = &self.pipeline.id;
         if !settlement.revived.is_empty() {
@@ -263,6 +264,7 @@ impl Round<'_> {
         let written = settlement.marks.len() as u64;
         if !settlement.marks.is_empty() {
             hashes.advance(id, &settlement.marks).await?;
+            *wrote = true;
         }
         if !settlement.distrusted.is_empty() {
             // L5: nobody knows what the target holds now; an import must send these again, whatever they equal.
