@@ -9,7 +9,8 @@ use crate::inbox::Count;
 use crate::subscription::Seated;
 use crate::topology::{queue_name, ready};
 
-/// Looks at a lane that flows before an answer that is a little too small is taken.
+/// Looks at a lane that flows before an answer that is a little too large is taken: one that is too small would let a publisher in
+/// where there is no room (L10), and take a lane for empty that is not.
 const LOOKS_MAX: usize = 8;
 
 /// Messages in a lane; `None` where it has no queue yet.
@@ -33,8 +34,9 @@ pub(crate) async fn depth(broker: &Broker, lane: &Lane) -> Result<Option<u64>, F
             // not answer: nothing comes over it any more.
             let _ = seated.round_trip().await;
         }
-        seen = ready + before.count.held();
-        if Held::of(&state) == before {
+        let after = Held::of(&state);
+        seen = ready + before.most_until(&after);
+        if after == before {
             break;
         }
     }
@@ -52,6 +54,15 @@ impl Held {
         let by = state.seated();
         let count = by.as_ref().map(|seated| seated.inbox.count()).unwrap_or_default();
         Self { by, count }
+    }
+
+    /// How many were held at any moment between this and a later look, at most.
+    fn most_until(&self, later: &Self) -> u64 {
+        if self.by.as_ref().map(Arc::as_ptr) == later.by.as_ref().map(Arc::as_ptr) {
+            self.count.most_until(later.count)
+        } else {
+            self.count.held() + later.count.held()
+        }
     }
 }
 

@@ -70,6 +70,11 @@ impl Count {
     pub(crate) fn held(self) -> u64 {
         if self.ended { 0 } else { self.received.saturating_sub(self.settled) }
     }
+
+    /// How many were held at any moment between this count and a later one, at most.
+    pub(crate) fn most_until(self, later: Self) -> u64 {
+        Self { received: later.received, ..self }.held()
+    }
 }
 
 impl Inbox {
@@ -189,6 +194,22 @@ mod tests {
             let inbox = inbox(1..=4);
             assert_eq!(inbox.acknowledgements(tags), expected, "{tags:?}");
         }
+    }
+
+    #[test]
+    fn what_comes_between_two_counts_may_be_held() {
+        let count = |received, settled, ended| Count { received, settled, ended };
+        let before = count(10, 4, false);
+        for (later, most) in [
+            (count(10, 4, false), 6),
+            (count(13, 4, false), 9),
+            (count(10, 5, false), 6),
+            (count(30, 25, false), 26),
+            (count(10, 4, true), 6),
+        ] {
+            assert_eq!(before.most_until(later), most);
+        }
+        assert_eq!(count(10, 4, true).most_until(count(10, 4, true)), 0, "the broker has it back");
     }
 
     #[test]
