@@ -101,7 +101,7 @@ impl Target for CosmosTarget {
 
     /// A container has no columns: fields are those of some documents.
     async fn describe(&self, namespace: &Namespace) -> Result<Option<Table>, Fault> {
-        let container = Container::open(&self.account, &self.pace, namespace).await?;
+        let container = Container::open(&self.reads, &self.pace, namespace).await?;
         match container {
             Some(container) => describe::describe(container, namespace, SAMPLE).await.map(Some),
             None => Ok(None),
