@@ -58,10 +58,11 @@ impl Held {
 
     /// How many were held at any moment between this and a later look, at most.
     fn most_until(&self, later: &Self) -> u64 {
+        let by_this = self.by.as_ref().map_or(0, |seated| self.count.most_until(seated.inbox.count()));
         if self.by.as_ref().map(Arc::as_ptr) == later.by.as_ref().map(Arc::as_ptr) {
-            self.count.most_until(later.count)
+            by_this
         } else {
-            self.count.held() + later.count.held()
+            by_this + Count::default().most_until(later.count)
         }
     }
 }

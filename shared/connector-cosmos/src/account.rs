@@ -20,19 +20,19 @@ use crate::settings::Settings;
 
 /// Bounds that the driver sets to the time of one request.
 const REQUEST_MS: std::ops::RangeInclusive<u64> = 100..=65_000;
-/// One request that only reads: the guard gives up a call that takes too long. A page of a query is much work for a server.
+/// Any request. The guard gives up a call that takes too long; a page of a query is much work for a server.
 pub(crate) const READ_MS_MAX: u64 = *REQUEST_MS.end();
 
 pub(crate) struct Account {
     pub settings: Settings,
     endpoint: AccountEndpoint,
-    request_ms_max: u64,
+    item_ms_max: u64,
     client: OnceCell<CosmosClient>,
 }
 
 impl Account {
-    /// An account whose requests are given up after `request_ms_max`. Does not connect.
-    pub fn new(settings: Settings, request_ms_max: u64) -> Result<Arc<Self>, Fault> {
+    /// An account whose requests for single items are given up after `item_ms_max`. Does not connect.
+    pub fn new(settings: Settings, item_ms_max: u64) -> Result<Arc<Self>, Fault> {
         let wrong = |why: &str| {
             Fault::permanent(format!("the endpoint {} makes no sense: {why}", settings.endpoint))
                 .advise("expected: https://ACCOUNT.documents.azure.com:443/")
@@ -44,13 +44,13 @@ impl Account {
             "http" => return Err(wrong("http is for an emulator on this machine only")),
             _ => return Err(wrong("its scheme is not https")),
         }
-        let request_ms_max = request_ms_max.clamp(*REQUEST_MS.start(), *REQUEST_MS.end());
-        Ok(Arc::new(Self { settings, endpoint, request_ms_max, client: OnceCell::new() }))
+        let item_ms_max = item_ms_max.clamp(*REQUEST_MS.start(), *REQUEST_MS.end());
+        Ok(Arc::new(Self { settings, endpoint, item_ms_max, client: OnceCell::new() }))
     }
 
-    /// How long one request may take.
-    pub fn request_max(&self) -> Duration {
-        Duration::from_millis(self.request_ms_max)
+    /// How long a request for a single item may take.
+    pub fn item_max(&self) -> Duration {
+        Duration::from_millis(self.item_ms_max)
     }
 
     /// Its address.
@@ -80,7 +80,7 @@ impl Account {
             .with_server_certificate_validation(validation)
             .with_gateway_v2_disabled(true)
             .with_is_http2_allowed(self.endpoint.url().scheme() == "https")
-            .with_max_dataplane_request_timeout(self.request_max())
+            .with_max_dataplane_request_timeout(Duration::from_millis(READ_MS_MAX))
             .build()
             .map_err(|error| fault(&what, &error))?;
         let runtime = CosmosRuntime::builder().with_connection_pool(pool).build().await;

@@ -38,8 +38,8 @@ pub(crate) struct Container {
     pub definition: Definition,
     pub name: String,
     pub pace: Arc<Pace>,
-    /// How long one write may take, with all that the driver does for it.
-    pub write_max: Duration,
+    /// How long reading or writing one item may take, with all that the driver does for it.
+    pub item_max: Duration,
 }
 
 /// The database and the container that a namespace names; the database is that of the settings where it names none.
@@ -77,7 +77,7 @@ impl Container {
             definition: definition(&properties),
             name: name.to_owned(),
             pace: pace.clone(),
-            write_max: account.request_max(),
+            item_max: account.item_max(),
         }))
     }
 

@@ -2,7 +2,8 @@
 
 use azure_data_cosmos::models::ResponseHeaders;
 use azure_data_cosmos::options::{
-    EndToEndOperationLatencyPolicy, ItemWriteOptions, OperationOptionsBuilder, Precondition,
+    EndToEndOperationLatencyPolicy, ItemReadOptions, ItemWriteOptions, OperationOptions, OperationOptionsBuilder,
+    Precondition,
 };
 use azure_data_cosmos::{CosmosError, PartitionKey};
 use serde_json::value::RawValue;
@@ -28,7 +29,8 @@ pub(crate) enum Put {
 impl Container {
     /// The item of an address, if there is one.
     pub async fn read(&self, partition: PartitionKey, id: &str) -> Result<Option<Item>, CosmosError> {
-        match self.client.read_item(partition, id, None).await {
+        let options = ItemReadOptions::default().with_operation_options(self.in_time());
+        match self.client.read_item(partition, id, Some(options)).await {
             Ok(response) => {
                 self.count(response.headers());
                 let etag = etag_of(response.headers());
@@ -60,11 +62,14 @@ impl Container {
         self.settled(self.client.replace_item(partition, id, json, Some(options)).await, 412)
     }
 
-    /// L6, L10: what the driver repeats by itself (449) ends when a request would.
     fn write_options(&self) -> ItemWriteOptions {
-        let policy = EndToEndOperationLatencyPolicy::new(self.write_max);
-        let operation = OperationOptionsBuilder::new().with_end_to_end_latency_policy(policy).build();
-        ItemWriteOptions::default().with_operation_options(operation)
+        ItemWriteOptions::default().with_operation_options(self.in_time())
+    }
+
+    /// L6, L10: a request, and what the driver repeats by itself (449), ends before the write that it belongs to.
+    fn in_time(&self) -> OperationOptions {
+        let policy = EndToEndOperationLatencyPolicy::new(self.item_max);
+        OperationOptionsBuilder::new().with_end_to_end_latency_policy(policy).build()
     }
 
     fn settled(

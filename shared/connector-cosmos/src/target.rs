@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use fides_core::port::{Fencing, Obstacle, Outcome, Sink, Snapshot, Target, Write};
 use fides_core::{Change, Fault, Lane, Namespace, Selection, Shape, Table, Version};
 
-use crate::account::{Account, READ_MS_MAX};
+use crate::account::Account;
 use crate::apply::{self, Places};
 use crate::condition::Keying;
 use crate::container::Container;
@@ -32,8 +32,6 @@ struct Route {
 
 pub(crate) struct CosmosTarget {
     account: Arc<Account>,
-    /// The same, with more time for a request: what is only read keeps no lane waiting.
-    reads: Arc<Account>,
     pace: Arc<Pace>,
     routes: Mutex<Routes>,
     /// How long one write sends requests.
@@ -44,7 +42,6 @@ impl CosmosTarget {
     pub fn new(settings: Settings, write_timeout_ms_max: u64) -> Result<Self, Fault> {
         let pace = Arc::new(Pace::new(settings.request_units_per_second));
         Ok(Self {
-            reads: Account::new(settings.clone(), READ_MS_MAX)?,
             // L6: a request is given up before the write that it belongs to.
             account: Account::new(settings, write_timeout_ms_max / 4)?,
             pace,
@@ -101,7 +98,7 @@ impl Target for CosmosTarget {
 
     /// A container has no columns: fields are those of some documents.
     async fn describe(&self, namespace: &Namespace) -> Result<Option<Table>, Fault> {
-        let container = Container::open(&self.reads, &self.pace, namespace).await?;
+        let container = Container::open(&self.account, &self.pace, namespace).await?;
         match container {
             Some(container) => describe::describe(container, namespace, SAMPLE).await.map(Some),
             None => Ok(None),
@@ -175,7 +172,7 @@ impl Target for CosmosTarget {
     }
 
     async fn snapshot(&self, sink: &Sink, selection: &Selection) -> Result<Arc<dyn Snapshot>, Fault> {
-        let container = Container::open(&self.reads, &self.pace, &sink.namespace).await?;
+        let container = Container::open(&self.account, &self.pace, &sink.namespace).await?;
         let container =
             container.ok_or_else(|| Fault::permanent(format!("container {} does not exist", sink.namespace)))?;
         let reading = Reading { container: Arc::new(container), selection: selection.clone(), keying: Keying::Encoded };

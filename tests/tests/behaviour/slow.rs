@@ -1,12 +1,13 @@
-//! A target that cannot write in time what it is given at once, and one that fails now and then.
+//! A target that cannot write in time what it is given at once, one that fails now and then, and one that refuses a record for good.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use fides_core::port::{Outcome, Target, Write};
-use fides_core::{Change, Fault};
-use fides_testkit::fake::{Applies, Around};
+use fides_core::{Change, Fault, Key};
+use fides_engine::import::Mode;
+use fides_testkit::fake::{Applies, Around, FakeHost};
 use tokio::time::{Duration, Instant};
 
 use crate::stand::Stand;
@@ -70,4 +71,42 @@ async fn a_lane_that_gets_on_between_faults_does_not_wait_longer_and_longer() {
     process.copy().await;
     assert!(began.elapsed() < Duration::from_mins(1), "{:?} on a clock that only waits move", began.elapsed());
     assert_eq!(stand.differing(1), [0; 0]);
+}
+
+/// Refuses one record, and writes all others.
+struct Stuck {
+    key: Key,
+    calls: AtomicUsize,
+}
+
+#[async_trait]
+impl Applies for Stuck {
+    async fn apply(&self, target: &dyn Target, write: &Write<'_>, changes: &[Change]) -> Vec<Outcome> {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        let others: Vec<Change> = changes.iter().filter(|change| change.key != self.key).cloned().collect();
+        let mut written = target.apply(write, &others).await.into_iter();
+        let outcome = |change: &Change| {
+            if change.key == self.key {
+                Outcome::Failed(Fault::unavailable("it is busy"))
+            } else {
+                written.next().unwrap()
+            }
+        };
+        changes.iter().map(outcome).collect()
+    }
+}
+
+/// What is forced is written again with every attempt: that is not getting on.
+#[tokio::test(start_paused = true)]
+async fn a_lane_that_only_repeats_itself_waits_longer_and_longer() {
+    let stand = Stand::new(40);
+    let mut process = stand.process("a").await;
+    process.copy().await;
+    let stuck = Arc::new(Stuck { key: FakeHost::key(7), calls: AtomicUsize::default() });
+    process.pipeline.target = Arc::new(Around { target: process.pipeline.target.clone(), how: stuck.clone() });
+    let _consumers = process.consume();
+    process.import(Mode::Full).await;
+    tokio::time::sleep(Duration::from_mins(30)).await;
+    let calls = stuck.calls.load(Ordering::Relaxed);
+    assert!((20..400).contains(&calls), "{calls} calls in half an hour");
 }

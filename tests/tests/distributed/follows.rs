@@ -37,9 +37,9 @@ pub async fn is_followed(stand: &Stand) {
     }
 }
 
-/// Waits until what the host has committed is written: the log was read so far, and the lanes have run empty. Asks nothing of the
-/// target, which may be slow.
-pub async fn is_written(stand: &Stand, host: &mut PgConnection) {
+/// Waits until consumers have in hand what the host has committed: the log was read so far, and nothing waits in the lanes. Asks
+/// nothing of the target, which may be slow.
+pub async fn is_taken(stand: &Stand, host: &mut PgConnection) {
     const READ: &str = "SELECT bool_and(confirmed_flush_lsn >= $1::pg_lsn) FROM pg_replication_slots \
         WHERE database = current_database() AND NOT temporary";
     let now = "SELECT pg_current_wal_flush_lsn()::text";

@@ -4,7 +4,7 @@
 use serde_json::json;
 
 use crate::emulator::Emulator;
-use crate::follows::{followed, is_followed, is_written, planned, run, stop};
+use crate::follows::{followed, is_followed, is_taken, planned, run, stop};
 use crate::services::Process;
 use crate::stand::Stand;
 
@@ -82,7 +82,7 @@ async fn orders_and_their_lines_become_documents_that_move() {
     run(&mut host, "UPDATE orders SET region = 'südlich', total = total + 1 WHERE id % 20 = 3").await;
     run(&mut host, "DELETE FROM lines WHERE order_id % 100 = 1; DELETE FROM orders WHERE id % 100 = 1").await;
     run(&mut host, "INSERT INTO orders VALUES (1, 'region 6', 'wieder da', 1)").await;
-    is_written(&stand, &mut host).await;
+    is_taken(&stand, &mut host).await;
     stand.becomes_equal().await;
     let handler = services.iter().position(|service| service.name == "event-handler").unwrap();
     assert!(followed(&services[handler]).await > 0.0, "the log told something");
@@ -93,7 +93,7 @@ async fn orders_and_their_lines_become_documents_that_move() {
     run(&mut host, "DELETE FROM lines WHERE order_id % 100 = 2; DELETE FROM orders WHERE id % 100 = 2").await;
     run(&mut host, "UPDATE orders SET region = 'nördlich' WHERE id % 100 = 4").await;
     for command in ["cleanup", "reimport"] {
-        let (code, stdout, stderr) = stand.fides(&[command, &stand.pipeline, "--wait"]);
+        let (code, stdout, stderr) = stand.fides(&[command, &stand.pipeline, "--wait", "--timeout", "1200"]);
         assert_eq!(code, Some(0), "{stdout}{stderr}");
     }
     stand.lanes_run_empty().await;

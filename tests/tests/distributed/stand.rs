@@ -188,7 +188,8 @@ impl Stand {
         self.progresses(|status| records.saturating_sub(status["records"].as_u64().unwrap())).await;
     }
 
-    /// Waits until no message is left in the lanes, for as long as they become fewer. Asks nothing of host and target.
+    /// Waits until no message waits in the lanes, for as long as they become fewer. Asks nothing of host and target. What consumers
+    /// have in hand is not seen from here.
     pub async fn lanes_run_empty(&self) {
         let depths = |status: &serde_json::Value| status["lanes"].as_array().unwrap().clone();
         self.progresses(|status| depths(status).iter().map(|lane| lane["depth"].as_u64().unwrap()).sum()).await;

@@ -44,6 +44,8 @@ pub(super) struct Known<'a> {
     held: Held,
     /// Whether the target may hold something before.
     may_exist: bool,
+    /// Whether no mark says that this version is written. What is forced is written again with every attempt.
+    is_news: bool,
     /// Of the batch that it came in.
     pub(super) trace: Option<&'a str>,
 }
@@ -52,7 +54,8 @@ impl<'a> Known<'a> {
     fn of(change: &Change, mark: Option<&Mark>, trace: Option<&'a str>) -> Self {
         let held = if matches!(change.op, Op::Upsert(_)) { Held::Present } else { Held::Absent };
         let may_exist = mark.is_some_and(Mark::may_exist);
-        Self { was_dead: dead::is_dead(mark), held, may_exist, trace }
+        let is_news = mark.is_none_or(|mark| mark.version < change.version);
+        Self { was_dead: dead::is_dead(mark), held, may_exist, is_news, trace }
     }
 }
 
@@ -68,6 +71,8 @@ pub(super) struct Settlement {
     /// Some of it may have been a letter in an attempt that ended before its mark said so.
     redelivered: bool,
     distrusted: Vec<Key>,
+    /// Whether something was written that was not before.
+    got_on: bool,
     pub(super) pause: Option<Fault>,
 }
 
@@ -92,8 +97,8 @@ impl Round<'_> {
         let known = |at: usize| Known::of(&gathered.changes[at], marks[at].as_ref(), gathered.trace(at));
         let mut queued: Vec<_> = admitted.into_iter().map(|at| (gathered.changes[at].clone(), known(at))).collect();
         let refreshed = refreshed.into_iter().map(|change| {
-            // It comes from the host, not from a message.
-            let known = Known::of(&change, None, None);
+            // It comes from the host, not from a message, and nobody asked what is known of it.
+            let known = Known { is_news: false, ..Known::of(&change, None, None) };
             (change, known)
         });
         let mut refreshed: Vec<_> = refreshed.collect();
@@ -264,7 +269,7 @@ impl Round<'_> {
         let written = settlement.marks.len() as u64;
         if !settlement.marks.is_empty() {
             hashes.advance(id, &settlement.marks).await?;
-            *wrote = true;
+            *wrote = settlement.got_on;
         }
         if !settlement.distrusted.is_empty() {
             // L5: nobody knows what the target holds now; an import must send these again, whatever they equal.
@@ -295,7 +300,8 @@ impl Round<'_> {
 
 impl Settlement {
     pub(super) fn applied(&mut self, change: &Change, known: Known<'_>) {
-        let Known { was_dead, held, .. } = known;
+        let Known { was_dead, held, is_news, .. } = known;
+        self.got_on |= is_news;
         self.marks.push((change.key.clone(), Mark { version: change.version, fingerprint: change.fingerprint, held }));
         self.revive(change, was_dead);
     }
