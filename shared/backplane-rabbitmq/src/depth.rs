@@ -58,12 +58,12 @@ impl Held {
 
     /// How many were held at any moment between this and a later look, at most.
     fn most_until(&self, later: &Self) -> u64 {
-        let by_this = self.by.as_ref().map_or(0, |seated| self.count.most_until(seated.inbox.count()));
         if self.by.as_ref().map(Arc::as_ptr) == later.by.as_ref().map(Arc::as_ptr) {
-            by_this
-        } else {
-            by_this + Count::default().most_until(later.count)
+            return self.count.most_until(later.count);
         }
+        // What the one got until it was given up, and all that the other ever got.
+        let first = self.by.as_ref().map_or(0, |seated| self.count.most_until(seated.inbox.count()));
+        first + Count::default().most_until(later.count)
     }
 }
 

@@ -18,10 +18,11 @@ use tokio::sync::OnceCell;
 use crate::fault::fault;
 use crate::settings::Settings;
 
-/// Bounds that the driver sets to the time of one request.
-const REQUEST_MS: std::ops::RangeInclusive<u64> = 100..=65_000;
-/// Any request. The guard gives up a call that takes too long; a page of a query is much work for a server.
-pub(crate) const READ_MS_MAX: u64 = *REQUEST_MS.end();
+/// Any request, and the driver allows no more. The guard gives up a call that takes too long before; a page of a query is much
+/// work for a server.
+pub(crate) const REQUEST_MS_MAX: u64 = 65_000;
+/// The driver gives no operation on an item less.
+const ITEM_MS_MIN: u64 = 1_000;
 
 pub(crate) struct Account {
     pub settings: Settings,
@@ -44,7 +45,7 @@ impl Account {
             "http" => return Err(wrong("http is for an emulator on this machine only")),
             _ => return Err(wrong("its scheme is not https")),
         }
-        let item_ms_max = item_ms_max.clamp(*REQUEST_MS.start(), *REQUEST_MS.end());
+        let item_ms_max = item_ms_max.clamp(ITEM_MS_MIN, REQUEST_MS_MAX);
         Ok(Arc::new(Self { settings, endpoint, item_ms_max, client: OnceCell::new() }))
     }
 
@@ -80,7 +81,7 @@ impl Account {
             .with_server_certificate_validation(validation)
             .with_gateway_v2_disabled(true)
             .with_is_http2_allowed(self.endpoint.url().scheme() == "https")
-            .with_max_dataplane_request_timeout(Duration::from_millis(READ_MS_MAX))
+            .with_max_dataplane_request_timeout(Duration::from_millis(REQUEST_MS_MAX))
             .build()
             .map_err(|error| fault(&what, &error))?;
         let runtime = CosmosRuntime::builder().with_connection_pool(pool).build().await;

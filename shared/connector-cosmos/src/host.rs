@@ -8,7 +8,7 @@ use fides_core::port::{Concern, Host, Lineage, Opened, Snapshot};
 use fides_core::{Fault, Namespace, PipelineId, Selection, Table, Version};
 use futures::TryStreamExt;
 
-use crate::account::{Account, READ_MS_MAX};
+use crate::account::{Account, REQUEST_MS_MAX};
 use crate::clock::{Clock, SKEW_SECONDS, position};
 use crate::condition::{Keying, Sql, is_plain};
 use crate::container::Container;
@@ -33,7 +33,7 @@ pub(crate) struct CosmosHost {
 impl CosmosHost {
     pub fn new(settings: Settings, follows: bool) -> Result<Self, Fault> {
         let pace = Arc::new(Pace::new(settings.request_units_per_second));
-        Ok(Self { account: Account::new(settings, READ_MS_MAX)?, pace, follows })
+        Ok(Self { account: Account::new(settings, REQUEST_MS_MAX)?, pace, follows })
     }
 
     /// A selection that can be read: its container is there, and no document lacks a part of the key.
