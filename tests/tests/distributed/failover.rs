@@ -4,7 +4,7 @@
 use sqlx::{AssertSqlSafe, PgConnection};
 
 use crate::cluster::Cluster;
-use crate::follows::{followed, is_followed, planned, run, stop};
+use crate::follows::{followed, is_followed, nothing_is_planned, run, stop};
 use crate::services::Process;
 use crate::stand::{Stand, eventually, rows};
 use crate::until::{MINUTE, until};
@@ -175,7 +175,7 @@ async fn goes_on(stand: &Stand, host: &mut PgConnection, services: &[Process]) {
 
 /// Ends the services; an import by hand then finds nothing to send.
 async fn imports_nothing(stand: &Stand, services: Vec<Process>) {
-    assert_eq!(planned(stand), 0, "an import would send nothing");
+    nothing_is_planned(stand).await;
     stop(stand, services).await;
     let (code, stdout, stderr) = stand.fides(&["sync", "--once", "--json"]);
     assert_eq!(code, Some(0), "{stdout}{stderr}");

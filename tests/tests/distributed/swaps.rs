@@ -1,6 +1,6 @@
 //! Unique values that change hands while their records' changes are in different lanes.
 
-use crate::follows::{is_followed, planned, run, stop};
+use crate::follows::{is_followed, nothing_is_planned, run, stop};
 use crate::stand::Stand;
 
 const SWAPS: i64 = 40;
@@ -32,7 +32,7 @@ async fn names_are_swapped_under_a_unique_index_of_the_target() {
         UPDATE items SET name = (SELECT name FROM names n WHERE n.id = 501 + (items.id - 500) % 20) WHERE id BETWEEN 501 AND 520; COMMIT";
     run(&mut host, rotate).await;
     stand.becomes_equal().await;
-    assert_eq!(planned(&stand), 0);
+    nothing_is_planned(&stand).await;
     stop(&stand, services).await;
     stand.close().await;
 }
