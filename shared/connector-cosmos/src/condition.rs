@@ -12,8 +12,9 @@ use crate::layout::{GONE, KEY, key_text};
 /// What documents are found and ordered by.
 #[derive(Clone, Debug)]
 pub(crate) enum Keying {
-    /// The encoded key that Fides wrote into them: its hex digits have the order of the keys.
-    Encoded,
+    /// The encoded key that Fides wrote into them: its hex digits have the order of the keys. The field `version` says which
+    /// document of a record is the newer one.
+    Encoded { version: String },
     /// Fields of their own, each a path that a query can read.
     Fields(Vec<String>),
 }
@@ -86,7 +87,9 @@ impl Keying {
     pub fn among(&self, select: &str, keys: &[&Key]) -> Result<Sql, Fault> {
         let mut sql = Sql { text: format!("SELECT {select} FROM c WHERE {} AND ", self.is_record()), ..Sql::default() };
         match self {
-            Self::Encoded => listed(&path(KEY), keys.iter().map(|key| key_text(key.as_bytes()).into()), &mut sql),
+            Self::Encoded { .. } => {
+                listed(&path(KEY), keys.iter().map(|key| key_text(key.as_bytes()).into()), &mut sql);
+            }
             Self::Fields(fields) if fields.len() == 1 => {
                 let values = keys.iter().map(|key| Ok(key.decode()?.first().map_or(Json::Null, literal)));
                 listed(&path(&fields[0]), values.collect::<Result<Vec<_>, Fault>>()?.into_iter(), &mut sql);
@@ -119,7 +122,7 @@ impl Keying {
 
     fn is_record(&self) -> String {
         match self {
-            Self::Encoded => format!("IS_DEFINED({})", path(KEY)),
+            Self::Encoded { .. } => format!("IS_DEFINED({})", path(KEY)),
             // What a Fides that writes this container has deleted.
             Self::Fields(_) => format!("NOT IS_DEFINED({})", path(GONE)),
         }
@@ -132,7 +135,7 @@ impl Keying {
             Bound::Before => "<",
         };
         match self {
-            Self::Encoded => {
+            Self::Encoded { .. } => {
                 sql.write(format_args!("{} {operator} ", path(KEY)));
                 sql.bind(key_text(key.as_bytes()).into());
             }
@@ -143,7 +146,7 @@ impl Keying {
 
     fn order(&self, direction: &str, sql: &mut Sql) {
         let paths: Vec<String> = match self {
-            Self::Encoded => vec![path(KEY)],
+            Self::Encoded { .. } => vec![path(KEY)],
             Self::Fields(fields) => fields.iter().map(|field| path(field)).collect(),
         };
         let paths: Vec<String> = paths.into_iter().map(|path| format!("{path} {direction}")).collect();

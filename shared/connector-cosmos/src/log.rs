@@ -196,15 +196,14 @@ impl ChangeFeed {
             if written < self.since {
                 continue;
             }
-            let (mut key, start) = (Vec::new(), rows.len());
-            self.reading.put(item.get(), &mut key, &mut rows).map_err(place)?;
-            let key = Key::from_bytes(key);
+            let record = self.reading.record(item.get()).map_err(place)?;
+            let key = Key::from_bytes(record.key);
             let what = if document.get(GONE).is_some() {
-                rows.truncate(start);
                 What::Gone(key)
             } else {
+                rows.extend_from_slice(&record.row);
                 ends.push(rows.len());
-                fingerprints.push(fingerprint(&rows[start..], self.reading.selection.seed));
+                fingerprints.push(fingerprint(&record.row, self.reading.selection.seed));
                 What::Row { key, at: ends.len() - 1 }
             };
             self.feeds[at].second = self.feeds[at].second.max(written);

@@ -16,7 +16,7 @@ use crate::number;
 
 /// Keys of one lookup.
 const FETCH_KEYS_MAX: usize = 100;
-/// Bytes at which a page ends (L10).
+/// Bytes at which a page of a scan ends (L10).
 const PAGE_BYTES_MAX: usize = 8 << 20;
 
 /// One selection of a container.
@@ -33,7 +33,7 @@ impl Reading {
         // One more than the page: it proves that there is more, or by its absence that there is not.
         let sql = self.keying.page("*", range, after, limit + 1)?;
         let mut page = PageBuilder::new(self.selection.seed);
-        let more = self.read(sql, &mut page, limit).await?;
+        let more = self.read(sql, &mut page, limit, PAGE_BYTES_MAX).await?;
         let page = page.finish(version, Arc::new(RowCodec), more);
         self.refuse_other_order(&page, range, after)?;
         Ok(page)
@@ -65,26 +65,41 @@ impl Reading {
         for chunk in keys.chunks(FETCH_KEYS_MAX) {
             let sql = self.keying.among("*", chunk)?;
             let limit = page.len() + chunk.len();
-            self.read(sql, &mut page, limit).await?;
+            // L8: what is not on the page is not there. As large as the keys that the caller asks for together.
+            self.read(sql, &mut page, limit, usize::MAX).await?;
         }
         Ok(page.finish(version, Arc::new(RowCodec), false))
     }
 
-    /// Reads documents into `page` until it holds `limit` or is full; whether there are more.
-    async fn read(&self, sql: Sql, page: &mut PageBuilder, limit: usize) -> Result<bool, Fault> {
+    /// Reads documents into `page` until it holds `limit` or `bytes_max`; whether there are more, or the query found more than
+    /// `limit`. Of two documents of one record the newer one counts, unless a page ends between them.
+    async fn read(&self, sql: Sql, page: &mut PageBuilder, limit: usize, bytes_max: usize) -> Result<bool, Fault> {
         let place = format!("container {}", self.selection.namespace);
         let hint = u32::try_from(limit + 1).unwrap_or(u32::MAX);
         let mut pages = std::pin::pin!(self.pages(sql, hint).await?);
+        let (mut found, mut last) = (page.len(), None::<Record>);
         while let Some(items) = pages.next().await {
             for item in items? {
-                if page.len() == limit || page.row_bytes() >= PAGE_BYTES_MAX {
-                    return Ok(true);
+                found += 1;
+                let record = self.record(item.get()).map_err(|fault| fault.at(&place))?;
+                match &mut last {
+                    Some(last) if last.is_of_one_with(&record) => last.or_newer(record),
+                    last => {
+                        if let Some(before) = last.replace(record) {
+                            before.push(page).map_err(|fault| fault.at(&place))?;
+                        }
+                        if page.len() == limit || page.row_bytes() >= bytes_max {
+                            return Ok(true);
+                        }
+                    }
                 }
-                let pushed = page.push(|keys, rows| self.put(item.get(), keys, rows));
-                pushed.map_err(|fault| fault.at(&place))?;
             }
         }
-        Ok(false)
+        if let Some(last) = last {
+            last.push(page).map_err(|fault| fault.at(&place))?;
+        }
+        // L8: two documents of one record are one here, and two of those that the query may find.
+        Ok(found > limit)
     }
 
     /// The items of a query, page by page. An error is the end, and never a short page.
@@ -123,31 +138,33 @@ impl Reading {
         Ok(all)
     }
 
-    /// The encoded key and the row of a document.
-    pub fn put(&self, json: &str, keys: &mut Vec<u8>, rows: &mut Vec<u8>) -> Result<(), Fault> {
+    /// A document's record.
+    pub fn record(&self, json: &str) -> Result<Record, Fault> {
         let document = Document::parse(json)?;
         let mut row = document.row(&self.selection.columns);
         if matches!(self.keying, Keying::Fields(_)) {
             row = row.into_iter().map(number::normal).collect();
         }
         let key = self.key(&document, &row)?;
-        if matches!(self.keying, Keying::Encoded) {
+        let mut version = None;
+        if let Keying::Encoded { version: field } = &self.keying {
             // The encoded key is exact, also where the fields are text, or one is the id.
             let key = Key::from_bytes(key.as_slice());
             for (at, value) in self.selection.key_positions().into_iter().zip(key.decode()?) {
                 row[at] = declared(value, self.selection.columns[at].kind);
             }
+            version = document.text(field).map(ToOwned::to_owned);
         }
-        keys.extend_from_slice(&key);
-        encode_row(rows, &row);
-        Ok(())
+        let mut bytes = Vec::new();
+        encode_row(&mut bytes, &row);
+        Ok(Record { key, row: bytes, version })
     }
 
     /// The encoded key of a document.
     fn key(&self, document: &Document<'_>, row: &[Value<'_>]) -> Result<Vec<u8>, Fault> {
         let mut key = Vec::new();
         match self.keying {
-            Keying::Encoded => key = document.key()?,
+            Keying::Encoded { .. } => key = document.key()?,
             Keying::Fields(_) => {
                 let columns: Vec<Value<'_>> =
                     self.selection.key_positions().into_iter().map(|at| row[at].clone()).collect();
@@ -172,6 +189,39 @@ impl Reading {
             }
         }
         Ok(None)
+    }
+}
+
+/// What a document holds.
+pub(crate) struct Record {
+    /// Encoded.
+    pub key: Vec<u8>,
+    /// Encoded.
+    pub row: Vec<u8>,
+    /// Of what Fides has written.
+    version: Option<String>,
+}
+
+impl Record {
+    /// Whether both are documents of one record, which moved from one partition to another while they were read: two states,
+    /// of two versions.
+    fn is_of_one_with(&self, other: &Self) -> bool {
+        self.key == other.key && self.version.is_some() && other.version.is_some() && self.version != other.version
+    }
+
+    fn or_newer(&mut self, other: Self) {
+        if other.version > self.version {
+            *self = other;
+        }
+    }
+
+    /// Adds it to a page.
+    fn push(&self, page: &mut PageBuilder) -> Result<(), Fault> {
+        page.push(|keys, rows| {
+            keys.extend_from_slice(&self.key);
+            rows.extend_from_slice(&self.row);
+            Ok(())
+        })
     }
 }
 

@@ -12,7 +12,7 @@ use crate::account::Account;
 use crate::apply::{self, Places};
 use crate::condition::Keying;
 use crate::container::Container;
-use crate::layout::Layout;
+use crate::layout::{Layout, VERSION};
 use crate::pace::Pace;
 use crate::reading::Reading;
 use crate::settings::Settings;
@@ -175,7 +175,9 @@ impl Target for CosmosTarget {
         let container = Container::open(&self.account, &self.pace, &sink.namespace).await?;
         let container =
             container.ok_or_else(|| Fault::permanent(format!("container {} does not exist", sink.namespace)))?;
-        let reading = Reading { container: Arc::new(container), selection: selection.clone(), keying: Keying::Encoded };
+        let version = sink.version_field.clone().unwrap_or_else(|| VERSION.to_owned());
+        let keying = Keying::Encoded { version };
+        let reading = Reading { container: Arc::new(container), selection: selection.clone(), keying };
         Ok(Arc::new(CosmosSnapshot { reading, version: Version::default() }))
     }
 }

@@ -8,7 +8,7 @@ use azure_data_cosmos::models::{ContainerProperties, PartitionKeyDefinition, Tim
 use common::{Database, Writer, delete, fault, text, upsert};
 use fides_connector_cosmos::ContainerSettings;
 use fides_core::port::Outcome;
-use fides_core::{FaultKind, Kind, Value};
+use fides_core::{Fault, FaultKind, Key, KeyRange, Kind, Selection, Value};
 use serde_json::json;
 
 const ORDERS: [(&str, Kind); 3] = [("id", Kind::I64), ("region", Kind::String), ("total", Kind::I64)];
@@ -115,6 +115,83 @@ async fn an_order_moves_with_its_partition_key() {
     assert_eq!(places().await, [at("2", "north", 20)]);
     writer.write(&[order(5, 1, "east", 13)]).await;
     assert_eq!(places().await, [at("1", "east", 13), at("2", "north", 20)]);
+}
+
+/// A listing is no snapshot: a document that moves meanwhile may be met where it was, and where it is.
+#[tokio::test]
+async fn a_record_that_moves_while_it_is_listed_is_met_once() {
+    for (other, expected) in [(order(1, 2, "south", 19), 20), (order(3, 2, "west", 21), 21)] {
+        let database = Database::create().await;
+        let writer = orders_with(&database, &[other]).await;
+        for page_records_max in [1, 2, 3, 4, 9] {
+            let found = listed(&writer, page_records_max).await.unwrap();
+            assert_eq!(found, [(1, 10), (2, expected), (3, 30)], "pages of {page_records_max}");
+        }
+    }
+    // Two of one version are no move.
+    let database = Database::create().await;
+    let writer = orders_with(&database, &[order(2, 2, "west", 20)]).await;
+    let fault = listed(&writer, 9).await.unwrap_err();
+    assert!(fault.to_string().contains("key 2 is not unique"), "{fault}");
+}
+
+/// Three orders, and second documents of some in another partition.
+async fn orders_with(database: &Database, others: &[fides_core::Change]) -> Writer {
+    let keys = [("orders", "/region"), ("elsewhere", "/region")];
+    let orders = Writer::new(database.settings_with(&keys), "orders", &ORDERS).await.ready().await;
+    orders.write(&[order(2, 1, "north", 10), order(2, 2, "north", 20), order(2, 3, "north", 30)]).await;
+    let elsewhere = Writer::new(database.settings_with(&keys), "elsewhere", &ORDERS).await.ready().await;
+    elsewhere.write(others).await;
+    let container = database.open("orders").await;
+    for document in database.documents("elsewhere").await {
+        let text = |name: &str| document[name].as_str().unwrap().to_owned();
+        container.create_item(text("region"), &text("id"), &document, None).await.unwrap();
+    }
+    orders
+}
+
+/// A key that is not on the page is taken for gone (L8), however large the others are.
+#[tokio::test]
+async fn everything_that_is_asked_for_is_fetched() {
+    let database = Database::create().await;
+    let settings = database.settings_with(&[("notes", "/id")]);
+    let fields = [("id", Kind::I64), ("text", Kind::String)];
+    let writer = Writer::new(settings, "notes", &fields).await.ready().await;
+    let long = "x".repeat(100_000);
+    let notes: Vec<_> = (0..120).map(|id| upsert(1, &[Value::I64(id), text(&long)])).collect();
+    writer.write(&notes).await;
+    let namespace = writer.sink.namespace.clone();
+    let columns = writer.target.describe(&namespace).await.unwrap().unwrap().columns;
+    let key = vec!["id".to_owned()];
+    let selection = Selection { namespace, key, columns, includes: Vec::new(), seed: 1, page_records_max: 500 };
+    let snapshot = writer.target.snapshot(&writer.sink, &selection).await.unwrap();
+    let keys: Vec<Key> = notes.iter().map(|note| note.key.clone()).collect();
+    assert_eq!(snapshot.fetch(&keys).await.unwrap().len(), 120);
+    let page = snapshot.scan(&KeyRange::default(), None).await.unwrap();
+    assert!(page.len() < 120 && page.next.is_some(), "a scan goes on: {}", page.len());
+}
+
+/// Keys and totals, page by page.
+async fn listed(writer: &Writer, page_records_max: usize) -> Result<Vec<(i64, i64)>, Fault> {
+    let namespace = writer.sink.namespace.clone();
+    let columns = writer.target.describe(&namespace).await?.unwrap().columns;
+    let total = columns.iter().position(|column| column.name == "total").unwrap();
+    let selection =
+        Selection { namespace, key: vec!["id".to_owned()], columns, includes: Vec::new(), seed: 1, page_records_max };
+    let snapshot = writer.target.snapshot(&writer.sink, &selection).await?;
+    let (mut after, mut found) = (None, Vec::new());
+    loop {
+        let page = snapshot.scan(&KeyRange::default(), after.as_ref()).await?;
+        for (at, key) in page.keys.iter().enumerate() {
+            let key = Key::from_bytes(key.to_vec()).decode()?;
+            let ([Value::I64(id)], Value::I64(total)) = (&key[..], &page.values(at)?[total]) else { panic!("{key:?}") };
+            found.push((*id, *total));
+        }
+        after = page.next.clone();
+        if after.is_none() {
+            return Ok(found);
+        }
+    }
 }
 
 /// Wherever a move is cut off, the next attempt leaves one document, the newest.
