@@ -191,6 +191,7 @@ impl Queue for Lanes {
             ahead: VecDeque::new(),
             after: 0,
             returned,
+            depth_max: self.depth_max,
             _active: active,
         }))
     }
@@ -217,6 +218,7 @@ struct LaneConsumer {
     after: i64,
     /// Messages up to this id were delivered to an earlier consumer, or were there when the file was opened.
     returned: i64,
+    depth_max: u64,
     _active: OwnedSemaphorePermit,
 }
 
@@ -265,5 +267,10 @@ impl Consumer for LaneConsumer {
         }
         let tags = format!("{tags:?}"); // a slice of numbers is written as JSON writes it
         Box::pin(finish(delete(self.file.clone(), self.state.clone(), tags)))
+    }
+
+    fn unsettled_max(&self) -> usize {
+        // A lane that is full gets nothing more.
+        usize::try_from(self.depth_max).unwrap_or(usize::MAX)
     }
 }

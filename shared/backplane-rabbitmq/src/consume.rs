@@ -42,7 +42,9 @@ async fn subscribe(broker: &Broker, lane: &Lane) -> Result<LaneConsumer, Failure
     // Before anything can come: whoever counts the lane meanwhile finds it in the queue or here.
     let seat = Seat::take(state.clone(), &seated, permit);
     let subscription = Subscription::begin(seated, seat).await?;
-    Ok(LaneConsumer { lane: lane.clone(), state, subscription })
+    // A lane that is full gets nothing more, either.
+    let unsettled_max = usize::from(broker.prefetch).min(broker.depth_max as usize);
+    Ok(LaneConsumer { lane: lane.clone(), state, subscription, unsettled_max })
 }
 
 /// The place of this process' consumer in a lane.
@@ -69,6 +71,7 @@ pub(crate) struct LaneConsumer {
     lane: Lane,
     state: Arc<LaneState>,
     subscription: Subscription<Seat>,
+    unsettled_max: usize,
 }
 
 #[async_trait]
@@ -95,6 +98,10 @@ impl Consumer for LaneConsumer {
             state.drained.notify_waiters();
             settled
         })
+    }
+
+    fn unsettled_max(&self) -> usize {
+        self.unsettled_max
     }
 }
 

@@ -37,7 +37,7 @@ mod trace;
 
 pub use cleanup::{Cleaned, clean_up, last_due_ms as last_cleanup_due_ms};
 pub use epoch::{Raised, current as current_epoch, establish};
-pub use fence::{raise as raise_fence, settled as fence_settled, wait_settled as wait_for_fence};
+pub use fence::{raise as raise_fence, wait_settled as wait_for_fence};
 pub use follow::{follow, log_place};
 pub use hints::{Hints, Offers, hints, take_hints};
 pub use pipeline::{DeletePolicy, ForeignPolicy, Pipeline};

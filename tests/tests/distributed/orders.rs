@@ -10,7 +10,7 @@ use crate::stand::Stand;
 
 const OPTIONS: &str = "events: log\n    include: \
     { lines: { from: lines, on: { order_id: id }, as: many, order_by: ['no'] } }\n    \
-    limits: { lanes: 4, lease_ms: 3000, write_timeout_ms_max: 10000 }";
+    limits: { lanes: 4, lease_ms: 3000, write_timeout_ms_max: 10000, page_records_max: 5000 }";
 
 /// What is tried: so many orders, of two lines each, against an account that grants so many request units per second, or all
 /// that it is asked for.
@@ -107,6 +107,9 @@ async fn orders_become_documents(stand: Stand, scale: Scale) {
         let stats = emulator.stats();
         assert!(stats["throttled"].as_u64().unwrap() > 0, "{stats}");
     }
+    for log in services.iter().map(Process::log) {
+        assert!(!log.contains("has lost a marker"), "a slow target loses nothing: {log}");
+    }
     for consumer in services.iter().filter(|service| service.name == "publishing-consumer") {
         let state = consumer.metric("fides_breaker_state", &["target"]).await;
         assert!(state.abs() < f64::EPSILON, "429 never opens a breaker: {state}");
@@ -124,10 +127,11 @@ async fn the_log_is_followed(stand: &Stand, host: &mut sqlx::PgConnection, servi
     run(host, "DELETE FROM lines WHERE order_id % 100 = 1; DELETE FROM orders WHERE id % 100 = 1").await;
     run(host, "INSERT INTO orders VALUES (1, 'region 6', 'wieder da', 1)").await;
     is_taken(stand, host).await;
+    // Only what looks at the target slows it down.
+    nothing_is_planned(stand).await;
     stand.becomes_equal().await;
     let handler = services.iter().find(|service| service.name == "event-handler").unwrap();
     assert!(followed(handler).await > 0.0, "the log told something");
-    nothing_is_planned(stand).await;
 }
 
 /// Without the event handler a clean-up finds what is gone, and an import what is new.
@@ -140,5 +144,6 @@ async fn what_nobody_told_is_found(stand: &Stand, host: &mut sqlx::PgConnection)
         assert_eq!(answer["status"], "done", "{command}: {stdout}{stderr}");
     }
     stand.lanes_run_empty().await;
+    nothing_is_planned(stand).await;
     stand.becomes_equal().await;
 }

@@ -28,6 +28,9 @@ pub trait Consumer: Send {
     /// settled any of them. It borrows nothing, so that the next deliveries are taken meanwhile; of one consumer one
     /// settlement is under way at a time.
     fn settle(&mut self, tags: &[u64]) -> Settling;
+
+    /// How many deliveries it hands out before some of them are settled.
+    fn unsettled_max(&self) -> usize;
 }
 
 /// A settlement under way: does nothing until it is polled.

@@ -79,6 +79,9 @@ impl<'a> Place<'a> {
 
     async fn store(&mut self) -> Result<(), Fault> {
         let Some(place) = self.published.filter(|_| self.is_behind()) else { return Ok(()) };
+        // The look is later than the pages, and the place moves only behind both. What is published for nothing loses against
+        // the import of the new epoch.
+        is_current(self.pipeline, self.epoch).await?;
         let key = key(self.pipeline);
         let stored = Stored { epoch: self.epoch, place, gone: self.gone };
         let revision = persisted::store(&*self.pipeline.backplane.state, &key, &stored, self.expect).await?;
@@ -218,10 +221,7 @@ fn publish<'a>(
     Progress::add(&progress.followed, changes.len());
     async move {
         if !changes.is_empty() {
-            // The look is later than the page, and the place moves only behind both. What is published for nothing loses against
-            // the import of the new epoch.
-            let publishing = publisher::publish(pipeline, pipeline.shape(), Origin::Event, changes);
-            futures::try_join!(publishing, is_current(pipeline, of_epoch))?;
+            publisher::publish(pipeline, pipeline.shape(), Origin::Event, changes).await?;
         }
         Ok(published)
     }

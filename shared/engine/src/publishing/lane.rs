@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fides_core::decide::backoff_ms_max;
-use fides_core::port::Settling;
+use fides_core::port::Consumer;
 use fides_core::{Fault, FaultKind, Lane, Limits};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -15,6 +15,7 @@ use super::ledger::Ledger;
 use super::poison;
 use super::portion::Portion;
 use super::round::Round;
+use super::settler::Settler;
 use crate::lease::Held;
 use crate::{Pipeline, Progress, epoch, fence, trace};
 
@@ -85,11 +86,11 @@ const THROTTLED_MS_MAX: u64 = 600_000;
 
 /// How far a lane came before a fault.
 #[derive(Default)]
-struct Turn {
+pub(super) struct Turn {
     /// It consumed: its deliveries return.
     consumed: bool,
     /// It settled some, or wrote some of what returns: what is tried again is less.
-    worked: bool,
+    pub(super) worked: bool,
 }
 
 impl Turn {
@@ -150,24 +151,36 @@ async fn work(
     let mut consumer = pipeline.backplane.queue.consume(lane).await?;
     turn.consumed = true;
     let _owned = worker.progress.own_lane();
-    let mut gatherer = Gatherer::new();
     worker.progress.retry(lane.index);
-    // Of the round before: the broker's answer is not waited for while there is work.
-    let mut settling: Option<Settling> = None;
+    let mut settler = Settler::new(consumer.unsettled_max());
+    let worked = rounds(&round, worker, &mut *consumer, &mut settler, stop, turn).await;
+    // What earlier rounds have done does not come again, whatever became of the last one.
+    if let Err(fault) = settler.all(turn).await {
+        tracing::debug!(%lane, %fault, "the last deliveries come again");
+    }
+    worked
+}
+
+/// Round after round, until `stop`.
+async fn rounds(
+    round: &Round<'_>,
+    worker: &Worker,
+    consumer: &mut dyn Consumer,
+    settler: &mut Settler,
+    stop: &CancellationToken,
+    turn: &mut Turn,
+) -> Result<(), Fault> {
+    let Round { pipeline, lane, .. } = *round;
+    let mut gatherer = Gatherer::new();
     loop {
         let gathered = {
-            let mut next = std::pin::pin!(gatherer.next(&mut *consumer, &pipeline.limits));
+            let mut next = std::pin::pin!(gatherer.next(consumer, &pipeline.limits));
             let mut idle = std::pin::pin!(tokio::time::sleep(Duration::from_millis(pipeline.limits.lease_ms / 3)));
             loop {
                 tokio::select! {
                     biased;
-                    () = stop.cancelled() => {
-                        if let Err(fault) = settled(&mut settling, turn).await {
-                            tracing::debug!(%lane, %fault, "the last deliveries come again");
-                        }
-                        return Ok(());
-                    }
-                    done = settled(&mut settling, turn), if settling.is_some() => done?,
+                    () = stop.cancelled() => return Ok(()),
+                    done = settler.when_due(turn), if !settler.is_idle() => done?,
                     gathered = &mut next => break gathered?,
                     // A lane without work is not in trouble.
                     () = &mut idle, if !idle.is_elapsed() => worker.progress.resume(lane.index),
@@ -179,28 +192,22 @@ async fn work(
         let span = trace::consumer(lane, gathered.traces(), gathered.changes.len());
         let mut wrote = false;
         let ran = round.run(&gathered, &mut wrote).instrument(span.clone());
-        let (earlier, ran) = futures::join!(settled(&mut settling, turn), ran);
+        let (settled, ran) = settler.beside(turn, ran).await;
         turn.worked |= wrote;
         trace::told(&span, ran)?;
-        earlier?;
+        settled?;
         if let Some(fence) = gathered.fence {
             // L7: the rounds before are settled, and this one is written and marked.
+            settler.all(turn).await?;
             trace::told(&span, fence::pass(pipeline, lane, fence).instrument(span.clone()).await)?;
         }
         worker.progress.took(lane.index, None);
         worker.progress.resume(lane.index);
         // L2: applied, marked, and only now settled.
-        let settle = consumer.settle(&gathered.tags);
-        settling = Some(Box::pin(async move { trace::told(&span, settle.instrument(span.clone()).await) }));
+        settler.add(&gathered.tags, consumer);
+        if gathered.fence.is_some() {
+            // Somebody may look whether the lane is empty now.
+            settler.hurry();
+        }
     }
-}
-
-/// Waits for the settlement that is under way, if there is one. Cancel-safe.
-async fn settled(settling: &mut Option<Settling>, turn: &mut Turn) -> Result<(), Fault> {
-    let Some(under_way) = settling else { return Ok(()) };
-    let settled = under_way.await;
-    *settling = None;
-    settled?;
-    turn.worked = true;
-    Ok(())
 }

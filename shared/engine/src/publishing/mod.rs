@@ -11,6 +11,7 @@ mod orphans;
 mod poison;
 mod portion;
 mod round;
+mod settler;
 mod share;
 
 use std::sync::Arc;

@@ -79,6 +79,10 @@ impl Consumer for FaultyConsumer {
         let (faults, settling) = (self.faults.clone(), self.inner.settle(tags));
         Box::pin(async move { faults.call("queue.settle", settling).await })
     }
+
+    fn unsettled_max(&self) -> usize {
+        self.inner.unsettled_max()
+    }
 }
 
 #[async_trait]

@@ -135,6 +135,10 @@ impl Consumer for FakeConsumer {
         let (process, lane, id, tags) = (self.process.clone(), self.lane.clone(), self.id, tags.to_vec());
         Box::pin(async move { settle(&process, &lane, id, &tags) })
     }
+
+    fn unsettled_max(&self) -> usize {
+        usize::MAX
+    }
 }
 
 impl Drop for FakeConsumer {

@@ -1,6 +1,7 @@
 //! Bugs, each put before a port of the real engine, each a law that is broken.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -9,7 +10,7 @@ use fides_core::port::{
     Backplane, BucketInfo, Consumer, Delivery, Entry, Expect, HashStore, Host, Lease, Mapper, Outcome, Queue, Relabel,
     Settling, StateStore, Target, Write,
 };
-use fides_core::{Change, Envelope, Fault, Key, KeyRange, Lane, Mark, PipelineId, Selection, Version};
+use fides_core::{Change, Envelope, Fault, FenceId, Key, KeyRange, Lane, Mark, PipelineId, Selection, Version};
 
 use super::world::World;
 use crate::fake::{Applies, Around, FakeHost, FakeMapper};
@@ -64,7 +65,9 @@ impl Planted {
     ) -> (Backplane, Arc<dyn Target>) {
         match self {
             Planted::SettledFirst => backplane.queue = Arc::new(SettlesFirst(backplane.queue)),
-            Planted::FenceNotAwaited => backplane.state = Arc::new(LyingFences(backplane.state)),
+            Planted::FenceNotAwaited => {
+                backplane.state = Arc::new(LyingFences { state: backplane.state, drawn: AtomicU64::new(0) });
+            }
             Planted::MarksGoBackward => {
                 backplane.hashes =
                     Arc::new(BadHashes { hashes: backplane.hashes, bug: HashBug::Overwrites(world.disk.clone()) });
@@ -137,45 +140,75 @@ impl Consumer for SettlingConsumer {
     fn settle(&mut self, _tags: &[u64]) -> Settling {
         Box::pin(async { Ok(()) })
     }
+
+    fn unsettled_max(&self) -> usize {
+        self.0.unsettled_max()
+    }
 }
 
-struct LyingFences(Arc<dyn StateStore>);
+/// More numbers than are drawn while a fence is waited for.
+const DRAWN_MAX: u64 = 64;
+
+struct LyingFences {
+    state: Arc<dyn StateStore>,
+    /// The latest number.
+    drawn: AtomicU64,
+}
+
+impl LyingFences {
+    /// Of the pipeline whose lane this is.
+    async fn epoch(&self, key: &str) -> Result<u32, Fault> {
+        let pipeline = key.split('/').nth(1).unwrap_or_default();
+        let entry = self.state.get(&format!("epoch/{pipeline}")).await?;
+        let json = entry.and_then(|entry| serde_json::from_slice::<serde_json::Value>(entry.value.get(1..)?).ok());
+        Ok(json.and_then(|json| json["epoch"].as_u64()?.try_into().ok()).unwrap_or_default())
+    }
+}
 
 #[async_trait]
 impl StateStore for LyingFences {
     async fn get(&self, key: &str) -> Result<Option<Entry>, Fault> {
-        if key.starts_with("fence/") {
-            return Ok(Some(Entry { revision: 1, value: br#"{"epoch":4294967295,"number":0}"#.to_vec() }));
+        if key.starts_with("fences/") {
+            let drawn = self.drawn.load(Ordering::Relaxed);
+            let epoch = self.epoch(key).await?;
+            let numbers = drawn.saturating_sub(DRAWN_MAX)..=drawn;
+            let passed: Vec<FenceId> = numbers.map(|number| FenceId { epoch, number }).collect();
+            return Ok(Some(Entry { revision: 1, value: serde_json::to_vec(&passed).unwrap_or_default() }));
         }
-        self.0.get(key).await
+        self.state.get(key).await
     }
 
     async fn put(&self, key: &str, value: &[u8], expect: Expect) -> Result<Option<u64>, Fault> {
-        self.0.put(key, value, expect).await
+        if key.starts_with("fences/") {
+            return Ok(Some(1));
+        }
+        self.state.put(key, value, expect).await
     }
 
     async fn remove(&self, key: &str) -> Result<(), Fault> {
-        self.0.remove(key).await
+        self.state.remove(key).await
     }
 
     async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<(String, Entry)>, Fault> {
-        self.0.list(prefix, after, limit).await
+        self.state.list(prefix, after, limit).await
     }
 
     async fn lease(&self, key: &str, holder: &str, ttl_ms: u64) -> Result<Option<Lease>, Fault> {
-        self.0.lease(key, holder, ttl_ms).await
+        self.state.lease(key, holder, ttl_ms).await
     }
 
     async fn release(&self, key: &str, holder: &str) -> Result<(), Fault> {
-        self.0.release(key, holder).await
+        self.state.release(key, holder).await
     }
 
     async fn next_position(&self, pipeline: &PipelineId) -> Result<u64, Fault> {
-        self.0.next_position(pipeline).await
+        let number = self.state.next_position(pipeline).await?;
+        self.drawn.store(number, Ordering::Relaxed);
+        Ok(number)
     }
 
     async fn now_ms(&self) -> Result<u64, Fault> {
-        self.0.now_ms().await
+        self.state.now_ms().await
     }
 }
 
