@@ -197,21 +197,13 @@ impl Stand {
 
     /// Waits until nothing is left of what is in the pipeline's status, for as long as it becomes less.
     async fn progresses(&self, left: impl Fn(&serde_json::Value) -> u64) {
-        let (mut least, mut since) = (u64::MAX, Instant::now());
-        loop {
+        dwindles("the pipeline's status", async || {
             let (code, stdout, stderr) = self.fides(&["status", "--json"]);
             assert_eq!(code, Some(0), "{stdout}{stderr}");
             let status: serde_json::Value = serde_json::from_str(&stdout).unwrap();
-            let now = left(&status[0]);
-            if now == 0 {
-                return;
-            }
-            if now < least {
-                (least, since) = (now, Instant::now());
-            }
-            assert!(since.elapsed() < PATIENCE, "{now} are left: {stdout}");
-            tokio::time::sleep(Duration::from_millis(500)).await;
-        }
+            left(&status[0])
+        })
+        .await;
     }
 
     /// Waits until `verify` says that both sides are equal, and that nothing is dead.
@@ -250,6 +242,22 @@ impl Stand {
         let mut admin = PgConnection::connect(&self.server).await.unwrap();
         let drop = format!("DROP DATABASE {} WITH (FORCE)", self.database);
         sqlx::query(AssertSqlSafe(drop)).execute(&mut admin).await.unwrap();
+    }
+}
+
+/// Waits until nothing is left, for as long as it becomes less.
+pub async fn dwindles(what: &str, mut left: impl AsyncFnMut() -> u64) {
+    let (mut least, mut since) = (u64::MAX, Instant::now());
+    loop {
+        let now = left().await;
+        if now == 0 {
+            return;
+        }
+        if now < least {
+            (least, since) = (now, Instant::now());
+        }
+        assert!(since.elapsed() < PATIENCE, "{now} are left: {what}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
 
