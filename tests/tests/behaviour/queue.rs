@@ -33,21 +33,24 @@ async fn an_import_ends_although_its_markers_were_lost_and_another_finds_the_res
     assert!(!demanded(&process.pipeline).await.unwrap());
 }
 
-/// A queue that does not see what consumers of other processes have in hand.
-struct SeenFromOutside(Arc<dyn Queue>);
+/// A queue whose lanes look as deep as they are told to.
+struct SeenFromOutside {
+    queue: Arc<dyn Queue>,
+    depth: u64,
+}
 
 #[async_trait]
 impl Queue for SeenFromOutside {
     async fn publish(&self, envelopes: &[Envelope]) -> Result<(), Fault> {
-        self.0.publish(envelopes).await
+        self.queue.publish(envelopes).await
     }
 
     async fn consume(&self, lane: &Lane) -> Result<Box<dyn Consumer>, Fault> {
-        self.0.consume(lane).await
+        self.queue.consume(lane).await
     }
 
     async fn depth(&self, _lane: &Lane) -> Result<u64, Fault> {
-        Ok(0)
+        Ok(self.depth)
     }
 }
 
@@ -56,7 +59,9 @@ impl Queue for SeenFromOutside {
 async fn a_marker_that_a_consumer_has_in_hand_is_not_lost() {
     let stand = Stand::new(12);
     let mut process = stand.process("a").await;
-    process.pipeline.backplane.queue = Arc::new(SeenFromOutside(process.pipeline.backplane.queue.clone()));
+    let queue = process.pipeline.backplane.queue.clone();
+    // As they do to another process, while their consumers have everything in hand.
+    process.pipeline.backplane.queue = Arc::new(SeenFromOutside { queue, depth: 0 });
     let away = Gate::new();
     process.faults.script("target.apply", [Act::Hold(away.clone())]);
     let _consumers = process.consume();
@@ -69,6 +74,26 @@ async fn a_marker_that_a_consumer_has_in_hand_is_not_lost() {
     assert_eq!(within(waiting).await.unwrap(), 0, "nothing is lost");
     assert!(!demanded(&process.pipeline).await.unwrap());
     assert_eq!(stand.differing(1), [0; 0]);
+}
+
+/// There is no moment at which a busy lane is empty, so that its emptiness could tell.
+#[tokio::test(start_paused = true)]
+async fn a_marker_of_a_busy_lane_is_missed() {
+    let stand = Stand::new(12);
+    let mut process = stand.process("a").await;
+    let queue = process.pipeline.backplane.queue.clone();
+    process.pipeline.backplane.queue = Arc::new(SeenFromOutside { queue, depth: 3 });
+    let _consumers = process.consume();
+    let away = Gate::new();
+    process.faults.script("target.apply", [Act::Hold(away.clone())]);
+    process.import(Mode::Delta).await;
+    let fence = raise_fence(&process.pipeline).await.unwrap();
+    stand.disk.lose_queues();
+    away.open();
+    let lost = within(wait_for_fence(&process.pipeline, fence)).await.unwrap();
+    assert_eq!(lost, process.pipeline.lanes().len() as u64);
+    assert!(demanded(&process.pipeline).await.unwrap());
+    assert_ne!(stand.differing(1), [0; 0], "what was queued is gone");
 }
 
 /// A lane that is slow has lost nothing.

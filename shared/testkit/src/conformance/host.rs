@@ -50,7 +50,7 @@ macro_rules! host_conformance {
     ($fixture:expr) => {
         $crate::host_conformance!($fixture;
             empty_table, scan_is_ordered_and_repeatable, pages_are_bounded, plan_covers_every_key_once, bounds_may_be_prefixes,
-            fetch_is_exact, text_keys, byte_keys, uuid_keys, composite_keys, bool_keys, extreme_numbers, odd_text,
+            fetch_is_exact, large_records_are_read, text_keys, byte_keys, uuid_keys, composite_keys, bool_keys, extreme_numbers, odd_text,
             nulls, every_kind, snapshot_is_isolated, includes_many, includes_one, includes_nest, a_second_match_fails_alone,
             fingerprints_follow_the_row, missing_things_are_named, describes_what_is_there);
     };
@@ -73,6 +73,12 @@ macro_rules! host_conformance {
 
 /// Beyond what a float of 64 bits holds.
 pub(super) const JSON_NUMBER: u64 = 9_007_199_254_740_993;
+
+/// Bytes of a large record: what the smallest type of text holds that a store takes for one.
+pub(super) const LARGE_BYTES: usize = 60_000;
+
+/// Large records, of more bytes together than any store answers at once.
+pub(super) const LARGE_RECORDS: i64 = 300;
 
 const DRAWN: Version = Version::scan(3, 41);
 
@@ -247,6 +253,21 @@ pub async fn fetch_is_exact(fixture: &dyn HostFixture) {
     let hashed = |at: usize| page.fingerprints[at] == fides_core::fingerprint(page.rows.get(at), seed);
     assert!((0..page.len()).all(hashed), "fingerprints are those of the raw rows");
     assert!(page.find(key(&[Value::I64(7)]).as_bytes()).is_none());
+}
+
+/// Together they are more than any answer of a store holds: what is not on a page of fetched records has to be absent (L8).
+pub async fn large_records_are_read(fixture: &dyn HostFixture) {
+    let spec = items();
+    let name = "x".repeat(LARGE_BYTES);
+    let large = |id| vec![Value::I64(id), Value::String(name.clone().into()), Value::I64(id)];
+    filled(fixture, &spec, &(0..LARGE_RECORDS).map(large).collect::<Vec<_>>()).await;
+    let snapshot = open(fixture, &spec.selection(fixture.namespace(spec.name), 1000)).await;
+    let asked: Vec<Key> = (0..LARGE_RECORDS).map(|id| key(&[Value::I64(id)])).collect();
+    let fetched = records(&snapshot.fetch(&asked).await.expect("keys can be fetched")).expect("rows decode");
+    assert_eq!(fetched.len(), asked.len());
+    assert!((0..).zip(&fetched).all(|(id, record)| record.values == large(id)), "each whole, and under its key");
+    let scanned = scan_all(&*snapshot).await.expect("the table can be read");
+    assert!(scanned == fetched, "{} scanned", scanned.len());
 }
 
 /// What happens after a snapshot was opened is not in it.

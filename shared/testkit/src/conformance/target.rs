@@ -14,9 +14,11 @@ use super::host::{assert_same, kinds};
 use super::{Record, Spec, column, records, scan_all};
 
 mod fencing;
+mod sizes;
 mod trouble;
 
 pub use fencing::*;
+pub use sizes::*;
 pub use trouble::*;
 
 /// A store with a connector over it.
@@ -71,7 +73,7 @@ macro_rules! target_conformance {
             creates_what_is_missing, names_all_that_is_missing, what_is_inspected_is_refused,
             a_version_column_holds_text, every_kind_comes_back, writes_and_replaces,
             deletes_even_what_is_absent, applying_again_is_harmless, an_empty_batch_is_nothing,
-            a_large_batch_is_aligned, composite_and_odd_keys, a_bad_record_fails_alone, a_violation_fails_alone,
+            a_large_batch_is_aligned, large_records_come_back, composite_and_odd_keys, a_bad_record_fails_alone, a_violation_fails_alone,
             a_unique_violation_is_deferred, an_older_version_is_stale, an_older_token_is_refused,
             a_displaced_writer_writes_nothing, lanes_do_not_displace_each_other, an_oversized_record_fails_alone,
             a_store_that_is_gone_is_unavailable, a_wrong_credential_is_unavailable, a_throttled_store_says_how_long,
@@ -357,35 +359,6 @@ pub async fn applying_again_is_harmless(fixture: &dyn TargetFixture) {
         }
         assert_eq!(writer.names().await, named(&[(1, "one"), (3, "three")]));
     }
-}
-
-/// No changes, no outcomes, no failure.
-pub async fn an_empty_batch_is_nothing(fixture: &dyn TargetFixture) {
-    let writer = Writer::over(fixture, people(), None).await;
-    assert!(writer.apply(&[]).await.is_empty());
-}
-
-/// Thousands of changes in one call, some of them bad: every outcome belongs to its change.
-pub async fn a_large_batch_is_aligned(fixture: &dyn TargetFixture) {
-    let writer = Writer::over(fixture, people(), None).await;
-    let bad = |id: i64| matches!(id, 0 | 700 | 701 | 4_999);
-    let row = |id: i64| {
-        let name = if bad(id) { fixture.refused() } else { Value::String(format!("name {id}").into()) };
-        change(1, &[Value::I64(id)], document(&[Value::I64(id), name, Value::I64(id)]))
-    };
-    let outcomes = writer.apply(&(0..5_000).map(row).collect::<Vec<_>>()).await;
-    for (id, outcome) in (0..).zip(&outcomes) {
-        if bad(id) {
-            assert_eq!(failed(outcome).kind, FaultKind::Permanent);
-        } else {
-            assert!(matches!(outcome, Outcome::Applied), "{id}: {outcome:?}");
-        }
-    }
-    let held = writer.held().await;
-    assert_eq!(held.len(), 4_996);
-    assert!(held.iter().all(|record| record.values[0] == record.values[2]));
-    writer.write(&(1..5_000).filter(|id| id % 2 == 1).map(|id| delete(2, id)).collect::<Vec<_>>()).await;
-    assert!(writer.held().await.iter().all(|record| matches!(record.values[0], Value::I64(id) if id % 2 == 0)));
 }
 
 /// Keys of several columns and of odd text find exactly their record.

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use fides_core::port::Outcome;
-use fides_core::{FaultKind, Value};
+use fides_core::FaultKind;
 
-use super::{TargetFixture, Writer, change, document, failed, named, people, upsert};
+use super::{TargetFixture, Writer, failed, named, people, upsert};
 
 /// What is to be broken between a fixture's target and its store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,17 +31,6 @@ pub async fn a_wrong_credential_is_unavailable(fixture: &dyn TargetFixture) {
     let fault = target.describe(&fixture.namespace("people")).await.expect_err("it is refused");
     assert_eq!(fault.kind, FaultKind::Unavailable, "{fault}");
     assert!(!fault.to_string().contains(secret), "{fault}");
-}
-
-/// It fails by itself, whatever the limit is.
-pub async fn an_oversized_record_fails_alone(fixture: &dyn TargetFixture) {
-    let writer = Writer::over(fixture, people(), None).await;
-    let large = "x".repeat(fixture.oversized());
-    let row = [Value::I64(2), Value::String(large.into()), Value::I64(2)];
-    let outcomes = writer.apply(&[upsert(1, 1, "a"), change(1, &row[..1], document(&row)), upsert(1, 3, "c")]).await;
-    assert_eq!(failed(&outcomes[1]).kind, FaultKind::Permanent, "{}", failed(&outcomes[1]));
-    assert!(matches!(outcomes[..], [Outcome::Applied, _, Outcome::Applied]), "the others are written");
-    assert_eq!(writer.names().await, named(&[(1, "a"), (3, "c")]));
 }
 
 /// A store that is busy says for how long, and is written once it is not.
