@@ -187,7 +187,7 @@ async fn listed(writer: &Writer, page_records_max: usize) -> Result<Vec<(i64, i6
             let ([Value::I64(id)], Value::I64(total)) = (&key[..], &page.values(at)?[total]) else { panic!("{key:?}") };
             found.push((*id, *total));
         }
-        after = page.next.clone();
+        after.clone_from(&page.next);
         if after.is_none() {
             return Ok(found);
         }

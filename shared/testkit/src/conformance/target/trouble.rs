@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use fides_core::port::Outcome;
 use fides_core::FaultKind;
+use fides_core::port::Outcome;
 
 use super::{TargetFixture, Writer, failed, named, people, upsert};
 
