@@ -8,7 +8,7 @@ use fides_core::{Fault, Key};
 use pgwire_replication::ReplicationEvent;
 
 use super::batch::{Batch, Nested, Pending};
-use super::columns::{self, Columns, Found, Mismatch};
+use super::columns::{self, Columns, Found, Mismatch, NoKey};
 use super::message::{Described, Message, Tuple};
 use super::tables::{Followed, Tables};
 use crate::copy_text::Lines;
@@ -21,6 +21,8 @@ struct Transaction {
     position: u64,
     /// The number of its latest change.
     sequence: u32,
+    /// Whether it has a change of a row whose key cannot be read.
+    is_unreadable: bool,
 }
 
 impl Transaction {
@@ -38,6 +40,8 @@ struct Shape {
     /// Number among the tables that are followed.
     table: usize,
     root: Option<Columns>,
+    /// Whether a row's key may be that of another row in the middle of a transaction.
+    shares_keys: bool,
     /// One for each path of the table.
     paths: Vec<Columns>,
 }
@@ -85,7 +89,8 @@ impl Collector {
     pub(super) fn take(&mut self, event: ReplicationEvent) -> Result<(), Fault> {
         match event {
             ReplicationEvent::Begin { final_lsn, xid, .. } => {
-                self.transaction = Some(Transaction { id: xid, position: final_lsn.as_u64(), sequence: 0 });
+                self.transaction =
+                    Some(Transaction { id: xid, position: final_lsn.as_u64(), sequence: 0, is_unreadable: false });
             }
             ReplicationEvent::Commit { end_lsn, .. } => {
                 self.transaction = None;
@@ -140,6 +145,7 @@ impl Collector {
             lines: &self.lines,
             seed: self.seed,
             nests: self.nests,
+            shares_keys: shape.shares_keys,
         };
         if let Some(columns) = &shape.root {
             intake.root(columns, old, new)?;
@@ -174,8 +180,10 @@ impl Shape {
             return Err(Mismatch { expected: place.clone(), place, column: String::new(), found });
         }
         let root = followed.root.as_ref().map(|expected| Columns::find(&place, expected, key, described));
+        let shares_keys =
+            followed.root.as_ref().is_some_and(|expected| !columns::are_apart(&expected[..key], described));
         let paths = followed.paths.iter().map(|path| Columns::find(&place, &path.own, path.own.len(), described));
-        Ok(Self { table, root: root.transpose()?, paths: paths.collect::<Result<_, _>>()? })
+        Ok(Self { table, root: root.transpose()?, shares_keys, paths: paths.collect::<Result<_, _>>()? })
     }
 }
 
@@ -186,6 +194,7 @@ struct Intake<'c> {
     lines: &'c Lines,
     seed: u64,
     nests: bool,
+    shares_keys: bool,
 }
 
 impl Intake<'_> {
@@ -197,33 +206,60 @@ impl Intake<'_> {
 
     /// A change of a root: the old key is gone if it is another now.
     fn root(&mut self, columns: &Columns, old: Option<&Tuple<'_>>, new: Option<&Tuple<'_>>) -> Result<(), Fault> {
-        let before = old.map(|old| columns.key(self.lines, old, None)).transpose()?;
+        let before = match old {
+            Some(old) => self.readable(columns.key(self.lines, old, None))?,
+            None => None,
+        };
         let Some(new) = new else {
             return before.map_or(Ok(()), |key| self.gone(key));
         };
         let now = self.record(columns, old, new)?;
-        if let (Some(before), Pending::Row { key, .. } | Pending::Fetch(key)) = (before, &now)
-            && before != *key
-        {
+        let key = match &now {
+            Some(Pending::Row { key, .. } | Pending::Fetch(key)) => Some(key),
+            _ => None,
+        };
+        if let Some(before) = before.filter(|before| Some(before) != key) {
             self.gone(before)?;
         }
-        self.push(now)
+        now.map_or(Ok(()), |now| self.push(now))
+    }
+
+    /// A key, unless it is none that a record has. What becomes of such a row nobody can tell from the log, and it must not stop
+    /// the log of all others: an import looks, and says what is wrong for as long as it is.
+    fn readable(&mut self, key: Result<Key, NoKey>) -> Result<Option<Key>, Fault> {
+        let fault = match key {
+            Ok(key) => return Ok(Some(key)),
+            Err(NoKey::Untold(fault)) => return Err(fault),
+            Err(NoKey::Unreadable(fault)) => fault,
+        };
+        if !std::mem::replace(&mut self.transaction.is_unreadable, true) {
+            tracing::warn!(transaction = self.transaction.id, %fault, "the log changes a row that has no key");
+            self.push(Pending::Emptied)?;
+        }
+        Ok(None)
     }
 
     /// A record that nests others is looked up like all its changes: they have one order, that of the states they are read from.
+    /// And so is one whose key another row may have taken already, in the same transaction: it would be taken for gone (L8).
     fn gone(&mut self, key: Key) -> Result<(), Fault> {
-        self.push(if self.nests { Pending::Deleted(key) } else { Pending::Gone(key) })
+        self.push(if self.nests || self.shares_keys { Pending::Deleted(key) } else { Pending::Gone(key) })
     }
 
     /// A root as it is now: its row, where the log has all of it.
-    fn record(&mut self, columns: &Columns, old: Option<&Tuple<'_>>, new: &Tuple<'_>) -> Result<Pending, Fault> {
+    fn record(
+        &mut self,
+        columns: &Columns,
+        old: Option<&Tuple<'_>>,
+        new: &Tuple<'_>,
+    ) -> Result<Option<Pending>, Fault> {
         if !self.nests && columns.are_whole() {
             let row = self.batch.row(self.seed, |out| columns.put_line(new, old, out));
             if let Some((at, line)) = row {
-                return Ok(Pending::Row { key: columns::key(self.lines, line)?, at });
+                let key = columns::key(self.lines, line).map_err(NoKey::Unreadable);
+                return Ok(self.readable(key)?.map(|key| Pending::Row { key, at }));
             }
         }
-        columns.key(self.lines, new, old).map(Pending::Fetch)
+        Ok(self.readable(columns.key(self.lines, new, old))?.map(Pending::Fetch))
     }
 
     /// A change of an included table: the roots that nest it now, and those that did.

@@ -137,14 +137,30 @@ impl Columns {
     }
 
     /// The key of a row. Old rows have all of it: [`Columns::find`] made sure.
-    pub(super) fn key(&self, lines: &Lines, new: &Tuple<'_>, old: Option<&Tuple<'_>>) -> Result<Key, Fault> {
+    pub(super) fn key(&self, lines: &Lines, new: &Tuple<'_>, old: Option<&Tuple<'_>>) -> Result<Key, NoKey> {
         let mut line = Vec::new();
         if !self.put(lines.key, new, old, &mut line) {
-            return Err(Fault::permanent(format!("table {}: a change in the log has no key", lines.place))
-                .advise("set the table's REPLICA IDENTITY to FULL"));
+            let fault = Fault::permanent(format!("table {}: a change in the log has no key", lines.place));
+            return Err(NoKey::Untold(fault.advise("set the table's REPLICA IDENTITY to FULL")));
         }
-        key(lines, &line)
+        key(lines, &line).map_err(NoKey::Unreadable)
     }
+}
+
+/// Why a change of the log has no key.
+#[derive(Debug)]
+pub(super) enum NoKey {
+    /// The log does not carry it.
+    Untold(Fault),
+    /// No record has such a key: a NULL, or a value that its type does not hold.
+    Unreadable(Fault),
+}
+
+/// Whether no two rows have the same key, not even in the middle of a transaction. Of the columns that identify a row PostgreSQL
+/// makes sure of that, whose index may not be deferred; unless all of them do.
+pub(super) fn are_apart(key: &[Expected], described: &Described) -> bool {
+    let is_key = |name: &str| key.iter().any(|column| column.name == name);
+    !described.is_full && described.columns.iter().all(|column| !column.in_identity || is_key(&column.name))
 }
 
 /// The key of a line.

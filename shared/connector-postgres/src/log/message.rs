@@ -28,6 +28,8 @@ pub(super) struct Described {
     pub(super) oid: u32,
     pub(super) schema: String,
     pub(super) table: String,
+    /// Whether its replica identity is all of a row, and no index.
+    pub(super) is_full: bool,
     pub(super) columns: Vec<DescribedColumn>,
 }
 
@@ -123,9 +125,9 @@ impl<'a> Reader<'a> {
     fn described(&mut self) -> Option<Described> {
         let oid = self.u32()?;
         let (schema, table) = (self.name()?, self.name()?);
-        self.byte()?;
+        let is_full = self.byte()? == b'f';
         let columns = (0..self.u16()?).map(|_| self.column()).collect::<Option<_>>()?;
-        Some(Described { oid, schema, table, columns })
+        Some(Described { oid, schema, table, is_full, columns })
     }
 
     fn column(&mut self) -> Option<DescribedColumn> {

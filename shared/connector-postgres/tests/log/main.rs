@@ -5,6 +5,7 @@
 mod check;
 #[path = "../common/mod.rs"]
 mod common;
+mod keys;
 mod nested;
 mod opening;
 mod order;
