@@ -9,8 +9,9 @@ mod support;
 
 use common::Database;
 use fides_core::FaultKind;
-use fides_core::port::Gap;
-use support::{Change, described, open, reader, refused, told, told_in, try_page};
+use fides_core::port::{Gap, Log};
+use sqlx::MySqlConnection;
+use support::{Change, Seen, described, open, reader, refused, told, told_in, try_page};
 use tokio::sync::Mutex;
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
@@ -138,6 +139,14 @@ async fn rows_that_a_statement_changed_are_told_as_untold() {
     )
     .await;
     assert_eq!(described(&changes), ["emptied", "[I64(1), I64(4)]"]);
+    let changes = told(
+        &database,
+        &mut *log,
+        "SET SESSION binlog_format = 'STATEMENT'; SET STATEMENT max_statement_time = 60 FOR UPDATE t SET a = 7; \
+         SET SESSION binlog_format = 'ROW'; UPDATE t SET a = 4",
+    )
+    .await;
+    assert_eq!(described(&changes), ["emptied", "[I64(1), I64(4)]"]);
     // Images of less than the whole row have the key all the same.
     let changes = told(
         &database,
@@ -174,6 +183,37 @@ async fn a_prepared_transaction_is_told_when_it_is_committed() {
     assert!(changes.iter().any(|change| change.what == Change::Emptied), "{changes:?}");
 }
 
+/// Runs a statement on a server that waits for a replica which never answers, and reads until something is told: that, and
+/// the number that the first row has then.
+async fn told_late(
+    database: &Database,
+    log: &mut dyn Log,
+    writer: &mut MySqlConnection,
+    sql: &str,
+) -> (Vec<Seen>, i32) {
+    database
+        .execute(
+            "SET GLOBAL rpl_semi_sync_master_wait_point = 'AFTER_SYNC', rpl_semi_sync_master_timeout = 1500, \
+             rpl_semi_sync_master_wait_no_slave = ON, rpl_semi_sync_master_enabled = ON",
+        )
+        .await;
+    let mut looking = database.connect().await;
+    let begun = std::time::Instant::now();
+    let writing = common::execute(writer, sql);
+    let reading = async {
+        let mut all = Vec::new();
+        while all.is_empty() {
+            all = support::seen(&support::page(log).await);
+        }
+        (all, sqlx::query_scalar("SELECT a FROM t").fetch_one(&mut looking).await.unwrap())
+    };
+    let ((), (changes, visible)) = tokio::join!(writing, reading);
+    let took = begun.elapsed();
+    database.execute("SET GLOBAL rpl_semi_sync_master_enabled = OFF").await;
+    assert!(took.as_millis() >= 1_400, "{sql}: the server waited: {took:?}");
+    (changes, visible)
+}
+
 /// A server that waits for a replica has the transaction in its log before anybody sees it.
 #[tokio::test]
 async fn what_is_in_the_log_and_not_visible_yet_is_waited_for() {
@@ -183,24 +223,20 @@ async fn what_is_in_the_log_and_not_visible_yet_is_waited_for() {
     let host = database.following().await;
     let selection = database.selection(&*host, "t", &["id"], 100).await;
     let mut log = open(&database, &*host, &selection, None).await.log;
-    database
-        .execute(
-            "SET GLOBAL rpl_semi_sync_master_wait_point = 'AFTER_SYNC', rpl_semi_sync_master_timeout = 1500, \
-             rpl_semi_sync_master_wait_no_slave = ON, rpl_semi_sync_master_enabled = ON",
-        )
-        .await;
-    let begun = std::time::Instant::now();
-    let writing = database.execute("UPDATE t SET a = 2");
-    let reading = async {
-        let mut all = Vec::new();
-        while all.is_empty() {
-            all = support::seen(&support::page(&mut *log).await);
-        }
-        all
-    };
-    let ((), changes) = tokio::join!(writing, reading);
-    let took = begun.elapsed();
-    database.execute("SET GLOBAL rpl_semi_sync_master_enabled = OFF").await;
-    assert_eq!(described(&changes), ["[I64(1), I64(2)]"]);
-    assert!(took.as_millis() >= 1_400, "the server waited: {took:?}");
+    let mut writer = database.connect().await;
+    let (changes, visible) = told_late(&database, &mut *log, &mut writer, "UPDATE t SET a = 2").await;
+    assert_eq!((described(&changes), visible), (vec!["[I64(1), I64(2)]".to_owned()], 2));
+    // Also where the log does not tell what changed: an import that comes too early would have paid for it.
+    common::execute(&mut writer, "SET SESSION binlog_format = 'STATEMENT'").await;
+    let (changes, visible) = told_late(&database, &mut *log, &mut writer, "UPDATE t SET a = 3").await;
+    assert_eq!((described(&changes), visible), (vec!["emptied".to_owned()], 3));
+    let id = &database.name;
+    let prepare = format!(
+        "SET SESSION binlog_format = 'ROW'; XA START '{id}'; UPDATE t SET a = 4; XA END '{id}'; XA PREPARE '{id}'"
+    );
+    common::execute(&mut writer, &prepare).await;
+    // Its rows are told when it is prepared, as they were before.
+    while support::seen(&support::page(&mut *log).await).is_empty() {}
+    let (changes, visible) = told_late(&database, &mut *log, &mut writer, &format!("XA COMMIT '{id}'")).await;
+    assert_eq!((described(&changes), visible), (vec!["emptied".to_owned()], 4));
 }

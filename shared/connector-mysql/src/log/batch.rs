@@ -20,8 +20,11 @@ pub(super) enum Pending {
     Changed(Key),
     /// The record is gone, unless it is found: it may have come back, or the deletion was rolled back.
     Deleted(Key),
-    /// What changed, the log does not tell.
+    /// A table was defined anew, or emptied.
     Emptied,
+    /// A transaction changed rows, and the log does not tell which. It is waited for, as any other: an import that does not
+    /// see it has not found what changed.
+    Untold,
     /// The roots that nest a record of an included table changed: those behind `after`.
     Roots(Nested, Option<Key>),
 }
@@ -45,14 +48,14 @@ impl Batch {
         self.entries.push(Entry { position, sequence, what });
     }
 
-    /// Whether anything has to be looked up.
+    /// Whether anything has to be looked up, or waited for.
     pub(super) fn needs_look(&self) -> bool {
-        self.entries.iter().any(Entry::is_fetched)
+        self.entries.iter().any(Entry::is_awaited)
     }
 
-    /// The position of the latest transaction that is looked up. What only defines tables moves no snapshot's place.
+    /// The position of the latest transaction that must be visible. What only defines tables need not move a snapshot's place.
     pub(super) fn latest(&self) -> u64 {
-        self.entries.iter().rev().find(|entry| entry.is_fetched()).map_or(0, |entry| entry.position)
+        self.entries.iter().rev().find(|entry| entry.is_awaited()).map_or(0, |entry| entry.position)
     }
 
     /// The keys that the first `count` changes name, ascending, each once.
@@ -80,7 +83,7 @@ impl Batch {
         }
         let what = |at: usize, entry: &Entry| {
             let Some(key) = entry.key() else {
-                return matches!(entry.what, Pending::Emptied).then_some(What::Emptied);
+                return (!entry.is_fetched()).then_some(What::Emptied);
             };
             match latest.get(key) {
                 Some((last, _)) if *last != at => None,
@@ -104,14 +107,27 @@ impl Batch {
 }
 
 impl Entry {
-    pub(super) fn is_fetched(&self) -> bool {
+    fn is_fetched(&self) -> bool {
+        !matches!(self.what, Pending::Emptied | Pending::Untold)
+    }
+
+    fn is_awaited(&self) -> bool {
         !matches!(self.what, Pending::Emptied)
+    }
+
+    /// Whether an import that this asks for is all that `what` asks for, of the same transaction.
+    pub(super) fn covers(&self, what: &Pending) -> bool {
+        match self.what {
+            Pending::Untold => matches!(what, Pending::Untold | Pending::Emptied),
+            Pending::Emptied => matches!(what, Pending::Emptied),
+            _ => false,
+        }
     }
 
     fn key(&self) -> Option<&Key> {
         match &self.what {
             Pending::Changed(key) | Pending::Deleted(key) => Some(key),
-            Pending::Emptied | Pending::Roots(..) => None,
+            Pending::Emptied | Pending::Untold | Pending::Roots(..) => None,
         }
     }
 }
@@ -191,5 +207,22 @@ mod tests {
         assert!(batch.needs_look());
         assert_eq!(told(&batch.take(2, found(&[]), 9, 0)), all(&[(1, 1, "emptied"), (8, 0, "gone 1")]));
         assert!(!batch.needs_look());
+    }
+
+    #[test]
+    fn what_is_not_told_is_waited_for_and_a_definition_is_not() {
+        use Pending::{Changed, Emptied, Untold};
+        let mut batch = batch(vec![Emptied]);
+        assert!(!batch.needs_look());
+        batch.push(3, 1, Untold);
+        batch.push(5, 1, Emptied);
+        assert!(batch.needs_look());
+        assert_eq!(batch.latest(), 3);
+        assert!(batch.wanted(3).is_empty());
+        assert!(batch.entries[1].covers(&Untold) && batch.entries[1].covers(&Emptied));
+        assert!(batch.entries[2].covers(&Emptied) && !batch.entries[2].covers(&Untold));
+        assert!(!batch.entries[1].covers(&Changed(key(1))));
+        let emptied = all(&[(1, 0, "emptied"), (3, 1, "emptied"), (5, 1, "emptied")]);
+        assert_eq!(told(&batch.take(3, found(&[]), 9, 0)), emptied);
     }
 }

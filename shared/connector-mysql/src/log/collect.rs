@@ -117,8 +117,8 @@ impl Collector {
             }
             kind::QUERY | kind::QUERY_COMPRESSED => self.statement(head, body)?,
             kind::TABLE_MAP => self.map(body)?,
-            kind::EXECUTE_LOAD => self.untold(head, "a file was loaded by a statement")?,
-            kind::INCIDENT => self.untold(head, "the server says that its log lacks something")?,
+            kind::EXECUTE_LOAD => self.untold(head, Pending::Untold, "a file was loaded by a statement")?,
+            kind::INCIDENT => self.untold(head, Pending::Emptied, "the server says that its log lacks something")?,
             known if kind::is_silent(known) => {}
             other => match Did::of(other) {
                 Some(did) => {
@@ -183,12 +183,12 @@ impl Collector {
                     self.begin(head, false);
                 }
                 match effect {
-                    Effect::Untold => self.untold(head, "rows were changed by a statement")?,
+                    Effect::Untold => self.untold(head, Pending::Untold, "rows were changed by a statement")?,
                     Effect::CommitsPrepared if self.prepared.may_be_ours(&text) => {
-                        self.untold(head, "a prepared transaction was committed")?;
+                        self.untold(head, Pending::Untold, "a prepared transaction was committed")?;
                     }
                     Effect::Defines => {
-                        self.untold(head, "a table was emptied or changed")?;
+                        self.untold(head, Pending::Emptied, "a table was emptied or changed")?;
                         self.is_redefined = true;
                     }
                     _ => {}
@@ -202,19 +202,19 @@ impl Collector {
     }
 
     /// Something changed, and what it was is not in the log: judged by an import.
-    fn untold(&mut self, head: Head, why: &str) -> Result<(), Fault> {
+    fn untold(&mut self, head: Head, what: Pending, why: &str) -> Result<(), Fault> {
         if self.transaction.is_none() {
             self.begin(head, true);
         }
         let Some(transaction) = &mut self.transaction else { return Ok(()) };
         // Once for a transaction is enough, unless something else came between.
         let last = self.batch.entries.last();
-        if last.is_some_and(|last| last.position == transaction.position && matches!(last.what, Pending::Emptied)) {
+        if last.is_some_and(|last| last.position == transaction.position && last.covers(&what)) {
             return Ok(());
         }
         tracing::warn!(table = self.tables.0[0].place(), why, "the log does not tell which records changed");
         let sequence = transaction.next()?;
-        self.batch.push(transaction.position, sequence, Pending::Emptied);
+        self.batch.push(transaction.position, sequence, what);
         Ok(())
     }
 
@@ -258,7 +258,7 @@ impl Collector {
                 untold
             }
         };
-        if unreadable { self.untold(head, "a row in the log cannot be read") } else { Ok(()) }
+        if unreadable { self.untold(head, Pending::Untold, "a row in the log cannot be read") } else { Ok(()) }
     }
 }
 

@@ -9,8 +9,8 @@
 //! ends: so it sees those, and only those, that start before it.
 //!
 //! Statements that change rows without telling them, prepared transactions, and whatever defines a table of ours anew are
-//! told as an emptied table: an import judges it. Not in the log, and so left to imports: what foreign keys with CASCADE or
-//! SET NULL do to the rows of another table.
+//! told as an emptied table, the first two once they are visible: an import judges it. Not in the log, and so left to
+//! imports: what foreign keys with CASCADE or SET NULL do to the rows of another table.
 
 mod batch;
 mod check;
@@ -28,6 +28,7 @@ mod start;
 mod statement;
 mod stream;
 mod tables;
+mod words;
 
 use std::sync::Arc;
 

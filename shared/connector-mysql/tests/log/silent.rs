@@ -19,6 +19,10 @@ async fn what_empties_or_changes_a_table_is_told_and_the_log_goes_on_by_its_new_
         "DROP TABLE t; CREATE TABLE t (x int, id bigint PRIMARY KEY, a longtext)",
         "CREATE OR REPLACE TABLE t (a varchar(100), id int PRIMARY KEY)",
         "ALTER TABLE t MODIFY id int unsigned",
+        "SET STATEMENT max_statement_time = 60 FOR TRUNCATE TABLE t",
+        "SET STATEMENT lock_wait_timeout = 60, sql_mode = '' FOR ALTER TABLE t ADD COLUMN between_us int AFTER id",
+        "ALTER /* deploy 17 */ TABLE t ADD COLUMN first_two int FIRST",
+        "/*!50000 ALTER */ TABLE t /* again */ DROP COLUMN first_two",
     ] {
         let changes = told(&database, &mut *log, sql).await;
         assert!(
