@@ -103,7 +103,10 @@ fn of_status(status: u16, sub: u16, after: Duration) -> (FaultKind, Option<&'sta
         }
         (429, _) => (Throttled { after }, Some("raise the throughput, or lower request_units_per_second")),
         (401, _) => (Unavailable, Some("check the account's key")),
-        (403, 1_014) => (Unavailable, Some("the partition key or the container is full")),
+        // One value of the partition key has as many bytes as it may: others take more.
+        (403, 1_014) => {
+            (Permanent, Some("choose a finer partition key, or delete documents, then `fides dead replay`"))
+        }
         (403, _) => (Unavailable, Some("check the account's firewall and the rights of the key")),
         (404, 1_002) => (Transient, Some("a replica has not got that far yet")),
         (404, _) => (Unavailable, Some("create the database and the container, or set `create: true`")),
@@ -148,6 +151,7 @@ mod tests {
             (500, 0, true, FaultKind::Transient, true),
             (401, 0, true, FaultKind::Unavailable, false),
             (403, 0, true, FaultKind::Unavailable, false),
+            (403, 1_014, true, FaultKind::Permanent, false),
             (404, 1_003, true, FaultKind::Unavailable, false),
             (409, 0, true, FaultKind::Deferred, false),
             (412, 0, true, FaultKind::Transient, false),

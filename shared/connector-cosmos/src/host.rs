@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use azure_data_cosmos::models::ContainerProperties;
 use fides_core::port::{Concern, Host, Lineage, Opened, Snapshot};
-use fides_core::{Fault, Namespace, PipelineId, Selection, Table, Version};
+use fides_core::{Fault, Kind, Namespace, PipelineId, Selection, Table, Version};
 use futures::TryStreamExt;
 
 use crate::account::{Account, REQUEST_MS_MAX};
@@ -36,7 +36,7 @@ impl CosmosHost {
         Ok(Self { account: Account::new(settings, REQUEST_MS_MAX)?, pace, follows })
     }
 
-    /// A selection that can be read: its container is there, and no document lacks a part of the key.
+    /// A selection that can be read: its container is there, and each part of the key is of one type in all documents.
     async fn reading(&self, selection: &Selection) -> Result<Reading, Fault> {
         let namespace = &selection.namespace;
         if let Some(include) = selection.includes.first() {
@@ -59,29 +59,51 @@ impl CosmosHost {
             selection: selection.clone(),
             keying: Keying::Fields(selection.key.clone()),
         };
-        self.refuse_null_keys(&reading).await?;
+        self.refuse_mixed_keys(&reading).await?;
         Ok(reading)
     }
 
-    /// Comparisons skip what is not there, so that a scan of ranges would miss such a record silently.
-    async fn refuse_null_keys(&self, reading: &Reading) -> Result<(), Fault> {
+    /// L8: comparisons find values of one JSON type only, so that a scan of ranges would miss a record whose key is of
+    /// another type, null or missing, and take it for gone.
+    async fn refuse_mixed_keys(&self, reading: &Reading) -> Result<(), Fault> {
         let namespace = &reading.selection.namespace;
         for field in reading.selection.key.iter().filter(|field| *field != "id") {
-            let path = crate::condition::path(field);
-            let gone = crate::condition::path(GONE);
-            let text = format!(
-                "SELECT TOP 1 c.id FROM c WHERE (NOT IS_DEFINED({path}) OR IS_NULL({path})) AND NOT IS_DEFINED({gone})"
-            );
-            let found = reading.items(Sql::new(text), 1).await?;
-            if !found.is_empty() {
+            let column = reading.selection.columns.iter().find(|column| column.name == *field);
+            let types = json_types(column.map_or(Kind::Any, |column| column.kind));
+            if !is_of_one(reading, field, types).await? {
+                let names: Vec<&str> = types.iter().map(|(_, name)| *name).collect();
                 return Err(Fault::permanent(format!(
-                    "key field {namespace}.{field} is null or missing in a document"
+                    "key field {namespace}.{field} is null or missing in a document, or not a {} as in the others",
+                    names.join(" or ")
                 ))
-                .advise("choose key fields that every document has"));
+                .advise("choose key fields that every document has, with values of one type"));
             }
         }
         Ok(())
     }
+}
+
+/// What a key column of a kind may be in JSON: how a query asks for it, and its name.
+fn json_types(kind: Kind) -> &'static [(&'static str, &'static str)] {
+    const TYPES: [(&str, &str); 3] = [("IS_NUMBER", "number"), ("IS_STRING", "string"), ("IS_BOOL", "boolean")];
+    match kind {
+        Kind::Any | Kind::Json => &TYPES,
+        Kind::I64 | Kind::U64 | Kind::F64 => &TYPES[..1],
+        Kind::Bool => &TYPES[2..],
+        _ => &TYPES[1..2],
+    }
+}
+
+/// Whether a field has one of these types in all documents.
+async fn is_of_one(reading: &Reading, field: &str, types: &[(&str, &str)]) -> Result<bool, Fault> {
+    let (path, gone) = (crate::condition::path(field), crate::condition::path(GONE));
+    for (is_type, _) in types {
+        let text = format!("SELECT TOP 1 c.id FROM c WHERE NOT {is_type}({path}) AND NOT IS_DEFINED({gone})");
+        if reading.items(Sql::new(text), 1).await?.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 #[async_trait]

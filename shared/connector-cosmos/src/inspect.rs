@@ -1,7 +1,7 @@
 //! What stands in the way of writing documents into a container.
 
 use fides_core::port::{Obstacle, Sink};
-use fides_core::{Kind, Shape};
+use fides_core::{Kind, Namespace, Shape};
 
 use crate::container::Definition;
 use crate::layout::RESERVED;
@@ -48,15 +48,37 @@ pub(crate) fn of_container(definition: &Definition, shape: &Shape) -> Vec<Obstac
             Some(_) => {}
         }
     }
-    if definition.all_expire {
-        let what = "its documents expire by themselves (DefaultTimeToLive has a number of seconds)";
-        obstacles.push(Obstacle::new(what).advise("set DefaultTimeToLive to -1"));
-    } else if !definition.expires {
-        let what = "its time to live is off, so that tombstones of deleted documents would stay for ever";
-        obstacles
-            .push(Obstacle::new(what).advise("set DefaultTimeToLive to -1: documents expire only where they say so"));
-    }
+    obstacles.extend(of_expiry(definition, "its"));
     obstacles
+}
+
+/// Of Fides' own container: an address document or a lane's token that expires is lost, and so are those that are looked
+/// for under another partition key (L6, L12).
+pub(crate) fn of_own(definition: &Definition, own: &Namespace) -> Vec<Obstacle> {
+    let mut obstacles = Vec::new();
+    let is_id = matches!(&definition.paths[..], [path] if path.is_top() && path.field() == "id");
+    if !is_id {
+        let what = format!("the partition key of container {own}, which fences writers off, is not /id");
+        obstacles
+            .push(Obstacle::new(what).advise("delete that container while nothing is written, and let it be made"));
+    }
+    obstacles.extend(of_expiry(definition, &format!("container {own}, which fences writers off: its")));
+    obstacles
+}
+
+/// What expires must be what says so, and nothing else.
+fn of_expiry(definition: &Definition, its: &str) -> Option<Obstacle> {
+    let (what, advice) = if definition.all_expire {
+        ("documents expire by themselves (DefaultTimeToLive has a number of seconds)", "set DefaultTimeToLive to -1")
+    } else if !definition.expires {
+        (
+            "time to live is off, so that tombstones of deleted documents would stay for ever",
+            "set DefaultTimeToLive to -1: documents expire only where they say so",
+        )
+    } else {
+        return None;
+    };
+    Some(Obstacle::new(format!("{its} {what}")).advise(advice))
 }
 
 /// Of a container that does not exist and is not to be made.

@@ -7,7 +7,8 @@
 //! written again.
 //!
 //! A place is a second: everything that was written up to it is read, once each range of the feed was found at its end after
-//! that second had passed.
+//! that second had passed. A range that is split meanwhile goes on as its children, one after the other, and the end of one
+//! says nothing of the others: a place is told only while the ranges are those that were opened.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,9 +17,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use azure_core::time::OffsetDateTime;
 use azure_data_cosmos::FeedScope;
-use azure_data_cosmos::feed::ChangeFeedPageIterator;
+use azure_data_cosmos::feed::{ChangeFeedPageIterator, FeedRange};
 use azure_data_cosmos::models::ChangeFeedItem;
-use azure_data_cosmos::options::{ChangeFeedOptions, ChangeFeedStartFrom, MaxItemCountHint};
+use azure_data_cosmos::options::{ChangeFeedOptions, ChangeFeedStartFrom, MaxItemCountHint, ReadFeedRangesOptions};
 use fides_core::port::{Gap, Log, LogPage, Logged, Opened, What};
 use fides_core::{Fault, Fingerprint, Key, RowCodec, Slices, Value, fingerprint};
 use futures::StreamExt;
@@ -34,16 +35,21 @@ use crate::reading::Reading;
 
 /// How often an idle feed is asked: each range costs a request unit.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// How often an idle log tells how far it is.
+/// How often a log tells how far it is: each time takes a look at the container's ranges.
 const TELL_EVERY: Duration = Duration::from_secs(5);
 
 type Item = ChangeFeedItem<Box<RawValue>>;
 
 /// A range of the container.
 struct Feed {
+    range: FeedRange,
     pages: Pin<Box<ChangeFeedPageIterator<Item>>>,
     /// The latest second of its changes.
     second: u64,
+    /// Whether everything of it was read that was written before the round began.
+    is_read: bool,
+    /// It was at its end: when it is asked again.
+    free_at: Instant,
 }
 
 /// Opens the feed behind a place, or at its present end.
@@ -65,14 +71,15 @@ pub(crate) async fn open(account: &Arc<Account>, reading: Reading, after: Option
     // What was written at the same time on a machine whose clock is behind.
     let since = second(from).saturating_sub(SKEW_SECONDS);
     let feeds = feeds(&reading, since).await?;
-    let rounds = Rounds { at: 0, began: clock.now(), ended: 0 };
+    let began = clock.now();
     let log = ChangeFeed {
         account: account.clone(),
         reading,
         clock,
         since,
         feeds,
-        rounds,
+        at: 0,
+        began,
         place: from,
         told: Instant::now(),
         read_ms: 0,
@@ -84,7 +91,10 @@ pub(crate) async fn open(account: &Arc<Account>, reading: Reading, after: Option
 async fn feeds(reading: &Reading, since: u64) -> Result<Vec<Feed>, Fault> {
     let what = format!("opening the change feed of container {}", reading.selection.namespace);
     let client = &reading.container.client;
-    let ranges = client.read_feed_ranges(None).await.map_err(|error| fault(&what, &error))?;
+    let ranges = ranges(reading).await?;
+    if ranges.is_empty() {
+        return Err(Fault::transient(format!("{what}: it has no ranges")));
+    }
     let seconds = i64::try_from(since).unwrap_or(i64::MAX);
     let start = OffsetDateTime::from_unix_timestamp(seconds).map_err(|error| Fault::permanent(&what).because(error))?;
     let page = u32::try_from(reading.selection.page_records_max).ok().and_then(std::num::NonZeroU32::new);
@@ -93,10 +103,18 @@ async fn feeds(reading: &Reading, since: u64) -> Result<Vec<Feed>, Fault> {
         let options = ChangeFeedOptions::default()
             .with_max_item_count(page.map_or(MaxItemCountHint::ServerDecides, MaxItemCountHint::Limit));
         let from = ChangeFeedStartFrom::PointInTime(start);
-        let feed = client.query_change_feed(FeedScope::range(range), from, Some(options)).await;
-        feeds.push(Feed { pages: Box::pin(feed.map_err(|error| fault(&what, &error))?), second: 0 });
+        let feed = client.query_change_feed(FeedScope::range(range.clone()), from, Some(options)).await;
+        let pages = Box::pin(feed.map_err(|error| fault(&what, &error))?);
+        feeds.push(Feed { range, pages, second: 0, is_read: false, free_at: Instant::now() });
     }
     Ok(feeds)
+}
+
+/// The container's ranges as they are now, and not as the driver remembers them.
+async fn ranges(reading: &Reading) -> Result<Vec<FeedRange>, Fault> {
+    let options = ReadFeedRangesOptions::default().with_force_refresh(true);
+    let ranges = reading.container.client.read_feed_ranges(Some(options)).await;
+    ranges.map_err(|error| fault(&format!("reading the ranges of container {}", reading.selection.namespace), &error))
 }
 
 struct ChangeFeed {
@@ -106,7 +124,10 @@ struct ChangeFeed {
     /// Changes of earlier seconds were asked for by nobody.
     since: u64,
     feeds: Vec<Feed>,
-    rounds: Rounds,
+    /// The range that was asked last.
+    at: usize,
+    /// The server's time when the round began, in which each range is read as far as it went then.
+    began: u64,
     /// Everything up to here is on pages that were handed over.
     place: u64,
     told: Instant,
@@ -114,42 +135,26 @@ struct ChangeFeed {
     read_ms: u64,
 }
 
-/// Which range is asked next, and what a whole round proves.
-struct Rounds {
-    at: usize,
-    /// The server's time when the round began.
-    began: u64,
-    /// Ranges that were found at their end since.
-    ended: usize,
-}
-
 #[async_trait]
 impl Log for ChangeFeed {
     async fn next(&mut self) -> Result<LogPage, Fault> {
         loop {
-            if self.feeds.is_empty() {
-                return Err(Fault::transient("the container has no ranges"));
+            if self.feeds.iter().all(|feed| feed.is_read)
+                && let Some(page) = self.round().await?
+            {
+                return Ok(page);
             }
-            let at = self.rounds.at % self.feeds.len();
-            let what = || format!("reading the change feed of container {}", self.reading.selection.namespace);
-            tokio::time::sleep_until(self.reading.container.pace.free_at()).await;
-            let page = match self.feeds[at].pages.next().await {
-                Some(Ok(page)) => page,
-                Some(Err(error)) => {
-                    self.reading.container.count_error(&error);
-                    return Err(fault(&what(), &error));
-                }
-                None => return Err(Fault::transient(format!("{}: it ended", what()))),
-            };
-            self.reading.container.count(page.headers());
-            if !page.items().is_empty() {
-                let found = self.page(at, page.items())?;
-                if !found.changes.is_empty() {
-                    return Ok(found);
-                }
+            let at = self.turn();
+            tokio::time::sleep_until(self.feeds[at].free_at.max(self.reading.container.pace.free_at())).await;
+            let items = self.ask(at).await?;
+            if items.is_empty() {
+                (self.feeds[at].is_read, self.feeds[at].free_at) = (true, Instant::now() + LOOK_EVERY);
                 continue;
             }
-            if let Some(page) = self.ended().await? {
+            let page = self.page(at, &items)?;
+            // A range that is written all the time never is at its end.
+            self.feeds[at].is_read |= self.feeds[at].second >= self.began;
+            if !page.changes.is_empty() {
                 return Ok(page);
             }
         }
@@ -162,25 +167,57 @@ impl Log for ChangeFeed {
 }
 
 impl ChangeFeed {
-    /// A range is at its end. When all were, since the round began, everything of the time before has been read.
-    async fn ended(&mut self) -> Result<Option<LogPage>, Fault> {
-        self.rounds.at += 1;
-        self.rounds.ended += 1;
-        if self.rounds.ended < self.feeds.len() {
-            return Ok(None);
-        }
-        self.place = self.place.max(position(self.rounds.began.saturating_sub(SKEW_SECONDS)));
-        if self.told.elapsed() >= TELL_EVERY {
+    /// The next range, so that a busy one leaves the others their turns; one that was at its end has none for a while.
+    fn turn(&self) -> usize {
+        let (now, ranges) = (Instant::now(), self.feeds.len());
+        let mut others = (1..=ranges).map(|step| (self.at + step) % ranges);
+        let first = others.clone().min_by_key(|&at| self.feeds[at].free_at);
+        others.find(|&at| self.feeds[at].free_at <= now).or(first).unwrap_or_default()
+    }
+
+    async fn ask(&mut self, at: usize) -> Result<Vec<Item>, Fault> {
+        let what = format!("reading the change feed of container {}", self.reading.selection.namespace);
+        let page = match self.feeds[at].pages.next().await {
+            Some(Ok(page)) => page,
+            Some(Err(error)) => {
+                self.reading.container.count_error(&error);
+                return Err(fault(&what, &error));
+            }
+            None => return Err(Fault::transient(format!("{what}: it ended"))),
+        };
+        self.at = at;
+        self.reading.container.count(page.headers());
+        Ok(page.into_items())
+    }
+
+    /// All ranges are read as far as they went when the round began: so is everything of the time before.
+    async fn round(&mut self) -> Result<Option<LogPage>, Fault> {
+        let is_told = self.told.elapsed() >= TELL_EVERY;
+        if is_told {
+            // After the answers that it says something of.
+            let now = ranges(&self.reading).await?;
+            self.refuse_other_ranges(&now)?;
+            self.place = self.place.max(position(self.began.saturating_sub(SKEW_SECONDS)));
             self.told = Instant::now();
-            self.rounds = Rounds { at: 0, began: self.clock.now(), ended: 0 };
-            return Ok(Some(self.page(0, &[])?));
         }
-        tokio::time::sleep(LOOK_EVERY).await;
         if self.clock.is_old() {
             self.clock = Clock::ask(&self.account).await?;
         }
-        self.rounds = Rounds { at: 0, began: self.clock.now(), ended: 0 };
-        Ok(None)
+        self.began = self.clock.now();
+        self.feeds.iter_mut().for_each(|feed| feed.is_read = false);
+        if is_told { self.page(0, &[]).map(Some) } else { Ok(None) }
+    }
+
+    /// The driver goes on with the children of a range that was split, and tells the end of one as if it were that of the
+    /// range. What the others still hold would be before the place, and lost to whoever begins there.
+    fn refuse_other_ranges(&self, now: &[FeedRange]) -> Result<(), Fault> {
+        if now.len() == self.feeds.len() && self.feeds.iter().all(|feed| now.contains(&feed.range)) {
+            return Ok(());
+        }
+        Err(Fault::transient(format!(
+            "the ranges of container {} were split or merged: its change feed is opened anew",
+            self.reading.selection.namespace
+        )))
     }
 
     /// What a page of range `at` tells. A record is on a page once.
@@ -196,17 +233,18 @@ impl ChangeFeed {
             if written < self.since {
                 continue;
             }
-            let record = self.reading.record(item.get()).map_err(place)?;
-            let key = Key::from_bytes(record.key);
+            self.feeds[at].second = self.feeds[at].second.max(written);
             let what = if document.get(GONE).is_some() {
+                // What cannot be told is left to a clean-up.
+                let Some(key) = self.reading.gone(&document) else { continue };
                 What::Gone(key)
             } else {
+                let record = self.reading.record(item.get()).map_err(place)?;
                 rows.extend_from_slice(&record.row);
                 ends.push(rows.len());
                 fingerprints.push(fingerprint(&record.row, self.reading.selection.seed));
-                What::Row { key, at: ends.len() - 1 }
+                What::Row { key: Key::from_bytes(record.key), at: ends.len() - 1 }
             };
-            self.feeds[at].second = self.feeds[at].second.max(written);
             changes.push(Logged { position: position_of(self.feeds[at].second, self.read_ms), sequence: 1, what });
         }
         Ok(LogPage {

@@ -3,7 +3,7 @@
 //! An *address document* in Fides' own container, under the record's id, says in which partitions the record's document is
 //! or may be: it is written before the first document is, and before a move. So whoever takes over after a crash, or before
 //! a late write, knows every partition to look into, and leaves a tombstone there that the late write meets. A move is a
-//! deletion of the old document and then a write of the new one.
+//! write of the new document and then a deletion of the old one, so that a document that is refused leaves the old one.
 
 use std::sync::atomic::Ordering;
 
@@ -79,26 +79,40 @@ impl Movers<'_> {
                 return Ok(Outcome::Stale);
             }
             let Some(place) = self.settle_in(&address, found, version).await? else { continue };
-            for other in place.at.iter().filter(|at| **at != address.partition) {
-                match self.bury(&address.id, other, version).await {
-                    Outcome::Applied => *touched = true,
-                    // Something newer is there, or nothing is known: the new document is not written.
-                    outcome => return Ok(outcome),
-                }
+            let outcome = put(self.documents, self.layout, &address, Body { json: &json, version }).await;
+            if !matches!(outcome, Outcome::Applied) || place.at.len() <= 1 {
+                return Ok(outcome);
             }
-            let body = Body { json: &json, version };
-            let outcome = put(self.documents, self.layout, &address, body).await;
-            if matches!(outcome, Outcome::Applied) && place.at.len() > 1 {
-                *touched = true;
-                let only = std::slice::from_ref(&address.partition);
-                let narrow = self.replace(&address.id, &place.etag, only, version, false).await?;
-                if narrow.is_none() {
-                    continue;
-                }
+            // L5: what fails from here on leaves two documents, which the address names until the change comes again.
+            *touched = true;
+            match self.leave(&address, &place, version).await {
+                Outcome::Applied => {}
+                outcome => return Ok(outcome),
             }
-            return Ok(outcome);
+            let only = std::slice::from_ref(&address.partition);
+            if self.replace(&address.id, &place.etag, only, version, false).await?.is_some() {
+                return Ok(Outcome::Applied);
+            }
         }
         Ok(Outcome::Failed(busy(self.layout, &address.id)))
+    }
+
+    /// Leaves tombstones wherever else the record's document is.
+    async fn leave(&self, address: &Address, place: &Place, version: &str) -> Outcome {
+        for other in place.at.iter().filter(|at| **at != address.partition) {
+            match self.bury(&address.id, other, version).await {
+                Outcome::Applied => {}
+                // What is newer stayed where it was, and told the address nothing: the document that was written here is none.
+                Outcome::Stale => {
+                    return match self.bury(&address.id, &address.partition, version).await {
+                        Outcome::Applied => Outcome::Stale,
+                        outcome => outcome,
+                    };
+                }
+                outcome => return outcome,
+            }
+        }
+        Outcome::Applied
     }
 
     /// Adds the partition to the record's address before anything is written there; `None` when somebody else was faster.

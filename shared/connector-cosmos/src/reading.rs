@@ -160,6 +160,22 @@ impl Reading {
         Ok(Record { key, row: bytes, version })
     }
 
+    /// The key of the record that a tombstone stands for, where partition key and id are the whole key. A tombstone has no
+    /// other fields; and where the key says nothing of the partition, the record may have moved to another one, where it
+    /// is well, and the tombstone that it left is no deletion.
+    pub fn gone(&self, tombstone: &Document<'_>) -> Option<Key> {
+        let (key, paths) = (&self.selection.key, &self.container.definition.paths);
+        let is_partition = |field: &String| paths.iter().any(|path| path.is_top() && path.field() == field);
+        let is_whole = key.iter().all(|field| field == "id" || is_partition(field))
+            && key.iter().any(|field| field == "id")
+            && paths.iter().all(|path| path.is_top() && key.iter().any(|field| path.field() == field));
+        if !is_whole {
+            return None;
+        }
+        let row: Vec<Value<'_>> = tombstone.row(&self.selection.columns).into_iter().map(number::normal).collect();
+        self.key(tombstone, &row).ok().map(Key::from_bytes)
+    }
+
     /// The encoded key of a document.
     fn key(&self, document: &Document<'_>, row: &[Value<'_>]) -> Result<Vec<u8>, Fault> {
         let mut key = Vec::new();

@@ -83,8 +83,10 @@ impl CosmosTarget {
             None => obstacles.push(inspect::missing("it")),
         }
         let own = fence::own(&self.account, &sink.namespace)?;
-        if !create && Container::open(&self.account, &self.pace, &own).await?.is_none() {
-            obstacles.push(inspect::missing(&format!("container {own}, which fences writers off,")));
+        match Container::open(&self.account, &self.pace, &own).await? {
+            Some(container) => obstacles.extend(inspect::of_own(&container.definition, &own)),
+            None if create => {}
+            None => obstacles.push(inspect::missing(&format!("container {own}, which fences writers off,"))),
         }
         Ok(obstacles)
     }

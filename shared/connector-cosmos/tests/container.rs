@@ -245,6 +245,63 @@ async fn a_unique_value_that_another_document_holds_is_deferred() {
     assert_eq!(database.documents("orders").await.len(), 0);
 }
 
+/// What fences writers off must not expire, and is looked for by its id.
+#[tokio::test]
+async fn an_own_container_that_loses_what_it_holds_is_refused() {
+    for (path, ttl, wanted) in [
+        ("/id", TimeToLive::Seconds(60), "expire by themselves"),
+        ("/id", TimeToLive::Forever, "time to live is off"),
+        ("/x", TimeToLive::NoDefault, "is not /id"),
+    ] {
+        let database = Database::create().await;
+        database.container("orders", "/id", &[]).await;
+        let definition = PartitionKeyDefinition::new(vec![path.to_owned().into()]);
+        let own = ContainerProperties::new("_fides".to_owned(), definition).with_default_ttl(ttl);
+        database.client.create_container(own, None).await.unwrap();
+        let writer = Writer::new(database.settings(), "orders", &ORDERS).await;
+        for create in [false, true] {
+            let found = writer.obstacles(create).await;
+            let is_named = matches!(&found[..], [what] if what.contains("_fides") && what.contains(wanted));
+            assert!(is_named, "{found:?}");
+        }
+        let refused = writer.target.prepare(&writer.sink, &writer.shape, true).await.unwrap_err();
+        assert_eq!(refused.kind, FaultKind::Permanent, "{refused}");
+    }
+}
+
+/// L5: it was not written, and is where it was until it can be.
+#[tokio::test]
+async fn a_move_that_is_refused_leaves_the_document_where_it_was() {
+    let database = Database::create().await;
+    database.own().await;
+    database.container("orders", "/region", &["/total"]).await;
+    let writer = Writer::new(database.settings(), "orders", &ORDERS).await.ready().await;
+    writer.write(&[order(1, 1, "north", 5), order(1, 2, "south", 5)]).await;
+    let regions = async || {
+        let documents = database.documents("orders").await;
+        let mut regions: Vec<_> = documents.iter().map(|document| document["region"].to_string()).collect();
+        regions.sort_unstable();
+        regions
+    };
+    let outcomes = writer.apply(&[order(2, 1, "south", 5)]).await;
+    assert_eq!(fault(&outcomes[0]).kind, FaultKind::Deferred, "{outcomes:?}");
+    assert_eq!(regions().await, [r#""north""#, r#""south""#]);
+    writer.write(&[order(3, 2, "south", 6)]).await;
+    writer.write(&[order(2, 1, "south", 5)]).await;
+    assert_eq!(regions().await, [r#""south""#, r#""south""#]);
+    database.fault(json!({ "container": "orders", "operations": ["create", "replace"], "status": 413, "times": 1 }));
+    let outcomes = writer.apply(&[order(4, 1, "west", 5)]).await;
+    assert_eq!(fault(&outcomes[0]).kind, FaultKind::Permanent, "{outcomes:?}");
+    assert_eq!(regions().await, [r#""south""#, r#""south""#]);
+    // What is newer stays where it is, and a move that comes late leaves nothing.
+    writer.write(&[order(5, 3, "north", 7), order(7, 3, "north", 8)]).await;
+    let outcomes = writer.apply(&[order(6, 3, "west", 9)]).await;
+    assert!(matches!(outcomes[..], [Outcome::Stale]), "{outcomes:?}");
+    assert_eq!(regions().await, [r#""north""#, r#""south""#, r#""south""#]);
+    writer.write(&[delete(8, Value::I64(1)), delete(8, Value::I64(2)), delete(8, Value::I64(3))]).await;
+    assert_eq!(regions().await, [] as [String; 0]);
+}
+
 #[tokio::test]
 async fn a_partition_key_that_is_no_scalar_fails_its_record() {
     let database = Database::create().await;

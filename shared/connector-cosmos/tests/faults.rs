@@ -71,6 +71,7 @@ async fn every_status_is_told_apart() {
         (500, 0, FaultKind::Transient, true),
         (401, 0, FaultKind::Unavailable, false),
         (403, 0, FaultKind::Unavailable, false),
+        (403, 1_014, FaultKind::Permanent, false),
         (413, 0, FaultKind::Permanent, false),
         (400, 0, FaultKind::Permanent, false),
     ] {

@@ -94,6 +94,29 @@ async fn a_key_that_a_document_lacks_is_refused() {
     assert!(fault.to_string().contains("things.no is null or missing"), "{fault}");
 }
 
+/// L8: comparisons would not find the others.
+#[tokio::test]
+async fn a_key_of_several_types_is_refused() {
+    let database = Database::create().await;
+    database.container("things", "/id", &[]).await;
+    put(&database, "things", json!({ "id": "a", "no": 1 })).await;
+    let host = host(&database).await;
+    // As it was when few documents were looked at.
+    let selection = Selection { key: vec!["no".to_owned()], ..selection(&*host, "things").await };
+    let snapshot = host.snapshot(&selection, Version::scan(1, 1)).await.unwrap();
+    assert_eq!(scan_all(&*snapshot).await.unwrap().len(), 1);
+    for other in [json!("2"), json!(true)] {
+        put(&database, "things", json!({ "id": "b", "no": other })).await;
+        for kind in [Kind::I64, Kind::String, Kind::Bool, Kind::Any] {
+            let mut selection = selection.clone();
+            selection.columns.iter_mut().filter(|column| column.name == "no").for_each(|column| column.kind = kind);
+            let fault = host.snapshot(&selection, Version::scan(1, 1)).await.map(drop).unwrap_err();
+            let is_named = fault.kind == FaultKind::Permanent && fault.to_string().contains("things.no");
+            assert!(is_named, "{kind} {other}: {fault}");
+        }
+    }
+}
+
 /// L1: whatever a snapshot does not see has a greater position; its label is never newer than what it sees.
 #[tokio::test]
 async fn what_a_snapshot_misses_is_told_with_a_greater_position() {
@@ -175,6 +198,44 @@ async fn a_feed_goes_on_behind_its_place() {
     let left: Vec<Key> = scan_all(&*snapshot).await.unwrap().into_iter().map(|record| record.key).collect();
     assert_eq!(left, ["a", "b", "d", "e"].map(key));
     assert!(snapshot.scan(&KeyRange::ALL, Some(&key("d"))).await.unwrap().len() == 1);
+}
+
+/// A tombstone has the fields of its address only, and one that a move left is no deletion.
+#[tokio::test]
+async fn a_tombstone_is_told_where_it_names_its_record() {
+    let database = Database::create().await;
+    database.container("orders", "/region", &[]).await;
+    let orders = database.open("orders").await;
+    let put = async |region: &str, document: Json| {
+        let id = document["id"].as_str().unwrap().to_owned();
+        orders.upsert_item(region.to_owned(), &id, document, None).await.unwrap();
+    };
+    put("north", json!({ "id": "1", "region": "north", "no": "x" })).await;
+    let host = host(&database).await;
+    for (fields, told) in [(&["no"][..], false), (&["id"][..], false), (&["region", "id"][..], true)] {
+        let key = fields.iter().map(|field| (*field).to_owned()).collect();
+        let selection = Selection { key, ..selection(&*host, "orders").await };
+        let mut log = host.log(&selection, &PipelineId::new("p"), None).await.unwrap().log;
+        put("north", json!({ "id": "0", "region": "north", "_fides_gone": true, "ttl": 600 })).await;
+        put("north", json!({ "id": "2", "region": "north", "no": "y" })).await;
+        let (mut gone, mut row) = (Vec::new(), false);
+        while !row {
+            let page = tokio::time::timeout(Duration::from_secs(30), log.next()).await.expect("it goes on").unwrap();
+            for change in page.changes {
+                match change.what {
+                    What::Gone(key) => gone.push(key),
+                    What::Row { key, .. } => {
+                        let is_two =
+                            |value: &Value<'_>| matches!(value, Value::String(text) if text == "2" || text == "y");
+                        row |= key.decode().unwrap().iter().any(is_two);
+                    }
+                    What::Emptied => {}
+                }
+            }
+        }
+        let wanted = Key::encode(&["north", "0"].map(|text| Value::String(text.into()))).unwrap();
+        assert_eq!(gone, if told { vec![wanted] } else { Vec::new() }, "{fields:?}");
+    }
 }
 
 /// In the order of code points; where Cosmos DB has another one, that is said, and nothing is passed over.

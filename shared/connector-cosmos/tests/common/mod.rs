@@ -123,6 +123,12 @@ impl Database {
         admin("POST", "/__throttle", &json!({ "database": self.name, "ru_per_second": ru_per_second }).to_string());
     }
 
+    /// Splits a range of a container; they are numbered from 0, in their order at first.
+    pub fn split(&self, container: &str, range: u32) {
+        let split = json!({ "database": self.name, "container": container, "range": range });
+        admin("POST", "/__split", &split.to_string());
+    }
+
     pub fn stats(&self) -> Json {
         admin("GET", &format!("/__stats?database={}", self.name), "")
     }
