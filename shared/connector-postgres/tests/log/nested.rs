@@ -167,7 +167,15 @@ async fn a_table_that_is_being_rewritten_is_not_taken_for_empty() {
     let rewrite = "BEGIN; ALTER TABLE l ADD at timestamptz DEFAULT clock_timestamp()";
     sqlx::raw_sql(rewrite).execute(&mut writer).await.unwrap();
     database.execute("UPDATE o SET c = 2 WHERE id = 1").await;
-    let told = tokio::spawn(async move { try_page(&mut *log).await.map(|page| seen(&page)) });
+    let told = tokio::spawn(async move {
+        loop {
+            // A page that tells only a place may come first.
+            match try_page(&mut *log).await {
+                Ok(page) if page.changes.is_empty() => {}
+                told => return told.map(|page| seen(&page)),
+            }
+        }
+    });
     let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'l'::regclass";
     while scalar(&database, waiting).await == 0 {
         assert!(!told.is_finished(), "it waits for the table");
@@ -178,7 +186,7 @@ async fn a_table_that_is_being_rewritten_is_not_taken_for_empty() {
     assert!(fault.to_string().contains("public.l was rewritten or replaced"), "{fault}");
     // Nothing of it was handed over: it is read again.
     let mut log = open(&database, &*host, &selection, Some(from)).await.log;
-    let told = seen(&page(&mut *log).await);
+    let (told, _) = read(&mut *log, 1).await;
     let [Seen { what: Change::Row { values, .. }, .. }] = &told[..] else { panic!("{told:?}") };
     assert!(format!("{values:?}").contains("pen"), "its lines are there: {values:?}");
 }
