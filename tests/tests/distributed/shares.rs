@@ -113,7 +113,8 @@ async fn consumers_share_the_lanes() {
     let killed_at = is_moving(&mut target).await;
     assert!(consumers.remove(0).kill());
     // Its life is told thrice in a lease, and looked at as often; then the lanes are taken.
-    let moved = until("four and four", LEASE + LEASE / 2, async || owned(&consumers).await == [4, 4]).await;
+    // On a machine that does nothing else within half a lease more; printed, and not judged.
+    let moved = until("four and four", 4 * LEASE, async || owned(&consumers).await == [4, 4]).await;
     println!("four and four {moved:?} after the kill");
     for round in 5..=7 {
         change(&mut host, round).await;
