@@ -17,9 +17,6 @@ use crate::moves::Movers;
 use crate::record::{Body, put};
 use crate::tombstone::tombstone;
 
-/// How long an account may answer nothing but 429 before that is told.
-const THROTTLED_MAX: Duration = Duration::from_secs(5);
-
 /// The containers that a pipeline writes.
 pub(crate) struct Places {
     pub documents: Container,
@@ -27,7 +24,7 @@ pub(crate) struct Places {
     pub own: Container,
 }
 
-/// Writes changes; one outcome each. What is answered 429 is sent again when the account is free again: a write is
+/// Writes changes; one outcome each. A request that is answered 429 is sent again when the account is free again: a write is
 /// thousands of requests, of which the guard sees none, and repeats only what is left open when `time_max` has passed.
 pub(crate) async fn apply(
     places: &Places,
@@ -38,6 +35,7 @@ pub(crate) async fn apply(
     time_max: Duration,
 ) -> Vec<Outcome> {
     let end = Instant::now() + time_max;
+    let patient = &Places { documents: places.documents.patient(end), own: places.own.patient(end) };
     let mut batch = Batch::new(changes.len());
     let mut relied_on: Option<Instant> = None;
     let mut running = FuturesUnordered::new();
@@ -50,7 +48,7 @@ pub(crate) async fn apply(
                 let free_at = places.documents.pace.free_at();
                 if free_at >= end || Instant::now() >= end {
                     batch.stop = Some(Stop::Late(free_at));
-                } else if batch.throttled.is_some() && batch.answered_at.elapsed() >= THROTTLED_MAX {
+                } else if batch.throttled.is_some() && places.documents.pace.is_shut() {
                     batch.stop = Some(Stop::Throttled(free_at));
                 } else if free_at > Instant::now() {
                     // Somebody was told to wait meanwhile.
@@ -61,7 +59,7 @@ pub(crate) async fn apply(
                         Err(fault) => batch.refused(fault),
                     }
                 } else if let Some(at) = batch.waiting.pop_front() {
-                    running.push(async move { (at, one(places, layout, &changes[at]).await) });
+                    running.push(async move { (at, one(patient, layout, &changes[at]).await) });
                 }
             }
             else => break,
@@ -86,9 +84,8 @@ struct Batch {
     /// Changes to be sent, or sent again.
     waiting: VecDeque<usize>,
     stop: Option<Stop>,
-    /// Whether any change was written, and when the last one was.
+    /// Whether any change was written.
     answered: bool,
-    answered_at: Instant,
     /// The last 429.
     throttled: Option<Fault>,
 }
@@ -96,14 +93,7 @@ struct Batch {
 impl Batch {
     fn new(changes: usize) -> Self {
         let waiting = (0..changes).collect();
-        Self {
-            outcomes: vec![None; changes],
-            waiting,
-            stop: None,
-            answered: false,
-            answered_at: Instant::now(),
-            throttled: None,
-        }
+        Self { outcomes: vec![None; changes], waiting, stop: None, answered: false, throttled: None }
     }
 
     fn settle(&mut self, at: usize, outcome: Outcome) {
@@ -117,7 +107,7 @@ impl Batch {
                 self.stop = Some(Stop::Fault(fault.clone()));
             }
             Some(_) => {}
-            None => (self.answered, self.answered_at) = (true, Instant::now()),
+            None => self.answered = true,
         }
         self.outcomes[at] = Some(match (self.outcomes[at].take(), outcome) {
             // L5: what is unknown stays so until it is written; that it was refused later says nothing of the first time.

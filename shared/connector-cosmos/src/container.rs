@@ -10,6 +10,7 @@ use azure_data_cosmos::models::{
 };
 use azure_data_cosmos::options::CreateContainerOptions;
 use fides_core::{Fault, Namespace};
+use tokio::time::Instant;
 
 use crate::account::Account;
 use crate::fault::{fault, is_missing, status};
@@ -33,6 +34,7 @@ pub(crate) struct Definition {
 }
 
 /// A container and its client.
+#[derive(Clone)]
 pub(crate) struct Container {
     pub client: ContainerClient,
     pub definition: Definition,
@@ -40,6 +42,8 @@ pub(crate) struct Container {
     pub pace: Arc<Pace>,
     /// How long reading or writing one item may take, with all that the driver does for it.
     pub item_max: Duration,
+    /// Until when reading or writing one item is tried again that is answered 429; not at all when absent.
+    pub patient_until: Option<Instant>,
 }
 
 /// The database and the container that a namespace names; the database is that of the settings where it names none.
@@ -78,7 +82,13 @@ impl Container {
             name: name.to_owned(),
             pace: pace.clone(),
             item_max: account.item_max(),
+            patient_until: None,
         }))
+    }
+
+    /// The same, more patient.
+    pub fn patient(&self, end: Instant) -> Self {
+        Self { patient_until: Some(end), ..self.clone() }
     }
 
     /// Opens a container that has to be there. Unavailable, not Permanent: no record is to blame when it is gone.

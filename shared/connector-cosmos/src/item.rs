@@ -1,6 +1,6 @@
 //! Single items of a container: read, created, replaced under a condition. Every answer is counted.
 
-use azure_data_cosmos::models::ResponseHeaders;
+use azure_data_cosmos::models::{ItemResponse, ResponseHeaders};
 use azure_data_cosmos::options::{
     EndToEndOperationLatencyPolicy, ItemReadOptions, ItemWriteOptions, OperationOptions, OperationOptionsBuilder,
     Precondition,
@@ -30,15 +30,14 @@ impl Container {
     /// The item of an address, if there is one.
     pub async fn read(&self, partition: PartitionKey, id: &str) -> Result<Option<Item>, CosmosError> {
         let options = ItemReadOptions::default().with_operation_options(self.in_time());
-        match self.client.read_item(partition, id, Some(options)).await {
+        let read = || self.client.read_item(partition.clone(), id, Some(options.clone()));
+        match self.patiently(read).await {
             Ok(response) => {
-                self.count(response.headers());
                 let etag = etag_of(response.headers());
                 let json: Box<RawValue> = response.into_model()?;
                 Ok(Some(Item { etag, json: json.get().to_owned() }))
             }
             Err(error) => {
-                self.count_error(&error);
                 // A replica that lags behind says so, too; that is no absence.
                 if is_missing(&error) && !matches!(status(&error).1, 1_002 | 1_003) { Ok(None) } else { Err(error) }
             }
@@ -47,7 +46,9 @@ impl Container {
 
     /// Creates an item where none is.
     pub async fn create(&self, partition: PartitionKey, id: &str, json: &RawValue) -> Result<Put, CosmosError> {
-        self.settled(self.client.create_item(partition, id, json, Some(self.write_options())).await, 409)
+        let options = self.write_options();
+        let create = || self.client.create_item(partition.clone(), id, json, Some(options.clone()));
+        settled(self.patiently(create).await, 409)
     }
 
     /// Replaces the item that has this etag.
@@ -59,7 +60,8 @@ impl Container {
         etag: &str,
     ) -> Result<Put, CosmosError> {
         let options = self.write_options().with_precondition(Precondition::if_match(etag.to_owned()));
-        self.settled(self.client.replace_item(partition, id, json, Some(options)).await, 412)
+        let replace = || self.client.replace_item(partition.clone(), id, json, Some(options.clone()));
+        settled(self.patiently(replace).await, 412)
     }
 
     fn write_options(&self) -> ItemWriteOptions {
@@ -72,26 +74,32 @@ impl Container {
         OperationOptionsBuilder::new().with_end_to_end_latency_policy(policy).build()
     }
 
-    fn settled(
+    /// Sends a request, and again when it was answered 429, for as long as the container is patient. A document that moves is
+    /// several requests: to begin with the first of them anew, for each that was refused, would pay for the others again.
+    async fn patiently<R: Future<Output = Result<ItemResponse, CosmosError>>>(
         &self,
-        response: Result<azure_data_cosmos::models::ItemResponse, CosmosError>,
-        refusal: u16,
-    ) -> Result<Put, CosmosError> {
-        match response {
-            Ok(response) => {
-                self.count(response.headers());
-                Ok(Put::Written(etag_of(response.headers())))
-            }
-            Err(error) => {
-                self.count_error(&error);
-                match status(&error) {
-                    (refused, _) if refused == refusal => Ok(Put::Refused),
-                    // What was to be replaced is gone.
-                    (404, sub) if refusal == 412 && !matches!(sub, 1_002 | 1_003) => Ok(Put::Refused),
-                    _ => Err(error),
-                }
+        request: impl Fn() -> R,
+    ) -> Result<ItemResponse, CosmosError> {
+        let answer = self.counted(request().await);
+        let (Err(error), Some(end)) = (&answer, self.patient_until) else { return answer };
+        if !is_throttled(error) {
+            return answer;
+        }
+        let Some(_turn) = self.pace.turn(end).await else { return answer };
+        loop {
+            match self.counted(request().await) {
+                Err(error) if is_throttled(&error) && self.pace.rested(end).await => {}
+                answer => return answer,
             }
         }
+    }
+
+    fn counted(&self, answer: Result<ItemResponse, CosmosError>) -> Result<ItemResponse, CosmosError> {
+        match &answer {
+            Ok(response) => self.count(response.headers()),
+            Err(error) => self.count_error(error),
+        }
+        answer
     }
 
     /// Counts an answer.
@@ -103,11 +111,29 @@ impl Container {
     pub fn count_error(&self, error: &CosmosError) {
         let response = error.response();
         let charge = response.and_then(|response| response.headers().request_charge.as_ref());
-        self.pace.spend(charge.map_or(0.0, |charge| charge.value()));
-        if status(error).0 == 429 {
+        let units = charge.map_or(0.0, |charge| charge.value());
+        if is_throttled(error) {
             let after = response.and_then(|response| response.headers().retry_after_ms).unwrap_or(10);
-            self.pace.rest(std::time::Duration::from_millis(after));
+            self.pace.rest(units, std::time::Duration::from_millis(after));
+        } else {
+            self.pace.spend(units);
         }
+    }
+}
+
+fn is_throttled(error: &CosmosError) -> bool {
+    status(error).0 == 429
+}
+
+fn settled(answer: Result<ItemResponse, CosmosError>, refusal: u16) -> Result<Put, CosmosError> {
+    match answer {
+        Ok(response) => Ok(Put::Written(etag_of(response.headers()))),
+        Err(error) => match status(&error) {
+            (refused, _) if refused == refusal => Ok(Put::Refused),
+            // What was to be replaced is gone.
+            (404, sub) if refusal == 412 && !matches!(sub, 1_002 | 1_003) => Ok(Put::Refused),
+            _ => Err(error),
+        },
     }
 }
 

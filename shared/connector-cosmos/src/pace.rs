@@ -3,7 +3,13 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
+
+/// Requests that are sent again at the same time: an account that is busy has room for few, and tells all others to wait.
+const AGAIN_MAX: usize = 4;
+/// How long an account may answer nothing but 429 before that is told.
+const SHUT_AFTER: Duration = Duration::from_secs(5);
 
 /// What requests cost, and when the next one may be sent. Shared by everything that uses one account.
 #[derive(Debug)]
@@ -11,11 +17,15 @@ pub(crate) struct Pace {
     /// Request units of a second; without a bound when absent.
     per_second: Option<f64>,
     state: Mutex<State>,
+    /// For those that were answered 429, first come, first served.
+    again: Semaphore,
 }
 
 #[derive(Debug)]
 struct State {
     free_at: Instant,
+    /// When the first answer 429 came since one that was none.
+    throttled_since: Option<Instant>,
     spent: Spent,
 }
 
@@ -29,8 +39,8 @@ pub(crate) struct Spent {
 
 impl Pace {
     pub fn new(per_second: Option<u32>) -> Self {
-        let state = State { free_at: Instant::now(), spent: Spent::default() };
-        Self { per_second: per_second.map(f64::from), state: Mutex::new(state) }
+        let state = State { free_at: Instant::now(), throttled_since: None, spent: Spent::default() };
+        Self { per_second: per_second.map(f64::from), state: Mutex::new(state), again: Semaphore::new(AGAIN_MAX) }
     }
 
     /// When the next request may be sent.
@@ -38,22 +48,55 @@ impl Pace {
         self.state().free_at
     }
 
+    /// Whether the account has answered nothing but 429 for long.
+    pub fn is_shut(&self) -> bool {
+        self.state().throttled_since.is_some_and(|since| since.elapsed() >= SHUT_AFTER)
+    }
+
+    /// Waits until a request that was answered 429 may be sent again, and for its turn, which it has until the permit goes;
+    /// `None` when that is not before `end`, or the account is shut.
+    pub async fn turn(&self, end: Instant) -> Option<SemaphorePermit<'_>> {
+        let turn = tokio::time::timeout_at(end, self.again.acquire()).await.ok()?.ok()?;
+        self.rested(end).await.then_some(turn)
+    }
+
+    /// Waits until requests may be sent again; `false` when that is not before `end`, or the account is shut.
+    pub async fn rested(&self, end: Instant) -> bool {
+        loop {
+            let free_at = self.free_at();
+            if free_at.max(Instant::now()) >= end || self.is_shut() {
+                return false;
+            }
+            if free_at <= Instant::now() {
+                return true;
+            }
+            tokio::time::sleep_until(free_at).await;
+        }
+    }
+
     /// Counts an answer. Its cost is known only now, so that a request may go into debt, which the next ones wait for.
     pub fn spend(&self, units: f64) {
         let mut state = self.state();
+        state.throttled_since = None;
+        self.count(&mut state, units);
+    }
+
+    /// Counts an answer 429. The account asked to be left alone: no request is sent before.
+    pub fn rest(&self, units: f64, after: Duration) {
+        let mut state = self.state();
+        state.spent.throttled += 1;
+        state.throttled_since.get_or_insert_with(Instant::now);
+        self.count(&mut state, units);
+        state.free_at = state.free_at.max(Instant::now() + after);
+    }
+
+    fn count(&self, state: &mut State, units: f64) {
         state.spent.requests += 1;
         state.spent.units += units;
         if let Some(per_second) = self.per_second {
             let due = Duration::try_from_secs_f64(units / per_second).unwrap_or_default();
             state.free_at = state.free_at.max(Instant::now()) + due;
         }
-    }
-
-    /// The account asked to be left alone: no request is sent before.
-    pub fn rest(&self, after: Duration) {
-        let mut state = self.state();
-        state.spent.throttled += 1;
-        state.free_at = state.free_at.max(Instant::now() + after);
     }
 
     /// All that was used until now.
@@ -87,9 +130,42 @@ mod tests {
     async fn what_the_account_asks_for_holds_for_all() {
         let pace = Pace::new(None);
         let start = Instant::now();
-        pace.rest(Duration::from_millis(70));
-        pace.rest(Duration::from_millis(20));
+        pace.rest(0.0, Duration::from_millis(70));
+        pace.rest(0.0, Duration::from_millis(20));
         pace.spend(1.0);
         assert_eq!(pace.free_at() - start, Duration::from_millis(70));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_that_were_refused_take_turns_and_no_longer_than_they_may() {
+        let pace = Pace::new(None);
+        let start = Instant::now();
+        pace.rest(1.0, Duration::from_millis(70));
+        let end = start + Duration::from_secs(1);
+        let mut turns = Vec::new();
+        for _ in 0..AGAIN_MAX {
+            turns.push(pace.turn(end).await.unwrap());
+        }
+        assert_eq!(start.elapsed().as_millis(), 70);
+        assert!(pace.turn(end).await.is_none(), "nobody gave a turn back in time");
+        assert_eq!(start.elapsed().as_millis(), 1_000);
+        turns.clear();
+        pace.rest(1.0, Duration::from_millis(70));
+        assert!(pace.turn(start + Duration::from_millis(1_050)).await.is_none());
+        assert_eq!(start.elapsed().as_millis(), 1_000, "what comes too late is not waited for");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_account_that_answers_nothing_but_429_is_shut_until_it_answers() {
+        let pace = Pace::new(None);
+        let end = Instant::now() + Duration::from_mins(1);
+        let mut times = 0;
+        while pace.turn(end).await.is_some() {
+            times += 1;
+            pace.rest(0.0, Duration::from_secs(1));
+        }
+        assert_eq!(times, 5, "one a second, for five seconds since the first");
+        pace.spend(1.0);
+        assert!(pace.turn(end).await.is_some());
     }
 }

@@ -302,6 +302,24 @@ async fn a_move_that_is_refused_leaves_the_document_where_it_was() {
     assert_eq!(regions().await, [] as [String; 0]);
 }
 
+/// A move is several requests: what one of them is refused for is no reason to pay for the others again.
+#[tokio::test]
+async fn a_busy_account_is_asked_for_each_step_of_a_move_again_and_not_for_all() {
+    let database = Database::create().await;
+    let settings = database.settings_with(&[("orders", "/region")]);
+    let writer = Writer::new(settings, "orders", &ORDERS).await.ready().await;
+    let orders = |position, region: &str| (0..100).map(|no| order(position, no, region, no)).collect::<Vec<_>>();
+    writer.write(&orders(1, "north")).await;
+    database.fault(json!({ "operations": ["read", "create", "replace"], "status": 429, "substatus": 3200,
+        "retry_after_ms": 1, "every": 2 }));
+    writer.write(&orders(2, "south")).await;
+    let refused = database.fired()[0];
+    assert!((400..800).contains(&refused), "every second request was refused, of seven for a move: {refused}");
+    let documents = database.documents("orders").await;
+    assert_eq!(documents.iter().filter(|document| document["region"] == "south").count(), 100);
+    assert_eq!(documents.len(), 100);
+}
+
 #[tokio::test]
 async fn a_partition_key_that_is_no_scalar_fails_its_record() {
     let database = Database::create().await;
