@@ -9,10 +9,11 @@ use fides_sql::{Authority, same_lineage};
 use tokio::sync::{OnceCell, Semaphore};
 
 use crate::authority::{self, Settings};
+use crate::beginning::Beginning;
 use crate::connect::{Server, Sessions};
 use crate::describe;
 use crate::log;
-use crate::readers::Readers;
+use crate::readers::{Reader, Readers};
 use crate::snapshot::MySqlSnapshot;
 
 /// A statement that reads.
@@ -27,6 +28,7 @@ pub(crate) struct MySqlHost {
     authority: OnceCell<Authority>,
     /// Whether anybody follows the log, and needs snapshots that have a position in it.
     follows: bool,
+    beginning: Beginning,
     /// The lineage that was told last: snapshots of another one do not belong to the epoch.
     told: Mutex<Option<Lineage>>,
 }
@@ -41,6 +43,7 @@ impl MySqlHost {
             spare: Arc::new(Semaphore::new(spare)),
             authority: OnceCell::new(),
             follows,
+            beginning: Beginning::default(),
             told: Mutex::default(),
         }
     }
@@ -52,6 +55,21 @@ impl MySqlHost {
         let decide =
             || async { self.control.with(async |session| authority::decide(&self.reading, session).await).await };
         self.authority.get_or_try_init(decide).await.copied()
+    }
+
+    /// Sessions of one state, whose place is exact where the log orders states: it may lack nothing that the log does not tell
+    /// behind it.
+    async fn readers(&self, authority: Authority) -> Result<(Arc<Readers>, Reader), Fault> {
+        loop {
+            let (readers, mut first) = Readers::open(self.reading.clone(), self.spare.clone()).await?;
+            let Some(place) = readers.place().filter(|_| authority == Authority::Log) else {
+                return Ok((readers, first));
+            };
+            if self.beginning.is_exact(first.connection(), place).await? {
+                return Ok((readers, first));
+            }
+            self.control.with(async |session| self.beginning.wait(session).await).await?;
+        }
     }
 
     /// The lineage that positions belong to.
@@ -86,7 +104,7 @@ impl Host for MySqlHost {
 
     async fn snapshot(&self, selection: &Selection, drawn: Version) -> Result<Arc<dyn Snapshot>, Fault> {
         let authority = self.authority().await?;
-        let (readers, mut first) = Readers::open(self.reading.clone(), self.spare.clone()).await?;
+        let (readers, mut first) = self.readers(authority).await?;
         let version = match authority {
             // L1: the position was drawn before this state is taken.
             Authority::Drawn => drawn,

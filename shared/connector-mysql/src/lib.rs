@@ -8,6 +8,7 @@
 
 mod apply;
 mod authority;
+mod beginning;
 mod catalog;
 mod cells;
 mod connect;

@@ -2,7 +2,7 @@
 //!
 //! MariaDB tells the exact place of a snapshot: `START TRANSACTION WITH CONSISTENT SNAPSHOT` holds commits back while it
 //! takes the snapshot of InnoDB and the log's position together, and `SHOW STATUS` then gives that position. MySQL has
-//! nothing of the kind.
+//! nothing of the kind. Where a file begins the place is not exact: see `beginning`.
 
 use fides_core::Fault;
 use sqlx::MySqlConnection;
@@ -28,16 +28,24 @@ pub(crate) fn position(file: u32, offset: u32) -> u64 {
 
 /// Where the open snapshot of this session is in the log; `None` where the server does not tell.
 pub(crate) async fn of_snapshot(connection: &mut MySqlConnection) -> Result<Option<u64>, Fault> {
+    Ok(told(connection).await?.and_then(|(file, offset)| place(&file, &offset)))
+}
+
+/// The name of the file that the open snapshot's place is in.
+pub(crate) async fn file_of_snapshot(connection: &mut MySqlConnection) -> Result<Option<String>, Fault> {
+    Ok(told(connection).await?.map(|(file, _)| file))
+}
+
+/// The file and the offset in it.
+async fn told(connection: &mut MySqlConnection) -> Result<Option<(String, String)>, Fault> {
     let rows = texts(connection, "SHOW STATUS LIKE 'binlog_snapshot_%'")
         .await
         .map_err(|error| fault("asking for the place of a snapshot in the log", error))?;
     let value = |name: &str| {
         let row = rows.iter().find(|row| row[0].as_deref().is_some_and(|found| found.eq_ignore_ascii_case(name)))?;
-        row.get(1)?.as_deref()
+        row.get(1)?.clone()
     };
-    Ok(value("binlog_snapshot_file")
-        .zip(value("binlog_snapshot_position"))
-        .and_then(|(file, offset)| place(file, offset)))
+    Ok(value("binlog_snapshot_file").zip(value("binlog_snapshot_position")))
 }
 
 #[cfg(test)]

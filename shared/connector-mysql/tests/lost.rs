@@ -183,14 +183,14 @@ async fn a_prepared_transaction_is_told_when_it_is_committed() {
     assert!(changes.iter().any(|change| change.what == Change::Emptied), "{changes:?}");
 }
 
-/// Runs a statement on a server that waits for a replica which never answers, and reads until something is told: that, and
+/// Runs a statement on a server that waits for a replica which never answers, and `meanwhile` beside it. What that found, and
 /// the number that the first row has then.
-async fn told_late(
+async fn beside<T>(
     database: &Database,
-    log: &mut dyn Log,
     writer: &mut MySqlConnection,
     sql: &str,
-) -> (Vec<Seen>, i32) {
+    meanwhile: impl Future<Output = T>,
+) -> (T, i32) {
     database
         .execute(
             "SET GLOBAL rpl_semi_sync_master_wait_point = 'AFTER_SYNC', rpl_semi_sync_master_timeout = 1500, \
@@ -199,19 +199,32 @@ async fn told_late(
         .await;
     let mut looking = database.connect().await;
     let begun = std::time::Instant::now();
-    let writing = common::execute(writer, sql);
+    let reading = async {
+        let found = meanwhile.await;
+        (found, sqlx::query_scalar("SELECT a FROM t").fetch_one(&mut looking).await.unwrap())
+    };
+    let ((), found) = tokio::join!(common::execute(writer, sql), reading);
+    let took = begun.elapsed();
+    database.execute("SET GLOBAL rpl_semi_sync_master_enabled = OFF").await;
+    assert!(took.as_millis() >= 1_400, "{sql}: the server waited: {took:?}");
+    found
+}
+
+/// What is told first of such a statement.
+async fn told_late(
+    database: &Database,
+    log: &mut dyn Log,
+    writer: &mut MySqlConnection,
+    sql: &str,
+) -> (Vec<Seen>, i32) {
     let reading = async {
         let mut all = Vec::new();
         while all.is_empty() {
             all = support::seen(&support::page(log).await);
         }
-        (all, sqlx::query_scalar("SELECT a FROM t").fetch_one(&mut looking).await.unwrap())
+        all
     };
-    let ((), (changes, visible)) = tokio::join!(writing, reading);
-    let took = begun.elapsed();
-    database.execute("SET GLOBAL rpl_semi_sync_master_enabled = OFF").await;
-    assert!(took.as_millis() >= 1_400, "{sql}: the server waited: {took:?}");
-    (changes, visible)
+    beside(database, writer, sql, reading).await
 }
 
 /// A server that waits for a replica has the transaction in its log before anybody sees it.
@@ -239,4 +252,60 @@ async fn what_is_in_the_log_and_not_visible_yet_is_waited_for() {
     while support::seen(&support::page(&mut *log).await).is_empty() {}
     let (changes, visible) = told_late(&database, &mut *log, &mut writer, &format!("XA COMMIT '{id}'")).await;
     assert_eq!((described(&changes), visible), (vec!["emptied".to_owned()], 4));
+}
+
+/// A new file of the log is named before the last transaction of the old one is visible: the place of a snapshot between the
+/// two says that it has seen what it has not.
+#[tokio::test]
+async fn what_a_file_of_the_log_ends_with_is_waited_for() {
+    let _turn = ONE_AT_A_TIME.lock().await;
+    let database = Database::create().await;
+    database
+        .execute(
+            "CREATE TABLE t (id int PRIMARY KEY, a int); INSERT INTO t VALUES (1, 1); CREATE TABLE other (text text); \
+             CREATE TABLE begun (n int)",
+        )
+        .await;
+    let host = database.following().await;
+    let selection = database.selection(&*host, "t", &["id"], 100).await;
+    let mut log = open(&database, &*host, &selection, None).await.log;
+    let mut writer = database.connect().await;
+    // The transaction is larger than a file of the log may be: the next one begins behind it.
+    database.execute("SET GLOBAL max_binlog_size = 4096").await;
+    let last =
+        |n: i32| format!("BEGIN; UPDATE t SET a = {n}; INSERT INTO other VALUES ('{}'); COMMIT", "x".repeat(5_000));
+    let (changes, visible) = told_late(&database, &mut *log, &mut writer, &last(2)).await;
+    assert_eq!((described(&changes), visible), (vec!["[I64(1), I64(2)]".to_owned()], 2));
+
+    let before = last_file(&database).await;
+    let scanned = async {
+        while last_file(&database).await.0 == before.0 {}
+        let snapshot = support::scan(&*host, &selection).await;
+        snapshot.fetch(&[common::int(1)]).await.unwrap().values(0).unwrap()[1].clone().into_owned()
+    };
+    let found = beside(&database, &mut writer, &last(3), Box::pin(scanned)).await;
+    assert_eq!(found, (fides_core::Value::I64(3), 3), "a snapshot whose place is behind the transaction has seen it");
+
+    let before = last_file(&database).await;
+    let opened = async {
+        while last_file(&database).await.0 == before.0 {}
+        host.log(&selection, &reader(&database), None).await.unwrap()
+    };
+    let (opened, visible) = beside(&database, &mut writer, &last(4), Box::pin(opened)).await;
+    assert_eq!(visible, 4, "a log that begins behind the transaction is opened when imports see it");
+    let mut log = opened.log;
+
+    common::execute(&mut writer, "SET SESSION binlog_format = 'STATEMENT'").await;
+    let (changes, visible) = told_late(&database, &mut *log, &mut writer, &last(5)).await;
+    assert_eq!((described(&changes), visible), (vec!["emptied".to_owned()], 5));
+
+    // Where nothing is written any more nobody waits for long.
+    database.execute("SET GLOBAL max_binlog_size = 1073741824; FLUSH BINARY LOGS").await;
+    for _ in 0..2 {
+        let snapshot = support::scan(&*host, &selection).await;
+        assert_eq!(snapshot.fetch(&[common::int(1)]).await.unwrap().values(0).unwrap()[1], fides_core::Value::I64(5));
+    }
+    let (changes, visible) =
+        told_late(&database, &mut *log, &mut writer, "SET SESSION binlog_format = 'ROW'; UPDATE t SET a = 6").await;
+    assert_eq!((described(&changes), visible), (vec!["[I64(1), I64(6)]".to_owned()], 6));
 }

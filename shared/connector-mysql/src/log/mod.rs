@@ -6,7 +6,8 @@
 //! found: what was rolled back, or came back, is no deletion.
 //!
 //! The position of a transaction is where it starts in the log. A snapshot's is where the last transaction that it sees
-//! ends: so it sees those, and only those, that start before it.
+//! ends: so it sees those, and only those, that start before it. Where a file begins that is not so, and waited for
+//! (`beginning`).
 //!
 //! Statements that change rows without telling them, prepared transactions, and whatever defines a table of ours anew are
 //! told as an emptied table, the first two once they are visible: an import judges it. Not in the log, and so left to
@@ -37,6 +38,7 @@ use fides_core::{Fault, PipelineId, Selection, fingerprint};
 use fides_sql::{Connect, unfollowed};
 
 use crate::authority;
+use crate::beginning::Beginning;
 use crate::connect::{Server, Sessions};
 use crate::reading::Reading;
 use collect::Collector;
@@ -66,20 +68,15 @@ pub(crate) async fn open(
     let reading = Reading::open(connection, selection).await?;
     let tables = Tables::open(connection, &reading).await?;
     let files = Files::look(connection).await?;
-    let (spot, mut gap) = files.resume(after.map(Spot::of));
-    let is_there = match files.name(spot.file) {
-        Some(name) => start::is_between_events(connection, name, spot.offset.max(FIRST)).await?,
-        None => false,
-    };
-    session.give_back();
-
     let number = number(reader);
-    let mut began = if is_there {
-        begin(server, expected, number, &files, spot).await?
-    } else {
-        Began::Nowhere("no event begins there".to_owned())
-    };
+    let (mut spot, mut gap) = files.resume(after.map(Spot::of));
+    let mut began = Began::Nowhere("no event begins there".to_owned());
     if gap.is_none() {
+        if let Some(name) = files.name(spot.file)
+            && start::is_between_events(connection, name, spot.offset.max(FIRST)).await?
+        {
+            began = begin(server, expected, number, &files, spot).await?;
+        }
         gap = match &began {
             Began::Here(_, mark) if *mark == spot.mark => None,
             Began::Here(..) => {
@@ -87,11 +84,15 @@ pub(crate) async fn open(
             }
             Began::Nowhere(why) => Some(Gap::Backward(format!("the server has no log at the stored place: {why}"))),
         };
-        if gap.is_some() {
-            began = begin(server, expected, number, &files, files.end).await?;
-        }
     }
-    let spot = if gap.is_some() { files.end } else { spot };
+    if gap.is_some() {
+        // The import that mends it must see all that is not read.
+        Beginning::default().wait(connection).await?;
+        let files = Files::look(connection).await?;
+        spot = files.end;
+        began = begin(server, expected, number, &files, spot).await?;
+    }
+    session.give_back();
     let (events, mark) = match began {
         Began::Here(events, mark) => (events, mark),
         Began::Nowhere(why) => {
