@@ -85,11 +85,16 @@ impl Container {
         if !is_throttled(error) {
             return answer;
         }
-        let Some(_turn) = self.pace.turn(end).await else { return answer };
+        let Some(turn) = self.pace.turn(end).await else { return answer };
         loop {
-            match self.counted(request().await) {
-                Err(error) if is_throttled(&error) && self.pace.rested(end).await => {}
-                answer => return answer,
+            let answer = self.counted(request().await);
+            if !answer.as_ref().is_err_and(is_throttled) {
+                turn.passed();
+                return answer;
+            }
+            turn.refused();
+            if !self.pace.rested(end).await {
+                return answer;
             }
         }
     }

@@ -6,8 +6,9 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
-/// Requests that are sent again at the same time: an account that is busy has room for few, and tells all others to wait.
-const AGAIN_MAX: usize = 4;
+/// Requests that are sent again at the same time, at most: one at a time while they are refused, since the account has room
+/// for none, and one more for each that was not.
+const TURNS_MAX: usize = 32;
 /// How long an account may answer nothing but 429 before that is told.
 const SHUT_AFTER: Duration = Duration::from_secs(5);
 
@@ -18,7 +19,7 @@ pub(crate) struct Pace {
     per_second: Option<f64>,
     state: Mutex<State>,
     /// For those that were answered 429, first come, first served.
-    again: Semaphore,
+    turns: Semaphore,
 }
 
 #[derive(Debug)]
@@ -26,6 +27,9 @@ struct State {
     free_at: Instant,
     /// When the first answer 429 came since one that was none.
     throttled_since: Option<Instant>,
+    /// Turns that there are, and that there should be.
+    turns: usize,
+    turns_wanted: usize,
     spent: Spent,
 }
 
@@ -39,8 +43,9 @@ pub(crate) struct Spent {
 
 impl Pace {
     pub fn new(per_second: Option<u32>) -> Self {
-        let state = State { free_at: Instant::now(), throttled_since: None, spent: Spent::default() };
-        Self { per_second: per_second.map(f64::from), state: Mutex::new(state), again: Semaphore::new(AGAIN_MAX) }
+        let (free_at, spent) = (Instant::now(), Spent::default());
+        let state = State { free_at, throttled_since: None, turns: 1, turns_wanted: 1, spent };
+        Self { per_second: per_second.map(f64::from), state: Mutex::new(state), turns: Semaphore::new(1) }
     }
 
     /// When the next request may be sent.
@@ -53,10 +58,11 @@ impl Pace {
         self.state().throttled_since.is_some_and(|since| since.elapsed() >= SHUT_AFTER)
     }
 
-    /// Waits until a request that was answered 429 may be sent again, and for its turn, which it has until the permit goes;
-    /// `None` when that is not before `end`, or the account is shut.
-    pub async fn turn(&self, end: Instant) -> Option<SemaphorePermit<'_>> {
-        let turn = tokio::time::timeout_at(end, self.again.acquire()).await.ok()?.ok()?;
+    /// Waits until a request that was answered 429 may be sent again, and for its turn; `None` when that is not before `end`,
+    /// or the account is shut.
+    pub async fn turn(&self, end: Instant) -> Option<Turn<'_>> {
+        let permit = tokio::time::timeout_at(end, self.turns.acquire()).await.ok()?.ok()?;
+        let turn = Turn { pace: self, permit: Some(permit) };
         self.rested(end).await.then_some(turn)
     }
 
@@ -109,6 +115,39 @@ impl Pace {
     }
 }
 
+/// The right to send a request again, until it is dropped.
+pub(crate) struct Turn<'p> {
+    pace: &'p Pace,
+    permit: Option<SemaphorePermit<'p>>,
+}
+
+impl Turn<'_> {
+    /// The request was answered 429 once more.
+    pub fn refused(&self) {
+        self.pace.state().turns_wanted = 1;
+    }
+
+    /// It was answered otherwise.
+    pub fn passed(&self) {
+        let mut state = self.pace.state();
+        state.turns_wanted = (state.turns_wanted + 1).min(TURNS_MAX);
+        if state.turns < state.turns_wanted {
+            state.turns += 1;
+            self.pace.turns.add_permits(1);
+        }
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut state = self.pace.state();
+        if let Some(permit) = self.permit.take().filter(|_| state.turns > state.turns_wanted) {
+            state.turns -= 1;
+            permit.forget();
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -142,17 +181,33 @@ mod tests {
         let start = Instant::now();
         pace.rest(1.0, Duration::from_millis(70));
         let end = start + Duration::from_secs(1);
-        let mut turns = Vec::new();
-        for _ in 0..AGAIN_MAX {
-            turns.push(pace.turn(end).await.unwrap());
-        }
+        let turn = pace.turn(end).await.unwrap();
         assert_eq!(start.elapsed().as_millis(), 70);
         assert!(pace.turn(end).await.is_none(), "nobody gave a turn back in time");
         assert_eq!(start.elapsed().as_millis(), 1_000);
-        turns.clear();
+        drop(turn);
         pace.rest(1.0, Duration::from_millis(70));
         assert!(pace.turn(start + Duration::from_millis(1_050)).await.is_none());
         assert_eq!(start.elapsed().as_millis(), 1_000, "what comes too late is not waited for");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn there_are_more_turns_for_each_that_passes_and_one_where_one_is_refused() {
+        let pace = Pace::new(None);
+        let end = Instant::now() + Duration::from_mins(1);
+        for _ in 0..2 * TURNS_MAX {
+            pace.turn(end).await.unwrap().passed();
+        }
+        let mut turns = Vec::new();
+        for _ in 0..TURNS_MAX {
+            turns.push(pace.turn(end).await.unwrap());
+        }
+        assert_eq!(pace.turns.available_permits(), 0);
+        turns[0].refused();
+        turns.clear();
+        assert_eq!(pace.turns.available_permits(), 1);
+        pace.turn(end).await.unwrap().passed();
+        assert_eq!(pace.turns.available_permits(), 2);
     }
 
     #[tokio::test(start_paused = true)]

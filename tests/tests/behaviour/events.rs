@@ -10,6 +10,7 @@ use fides_engine::{Progress, follow, log_place};
 use fides_testkit::fake::{Act, FakeHost, Gate, Order};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::admin::{pause, resume};
 use crate::stand::{PATIENCE, Process, Stand};
 
 const ROWS: i64 = 10;
@@ -200,6 +201,40 @@ async fn a_log_that_waits_for_too_long() {
         assert_eq!(stand.differing(1), [0; 0]);
         assert_eq!(lag(), if action == LagAction::Alert { 1_001 } else { 0 });
     }
+}
+
+/// A pause is when a log waits for long: it is measured all the same, and given up where that is wanted.
+#[tokio::test(start_paused = true)]
+async fn a_log_that_waits_while_its_pipeline_is_paused() {
+    let stand = Stand::of(FakeHost::new(Order::Host), ROWS);
+    let mut process = stand.process("a").await;
+    process.pipeline.limits.slot_lag_bytes_max = 1_000;
+    process.pipeline.limits.slot_lag_action = LagAction::Drop;
+    let (_consumers, _follower) = (process.consume(), following(&process));
+    process.import(Mode::Delta).await;
+    caught_up(&stand, &process).await;
+    process.import(Mode::Delta).await;
+    assert!(!demanded(&process.pipeline).await.unwrap());
+    process.ask("1", pause()).await;
+    stand.host.commit(&[(0, Some(9))]);
+    for bytes in [1_000, 1_001] {
+        stand.host.set_log_lag(bytes);
+        let seen = async {
+            while if bytes > 1_000 {
+                process.pipeline.host.log_lag(&process.pipeline.id).await.unwrap().is_some()
+            } else {
+                Progress::get(&process.worker.progress.log_lag) != bytes
+            } {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, seen).await.expect("the lag is seen");
+    }
+    assert!(demanded(&process.pipeline).await.unwrap());
+    process.ask("2", resume()).await;
+    process.import(Mode::Delta).await;
+    process.settle().await;
+    assert_eq!(stand.differing(1), [0; 0]);
 }
 
 /// An import that was under way when the gap came to be may have passed over what is in it.

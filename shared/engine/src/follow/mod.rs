@@ -40,9 +40,8 @@ pub async fn follow(pipeline: &Pipeline, worker: &Worker, stop: &CancellationTok
     let mut failures = 0u32;
     while !stop.is_cancelled() {
         let mut worked = false;
-        let wait_ms = match obey(pipeline, worker, stop, &mut worked).await {
-            // By a pause: the loop waits for its end.
-            Ok(Followed::Stopped) => 0,
+        let wait_ms = match own(pipeline, worker, stop, &mut worked).await {
+            Ok(Followed::Stopped) => break,
             Ok(Followed::Elsewhere) => pipeline.limits.lease_ms / ASKS_PER_LEASE,
             Err(fault) if fault.kind == FaultKind::Permanent => return Err(fault),
             Err(fault) => {
@@ -62,27 +61,6 @@ pub async fn follow(pipeline: &Pipeline, worker: &Worker, stop: &CancellationTok
     Ok(())
 }
 
-/// Follows the log while the pipeline is not paused. A pause ends it like a stop does: the place is stored.
-async fn obey(
-    pipeline: &Pipeline,
-    worker: &Worker,
-    stop: &CancellationToken,
-    worked: &mut bool,
-) -> Result<Followed, Fault> {
-    match stop.run_until_cancelled(admin::until_resumed(pipeline, &worker.progress)).await {
-        None => return Ok(Followed::Stopped),
-        Some(resumed) => resumed?,
-    }
-    let held = stop.child_token();
-    let mut following = std::pin::pin!(own(pipeline, worker, &held, worked));
-    tokio::select! {
-        biased;
-        followed = &mut following => return followed,
-        _ = admin::until_paused(pipeline) => held.cancel(),
-    }
-    following.await
-}
-
 /// Follows the log as its only reader.
 async fn own(
     pipeline: &Pipeline,
@@ -97,18 +75,37 @@ async fn own(
     };
     let mut lag = Lag::new(pipeline, &worker.progress);
     let reading = async {
-        // Also of a log that cannot be opened.
+        // Also of a log that cannot be opened, and while the pipeline is paused: nothing fills the host's disk more surely.
         lag.look().await?;
         tokio::select! {
             biased;
-            read = reader::read(pipeline, &worker.progress, stop, worked) => read,
+            read = obey(pipeline, worker, stop, worked) => read,
             fault = lag.watch() => Err(fault),
         }
     };
     let read = lease.during(reading).await;
     // Somebody else may follow it from now on.
     worker.progress.log_lag.store(0, Ordering::Relaxed);
+    worker.progress.hold(None);
     read?;
     lease.release().await;
     Ok(Followed::Stopped)
+}
+
+/// Reads the log while the pipeline is not paused, until `stop`. A pause ends reading like a stop does: the place is stored.
+async fn obey(pipeline: &Pipeline, worker: &Worker, stop: &CancellationToken, worked: &mut bool) -> Result<(), Fault> {
+    loop {
+        match stop.run_until_cancelled(admin::until_resumed(pipeline, &worker.progress)).await {
+            None => return Ok(()),
+            Some(resumed) => resumed?,
+        }
+        let held = stop.child_token();
+        let mut reading = std::pin::pin!(reader::read(pipeline, &worker.progress, &held, worked));
+        tokio::select! {
+            biased;
+            read = &mut reading => return read,
+            _ = admin::until_paused(pipeline) => held.cancel(),
+        }
+        reading.await?;
+    }
 }
