@@ -86,7 +86,7 @@ fn is_behind_a_transaction(events: &[Vec<Option<String>>], offset: u64) -> bool 
 }
 
 async fn waits_for_a_replica(connection: &mut MySqlConnection) -> Result<bool, Fault> {
-    let rows = texts(connection, "SHOW GLOBAL STATUS LIKE 'Rpl_semi_sync_master_wait_sessions'")
+    let rows = texts(connection, "SHOW GLOBAL STATUS LIKE 'Rpl_semi_sync_%_wait_sessions'")
         .await
         .map_err(|error| fault("asking whether a replica is waited for", error))?;
     Ok(rows.iter().any(|row| row.get(1).is_some_and(|count| count.as_deref() != Some("0"))))
