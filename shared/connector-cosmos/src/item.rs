@@ -80,23 +80,15 @@ impl Container {
         &self,
         request: impl Fn() -> R,
     ) -> Result<ItemResponse, CosmosError> {
-        let answer = self.counted(request().await);
-        let (Err(error), Some(end)) = (&answer, self.patient_until) else { return answer };
-        if !is_throttled(error) {
-            return answer;
+        let mut answer = self.counted(request().await);
+        let Some(end) = self.patient_until else { return answer };
+        while answer.as_ref().is_err_and(is_throttled) {
+            // A new turn each time: a part of the account that stays busy does not keep the others waiting.
+            let Some(turn) = self.pace.turn(end).await else { return answer };
+            answer = self.counted(request().await);
+            if answer.as_ref().is_err_and(is_throttled) { turn.refused() } else { turn.passed() }
         }
-        let Some(turn) = self.pace.turn(end).await else { return answer };
-        loop {
-            let answer = self.counted(request().await);
-            if !answer.as_ref().is_err_and(is_throttled) {
-                turn.passed();
-                return answer;
-            }
-            turn.refused();
-            if !self.pace.rested(end).await {
-                return answer;
-            }
-        }
+        answer
     }
 
     fn counted(&self, answer: Result<ItemResponse, CosmosError>) -> Result<ItemResponse, CosmosError> {
@@ -114,11 +106,11 @@ impl Container {
 
     /// Counts an answer that is an error, and rests where it asks for that.
     pub fn count_error(&self, error: &CosmosError) {
-        let response = error.response();
-        let charge = response.and_then(|response| response.headers().request_charge.as_ref());
-        let units = charge.map_or(0.0, |charge| charge.value());
+        // What was not answered cost nothing that is known, and says nothing of the account.
+        let Some(response) = error.response() else { return };
+        let units = response.headers().request_charge.as_ref().map_or(0.0, |charge| charge.value());
         if is_throttled(error) {
-            let after = response.and_then(|response| response.headers().retry_after_ms).unwrap_or(10);
+            let after = response.headers().retry_after_ms.unwrap_or(10);
             self.pace.rest(units, std::time::Duration::from_millis(after));
         } else {
             self.pace.spend(units);

@@ -25,8 +25,8 @@ pub(crate) struct Pace {
 #[derive(Debug)]
 struct State {
     free_at: Instant,
-    /// When the first answer 429 came since one that was none.
-    throttled_since: Option<Instant>,
+    /// When the first and the last answer 429 came since one that was none, or a time without any.
+    throttled: Option<(Instant, Instant)>,
     /// Turns that there are, and that there should be.
     turns: usize,
     turns_wanted: usize,
@@ -44,7 +44,7 @@ pub(crate) struct Spent {
 impl Pace {
     pub fn new(per_second: Option<u32>) -> Self {
         let (free_at, spent) = (Instant::now(), Spent::default());
-        let state = State { free_at, throttled_since: None, turns: 1, turns_wanted: 1, spent };
+        let state = State { free_at, throttled: None, turns: 1, turns_wanted: 1, spent };
         Self { per_second: per_second.map(f64::from), state: Mutex::new(state), turns: Semaphore::new(1) }
     }
 
@@ -55,7 +55,7 @@ impl Pace {
 
     /// Whether the account has answered nothing but 429 for long.
     pub fn is_shut(&self) -> bool {
-        self.state().throttled_since.is_some_and(|since| since.elapsed() >= SHUT_AFTER)
+        self.state().throttled.is_some_and(|(since, last)| is_recent(last) && !is_recent(since))
     }
 
     /// Waits until a request that was answered 429 may be sent again, and for its turn; `None` when that is not before `end`,
@@ -83,7 +83,7 @@ impl Pace {
     /// Counts an answer. Its cost is known only now, so that a request may go into debt, which the next ones wait for.
     pub fn spend(&self, units: f64) {
         let mut state = self.state();
-        state.throttled_since = None;
+        state.throttled = None;
         self.count(&mut state, units);
     }
 
@@ -91,7 +91,9 @@ impl Pace {
     pub fn rest(&self, units: f64, after: Duration) {
         let mut state = self.state();
         state.spent.throttled += 1;
-        state.throttled_since.get_or_insert_with(Instant::now);
+        let now = Instant::now();
+        let since = state.throttled.filter(|(_, last)| is_recent(*last)).map_or(now, |(since, _)| since);
+        state.throttled = Some((since, now));
         self.count(&mut state, units);
         state.free_at = state.free_at.max(Instant::now() + after);
     }
@@ -113,6 +115,10 @@ impl Pace {
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn is_recent(at: Instant) -> bool {
+    at.elapsed() < SHUT_AFTER
 }
 
 /// The right to send a request again, until it is dropped.
@@ -221,6 +227,11 @@ mod tests {
         }
         assert_eq!(times, 5, "one a second, for five seconds since the first");
         pace.spend(1.0);
+        assert!(pace.turn(end).await.is_some());
+        // One that was not asked for long did not refuse for long.
+        pace.rest(0.0, Duration::from_millis(1));
+        tokio::time::sleep(SHUT_AFTER).await;
+        pace.rest(0.0, Duration::from_millis(1));
         assert!(pace.turn(end).await.is_some());
     }
 }

@@ -294,7 +294,8 @@ async fn a_move_that_is_refused_leaves_the_document_where_it_was() {
     assert_eq!(fault(&outcomes[0]).kind, FaultKind::Permanent, "{outcomes:?}");
     assert_eq!(regions().await, [r#""south""#, r#""south""#]);
     // What is newer stays where it is, and a move that comes late leaves nothing.
-    writer.write(&[order(5, 3, "north", 7), order(7, 3, "north", 8)]).await;
+    writer.write(&[order(5, 3, "north", 7)]).await;
+    writer.write(&[order(7, 3, "north", 8)]).await;
     let outcomes = writer.apply(&[order(6, 3, "west", 9)]).await;
     assert!(matches!(outcomes[..], [Outcome::Stale]), "{outcomes:?}");
     assert_eq!(regions().await, [r#""north""#, r#""south""#, r#""south""#]);

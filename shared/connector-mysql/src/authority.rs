@@ -12,7 +12,6 @@ use crate::connect::Server;
 use crate::fault::{DENIED, fault, number};
 use crate::place;
 use crate::query::{run, texts};
-use crate::readers::BEGIN;
 
 /// Finds out which way this server and this user allow. A server that does not answer is a fault, not a decision.
 pub(crate) async fn decide(server: &Server, connection: &mut MySqlConnection) -> Result<Authority, Fault> {
@@ -125,7 +124,9 @@ async fn rights(connection: &mut MySqlConnection) -> Result<Vec<Refusal>, Fault>
     if !global.into_iter().any(may_read) {
         lacks("REPLICATION SLAVE");
     }
-    match texts(connection, LOGS).await {
+    // Some who may see the files may not see what is in them.
+    let probe = format!("{LOGS}; SHOW BINLOG EVENTS LIMIT 1");
+    match texts(connection, &probe).await {
         Ok(_) => {}
         Err(error) if number(&error).is_some_and(|number| DENIED.contains(&number)) => {
             lacks(if crate::catalog::is_mariadb(connection).await.unwrap_or(true) {
@@ -144,10 +145,9 @@ async fn rights(connection: &mut MySqlConnection) -> Result<Vec<Refusal>, Fault>
 /// The files of the log.
 pub(crate) const LOGS: &str = "SHOW BINARY LOGS";
 
-/// The exact place of a snapshot that is taken now: everything before it is visible, and nothing behind it was.
+/// The place of a snapshot that is taken now. It may not be exact: see `beginning`.
 pub(crate) async fn exact(connection: &mut MySqlConnection) -> Result<Option<u64>, Fault> {
-    run(connection, BEGIN).await.map_err(|error| fault("taking a snapshot", error))?;
-    let place = place::of_snapshot(connection).await?;
+    let place = place::take(connection).await?.place;
     run(connection, "ROLLBACK").await.map_err(|error| fault("ending a snapshot", error))?;
     Ok(place)
 }

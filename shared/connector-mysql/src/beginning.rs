@@ -1,8 +1,11 @@
-//! The beginning of a file of the log, where a snapshot's place does not say all that the snapshot sees.
+//! Where the place of a snapshot does not say all that the snapshot sees, although the server tells it.
 //!
-//! The server names the new file once the last transactions of the file before it are written, and that is before they are
-//! visible: by the moment in which it syncs the new file, and where a replica is waited for by as long as none answers. From
-//! the first transaction of the new file that is visible on, places are exact again.
+//! A file of the log begins, by its name, once the last transactions of the file before it are written, and that is before they
+//! are visible: by the moment in which the server syncs. Places are exact again behind the first transaction of the new file
+//! that is visible.
+//!
+//! And while the server waits for a replica before it makes a transaction visible (semi-synchronous replication, `AFTER_SYNC`),
+//! its place may be behind what is waited for, and go back afterwards.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -12,10 +15,9 @@ use sqlx::MySqlConnection;
 use tokio::time::Instant;
 
 use crate::fault::fault;
-use crate::place;
+use crate::place::{self, Taken};
 use crate::query::{run, texts};
 use crate::quote;
-use crate::readers::BEGIN;
 
 /// How long a transaction that is in the log may stay invisible.
 pub(crate) const VISIBLE_MS_MAX: u64 = 20_000;
@@ -26,70 +28,99 @@ const PAUSE_MS: u64 = 50;
 /// Before the first transaction of a file come its description, the transactions of the files before it, and a checkpoint.
 const EVENTS_BEFORE_MAX: usize = 16;
 
-/// The place of the latest beginning at which everything before was visible; 0 for none.
+/// What is known of files of the log.
 #[derive(Debug, Default)]
-pub(crate) struct Beginning(Mutex<u64>);
+pub(crate) struct Beginning(Mutex<Known>);
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Known {
+    /// The beginning of a file, at which everything before was visible.
+    settled: u64,
+    /// Where the first transaction of a file begins.
+    first: u64,
+}
 
 impl Beginning {
-    /// Whether the open snapshot of this session, at `place`, has certainly seen all that is in the log before.
-    pub(crate) async fn is_exact(&self, connection: &mut MySqlConnection, place: u64) -> Result<bool, Fault> {
-        if place == *self.settled() {
+    /// Whether the open snapshot of this session has certainly seen all that is in the log before its place, and nothing else.
+    pub(crate) async fn is_exact(&self, connection: &mut MySqlConnection, taken: &Taken) -> Result<bool, Fault> {
+        let Some(place) = taken.place.filter(|_| taken.is_quiet) else { return Ok(false) };
+        let known = self.known();
+        if place == known.settled || (place & !OFFSET == known.first & !OFFSET && place > known.first) {
             return Ok(true);
         }
-        let Some(file) = place::file_of_snapshot(connection).await? else { return Ok(false) };
-        let sql = format!("SHOW BINLOG EVENTS IN {} LIMIT {EVENTS_BEFORE_MAX}", quote::text(&file));
-        let events =
-            texts(connection, &sql).await.map_err(|error| fault("reading where the log's file begins", error))?;
-        Ok(is_behind_a_transaction(&events, place & 0xffff_ffff))
+        // The server holds a lock for it that it may have given to somebody who waits for a replica.
+        let asking = async {
+            let sql = format!("SHOW BINLOG EVENTS IN {} LIMIT {EVENTS_BEFORE_MAX}", quote::text(&taken.file));
+            let events = texts(connection, &sql).await?;
+            let written = texts(connection, "SHOW MASTER STATUS").await?;
+            Ok((events, written))
+        };
+        let asked = tokio::time::timeout(Duration::from_millis(VISIBLE_MS_MAX), asking).await;
+        let asked = asked.map_err(|_| invisible("what a file of the log begins with"))?;
+        let (events, written) = asked.map_err(|error| fault("reading where the log's file begins", error))?;
+        let Some(first) = first_transaction(&events) else { return Ok(false) };
+        // While files change, the name of the new one may come with an offset of the old one.
+        let is_in = match &written.first().map(Vec::as_slice) {
+            Some([Some(name), Some(end), ..]) if *name == taken.file => {
+                end.parse().is_ok_and(|end| place & OFFSET <= end)
+            }
+            _ => true,
+        };
+        let is_exact = is_in && place & OFFSET > first;
+        if is_exact {
+            self.set(Known { first: (place & !OFFSET) | first, ..known });
+        }
+        Ok(is_exact)
     }
 
-    /// Waits until a snapshot that is taken then is exact: something was committed, or the server had the time to make visible
-    /// what it has written. The session has no transaction open.
+    /// Waits until a snapshot that is taken then may be exact: something was committed, or the server had the time to make
+    /// visible what it has written. The session has no transaction open.
     pub(crate) async fn wait(&self, connection: &mut MySqlConnection) -> Result<(), Fault> {
         let begun = Instant::now();
-        let mut since = (0, begun);
+        let mut since = (None, begun);
         while begun.elapsed() < Duration::from_millis(VISIBLE_MS_MAX) {
-            run(connection, BEGIN).await.map_err(|error| fault("taking a snapshot", error))?;
-            let place = place::of_snapshot(connection).await?.unwrap_or_default();
-            let is_exact = self.is_exact(connection, place).await?;
+            let taken = place::take(connection).await?;
+            let is_exact = self.is_exact(connection, &taken).await?;
             run(connection, "ROLLBACK").await.map_err(|error| fault("ending a snapshot", error))?;
             if is_exact {
                 return Ok(());
             }
-            if since.0 != place || waits_for_a_replica(connection).await? {
-                since = (place, Instant::now());
+            if since.0 != taken.place || !taken.is_quiet {
+                since = (taken.place, Instant::now());
             } else if since.1.elapsed() >= Duration::from_millis(SETTLED_MS) {
-                *self.settled() = place;
+                let known = self.known();
+                self.set(Known { settled: taken.place.unwrap_or_default(), ..known });
                 return Ok(());
             }
             tokio::time::sleep(Duration::from_millis(PAUSE_MS)).await;
         }
-        Err(invisible("the last transaction of a file of the log"))
+        Err(invisible("a transaction that is in the log"))
     }
 
-    fn settled(&self) -> std::sync::MutexGuard<'_, u64> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn known(&self) -> Known {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, known: Known) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = known;
     }
 }
+
+/// Of a place: the offset in its file.
+const OFFSET: u64 = 0xffff_ffff;
 
 /// Something is in the log, and nobody sees it.
 pub(crate) fn invisible(what: &str) -> Fault {
-    Fault::transient(format!("{what} was not visible within {VISIBLE_MS_MAX} ms"))
-        .advise("does the server wait for a replica? SHOW STATUS LIKE 'Rpl_semi_sync%'")
+    Fault::transient(format!("{what} was not visible within {VISIBLE_MS_MAX} ms")).advise(
+        "does the server wait for replicas? SHOW STATUS LIKE 'Rpl_semi_sync%'; where it always does, follow a replica, or \
+         SET GLOBAL rpl_semi_sync_master_wait_point = 'AFTER_COMMIT'",
+    )
 }
 
-/// Of the first events of a file: name, offset, kind, and more.
-fn is_behind_a_transaction(events: &[Vec<Option<String>>], offset: u64) -> bool {
-    let first = events.iter().find(|event| event.get(2).is_some_and(|kind| kind.as_deref() == Some("Gtid")));
-    let begins = first.and_then(|event| event[1].as_deref()?.parse().ok());
-    begins.is_some_and(|begins: u64| begins < offset)
-}
-
-async fn waits_for_a_replica(connection: &mut MySqlConnection) -> Result<bool, Fault> {
-    let rows = texts(connection, "SHOW GLOBAL STATUS LIKE 'Rpl_semi_sync_%_wait_sessions'")
-        .await
-        .map_err(|error| fault("asking whether a replica is waited for", error))?;
-    Ok(rows.iter().any(|row| row.get(1).is_some_and(|count| count.as_deref() != Some("0"))))
+/// Where the first transaction begins, of the first events of a file: name, offset, kind, and more.
+fn first_transaction(events: &[Vec<Option<String>>]) -> Option<u64> {
+    let is_first = |event: &&Vec<Option<String>>| matches!(event.get(2), Some(Some(kind)) if matches!(&**kind, "Gtid" | "Anonymous_Gtid"));
+    events.iter().find(is_first)?.get(1)?.as_deref()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -97,14 +128,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_is_exact_behind_the_first_transaction_of_its_file() {
+    fn a_file_has_more_before_its_first_transaction() {
         let event = |at: &str, kind: &str| ["f", at, kind, "1", "", ""].map(|text| Some(text.to_owned())).to_vec();
         let mut events = vec![event("4", "Format_desc"), event("256", "Gtid_list"), event("299", "Binlog_checkpoint")];
-        assert!(!is_behind_a_transaction(&events, 342));
+        assert_eq!(first_transaction(&events), None);
         events.push(event("342", "Gtid"));
         events.push(event("384", "Query"));
-        assert!(!is_behind_a_transaction(&events, 342));
-        assert!(is_behind_a_transaction(&events, 500));
-        assert!(!is_behind_a_transaction(&[], 500));
+        events.push(event("500", "Gtid"));
+        assert_eq!(first_transaction(&events), Some(342));
+        assert_eq!(first_transaction(&[]), None);
     }
 }

@@ -12,7 +12,9 @@ use crate::authority::{self, Settings};
 use crate::beginning::Beginning;
 use crate::connect::{Server, Sessions};
 use crate::describe;
+use crate::fault::fault;
 use crate::log;
+use crate::query::run;
 use crate::readers::{Reader, Readers};
 use crate::snapshot::MySqlSnapshot;
 
@@ -62,13 +64,11 @@ impl MySqlHost {
     async fn readers(&self, authority: Authority) -> Result<(Arc<Readers>, Reader), Fault> {
         loop {
             let (readers, mut first) = Readers::open(self.reading.clone(), self.spare.clone()).await?;
-            let Some(place) = readers.place().filter(|_| authority == Authority::Log) else {
-                return Ok((readers, first));
-            };
-            if self.beginning.is_exact(first.connection(), place).await? {
+            if authority == Authority::Drawn || self.beginning.is_exact(first.connection(), readers.taken()).await? {
                 return Ok((readers, first));
             }
-            self.control.with(async |session| self.beginning.wait(session).await).await?;
+            run(first.connection(), "ROLLBACK").await.map_err(|error| fault("ending a snapshot", error))?;
+            self.beginning.wait(first.connection()).await?;
         }
     }
 
@@ -111,7 +111,7 @@ impl Host for MySqlHost {
             Authority::Log => {
                 let expected = self.expected().await?;
                 same_lineage(&expected, &Settings::ask(first.connection()).await?.lineage())?;
-                authority::version(drawn.epoch, readers.place())?
+                authority::version(drawn.epoch, readers.taken().place)?
             }
         };
         Ok(Arc::new(MySqlSnapshot::open(readers, first, selection, version).await?))

@@ -9,6 +9,7 @@ use sqlx::MySqlConnection;
 
 use crate::fault::fault;
 use crate::query::texts;
+use crate::readers::BEGIN;
 
 /// The end of a transaction is at a greater place than every snapshot that does not see it, and not at a greater one than
 /// any that does. Offsets are 32 bits wide in every event.
@@ -26,26 +27,42 @@ pub(crate) fn position(file: u32, offset: u32) -> u64 {
     u64::from(file) << 32 | u64::from(offset)
 }
 
-/// Where the open snapshot of this session is in the log; `None` where the server does not tell.
-pub(crate) async fn of_snapshot(connection: &mut MySqlConnection) -> Result<Option<u64>, Fault> {
-    Ok(told(connection).await?.and_then(|(file, offset)| place(&file, &offset)))
+/// A snapshot that was taken.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Taken {
+    /// Where it is in the log; `None` where the server does not tell.
+    pub(crate) place: Option<u64>,
+    /// The name of the place's file.
+    pub(crate) file: String,
+    /// Whether no transaction was waiting for a replica while it was taken, which would be in the log and not visible.
+    pub(crate) is_quiet: bool,
 }
 
-/// The name of the file that the open snapshot's place is in.
-pub(crate) async fn file_of_snapshot(connection: &mut MySqlConnection) -> Result<Option<String>, Fault> {
-    Ok(told(connection).await?.map(|(file, _)| file))
+/// Opens a snapshot, in one round trip.
+pub(crate) async fn take(connection: &mut MySqlConnection) -> Result<Taken, Fault> {
+    let sql = format!(
+        "SHOW GLOBAL STATUS LIKE 'Rpl_semi_sync_%'; {BEGIN}; \
+         SHOW STATUS WHERE Variable_name LIKE 'binlog_snapshot_%' OR Variable_name LIKE 'Rpl_semi_sync_%'"
+    );
+    let rows = texts(connection, &sql).await.map_err(|error| fault("taking a snapshot", error))?;
+    Ok(Taken::of(&rows))
 }
 
-/// The file and the offset in it.
-async fn told(connection: &mut MySqlConnection) -> Result<Option<(String, String)>, Fault> {
-    let rows = texts(connection, "SHOW STATUS LIKE 'binlog_snapshot_%'")
-        .await
-        .map_err(|error| fault("asking for the place of a snapshot in the log", error))?;
-    let value = |name: &str| {
-        let row = rows.iter().find(|row| row[0].as_deref().is_some_and(|found| found.eq_ignore_ascii_case(name)))?;
-        row.get(1)?.clone()
-    };
-    Ok(value("binlog_snapshot_file").zip(value("binlog_snapshot_position")))
+impl Taken {
+    /// Of names and values: from before it was taken, and from after.
+    fn of(rows: &[Vec<Option<String>>]) -> Self {
+        let values = |name: &'static str| {
+            let named = rows
+                .iter()
+                .filter(move |row| row[0].as_deref().is_some_and(|found| found.to_ascii_lowercase().ends_with(name)));
+            named.filter_map(|row| row.get(1)?.as_deref())
+        };
+        let file = values("binlog_snapshot_file").next_back().unwrap_or_default().to_owned();
+        let place = values("binlog_snapshot_position").next_back().and_then(|offset| place(&file, offset));
+        let waits: Vec<&str> = values("_tx_waits").collect();
+        let is_quiet = values("_wait_sessions").all(|waiting| waiting == "0") && waits.iter().all(|&it| it == waits[0]);
+        Self { place, file, is_quiet }
+    }
 }
 
 #[cfg(test)]
@@ -60,5 +77,23 @@ mod tests {
         assert!(at("a.b.000007", "10") < at("a.b.000007", "11"));
         assert_eq!(place("binlog", "4"), None);
         assert_eq!(place("", "0"), None);
+    }
+
+    #[test]
+    fn a_snapshot_is_quiet_where_nobody_waited_for_a_replica() {
+        let taken = |before: [&str; 2], after: [&str; 2]| {
+            let row = |name: &str, value: &str| vec![Some(name.to_owned()), Some(value.to_owned())];
+            let semi = |[waiting, waits]: [&str; 2]| {
+                [row("Rpl_semi_sync_master_wait_sessions", waiting), row("Rpl_semi_sync_master_tx_waits", waits)]
+            };
+            let place = [row("Binlog_snapshot_file", "b.000007"), row("Binlog_snapshot_position", "10")];
+            Taken::of(&[semi(before), place, semi(after)].concat())
+        };
+        let quiet = taken(["0", "5"], ["0", "5"]);
+        assert_eq!(quiet, Taken { place: place("b.7", "10"), file: "b.000007".to_owned(), is_quiet: true });
+        for (before, after) in [(["1", "5"], ["0", "5"]), (["0", "5"], ["1", "5"]), (["0", "5"], ["0", "6"])] {
+            assert!(!taken(before, after).is_quiet, "{before:?} {after:?}");
+        }
+        assert_eq!(Taken::of(&[]), Taken { place: None, file: String::new(), is_quiet: true });
     }
 }

@@ -13,16 +13,14 @@ use sqlx::MySqlConnection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::connect::Server;
-use crate::fault::fault;
-use crate::place;
-use crate::query::run;
+use crate::place::{self, Taken};
 
 pub(crate) const BEGIN: &str = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY";
 
 /// The sessions of one snapshot.
 pub(crate) struct Readers {
     server: Server,
-    place: Option<u64>,
+    taken: Taken,
     /// As many permits as there are idle sessions; closed when the last session is lost.
     turns: Semaphore,
     idle: Mutex<Vec<Member>>,
@@ -41,23 +39,23 @@ struct Member {
 impl Readers {
     /// Takes a snapshot. It sees everything that was committed before this call.
     pub(crate) async fn open(server: Server, spare: Arc<Semaphore>) -> Result<(Arc<Self>, Reader), Fault> {
-        let (connection, place) = begin(&server).await?;
+        let (connection, taken) = begin(&server).await?;
         let readers = Arc::new(Self {
             server,
-            place,
             turns: Semaphore::new(0),
             idle: Mutex::default(),
             live: Mutex::new(1),
-            grows: AtomicBool::new(place.is_some()),
+            grows: AtomicBool::new(taken.place.is_some()),
+            taken,
             spare,
         });
         let first = Reader { member: Some(Member { connection, _spare: None }), readers: readers.clone() };
         Ok((readers, first))
     }
 
-    /// The exact place of this state in the log, where the server tells it.
-    pub(crate) fn place(&self) -> Option<u64> {
-        self.place
+    /// What the server told of this state.
+    pub(crate) fn taken(&self) -> &Taken {
+        &self.taken
     }
 
     /// A session that sees this state; waits for one.
@@ -88,7 +86,7 @@ impl Readers {
         }
         let spare = self.spare.clone().try_acquire_owned().ok()?;
         // A reader more is not worth a fault: those that are there take turns.
-        let begun = begin(&self.server).await.ok().filter(|(_, place)| *place == self.place);
+        let begun = begin(&self.server).await.ok().filter(|(_, taken)| *taken == self.taken);
         let Some((connection, _)) = begun else {
             // Whatever is committed once stays: no later session can see what this one did not.
             self.grows.store(false, Ordering::Relaxed);
@@ -135,9 +133,8 @@ impl Drop for Reader {
     }
 }
 
-async fn begin(server: &Server) -> Result<(MySqlConnection, Option<u64>), Fault> {
+async fn begin(server: &Server) -> Result<(MySqlConnection, Taken), Fault> {
     let mut connection = server.connect().await?;
-    run(&mut connection, BEGIN).await.map_err(|error| fault("taking a snapshot", error))?;
-    let place = place::of_snapshot(&mut connection).await?;
-    Ok((connection, place))
+    let taken = place::take(&mut connection).await?;
+    Ok((connection, taken))
 }

@@ -58,11 +58,6 @@ impl Batch {
         self.entries.iter().rev().find(|entry| entry.is_awaited()).map_or(0, |entry| entry.position)
     }
 
-    /// Whether nobody knows what is to be seen of the first `count` changes.
-    pub(super) fn has_untold(&self, count: usize) -> bool {
-        self.entries[..count].iter().any(|entry| matches!(entry.what, Pending::Untold))
-    }
-
     /// The keys that the first `count` changes name, ascending, each once.
     pub(super) fn wanted(&self, count: usize) -> Vec<&Key> {
         let mut keys: Vec<&Key> = self.entries[..count].iter().filter_map(|entry| entry.key()).collect();

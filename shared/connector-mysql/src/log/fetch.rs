@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use fides_core::{Fault, Key, Page, PageBuilder, Selection, Version};
 use sqlx::MySqlConnection;
-use tokio::time::Instant;
 
 use super::tables::Tables;
 use crate::beginning::{Beginning, VISIBLE_MS_MAX, invisible};
@@ -14,7 +13,6 @@ use crate::connect::{Session, Sessions};
 use crate::fault::fault;
 use crate::place;
 use crate::query::run;
-use crate::readers::BEGIN;
 use crate::reading::Reading;
 
 /// The longest pause between two looks.
@@ -24,15 +22,6 @@ const FETCHES: usize = 256;
 const FETCHES_MAX: usize = 2_048;
 /// Bytes of rows that a page should have.
 const PAGE_BYTES: usize = 4 << 20;
-
-/// A state of the tables.
-pub(super) struct State {
-    pub(super) session: Session,
-    /// Where it is in the log.
-    pub(super) place: u64,
-    /// Whether it has certainly seen all that is in the log before its place.
-    pub(super) is_exact: bool,
-}
 
 /// Reads records on a connection of its own.
 pub(super) struct Fetcher {
@@ -48,53 +37,32 @@ impl Fetcher {
         Self { sessions, reading, beginning: Beginning::default(), fetches_max: FETCHES }
     }
 
-    /// Until when what is in the log is waited for that is asked for now.
-    pub(super) fn patience() -> Instant {
-        Instant::now() + Duration::from_millis(VISIBLE_MS_MAX)
-    }
-
-    /// A session that sees the transaction at `position` and all before it, and the place of what it sees. In the log a
+    /// A session that sees the transaction at `position` and all before it, and the exact place of what it sees. In the log a
     /// transaction comes before it is visible: by little, or by long where a replica is waited for. It ends with the page: the
     /// table's definition is locked as long, and a page may wait for its readers.
-    pub(super) async fn state(&self, position: u64, until: Instant) -> Result<State, Fault> {
-        let mut pause = Pause::new(until);
-        loop {
-            let mut session = self.sessions.take(|| ()).await?;
-            let connection = session.connection();
-            run(connection, BEGIN).await.map_err(|error| fault("taking a snapshot", error))?;
-            let place = place::of_snapshot(connection).await?;
-            if let Some(place) = place.filter(|&place| place > position) {
-                let is_exact = place >> 32 == position >> 32 || self.beginning.is_exact(connection, place).await?;
-                return Ok(State { session, place, is_exact });
+    pub(super) async fn state(&self, position: u64) -> Result<(Session, u64), Fault> {
+        let waiting = async {
+            let mut pause_ms = 1;
+            loop {
+                let mut session = self.sessions.take(|| ()).await?;
+                let connection = session.connection();
+                let taken = place::take(connection).await?;
+                if let Some(place) = taken.place.filter(|&place| place > position) {
+                    if self.beginning.is_exact(connection, &taken).await? {
+                        return Ok((session, place));
+                    }
+                    run(connection, "ROLLBACK").await.map_err(|error| fault("ending a snapshot", error))?;
+                    self.beginning.wait(connection).await?;
+                }
+                session.roll_back().await;
+                tokio::time::sleep(Duration::from_millis(pause_ms)).await;
+                pause_ms = (pause_ms * 2).min(PAUSE_MS_MAX);
             }
-            session.roll_back().await;
-            if !pause.took().await {
-                return Err(self.invisible());
-            }
-        }
-    }
-
-    /// A transaction of the table is not visible.
-    pub(super) fn invisible(&self) -> Fault {
-        invisible(&format!("table {}: a transaction that is in the log", self.reading.cells.place))
-    }
-
-    /// Waits until everything is visible that is in the log before a snapshot.
-    pub(super) async fn wait(&self) -> Result<(), Fault> {
-        self.sessions.with(async |session| self.beginning.wait(session).await).await
-    }
-
-    /// Whether the records under `keys` are `found` also by one who sees what is not committed. Then nothing is missing that
-    /// the log has told of them, whatever is visible.
-    pub(super) async fn is_all(&self, keys: &[&Key], found: &Page) -> Result<bool, Fault> {
-        const BEGIN: &str = "SET TRANSACTION ISOLATION LEVEL READ UNCOMMITTED; START TRANSACTION READ ONLY";
-        let mut session = self.sessions.take(|| ()).await?;
-        run(session.connection(), BEGIN).await.map_err(|error| fault("looking at what is not committed", error))?;
-        let mut page = PageBuilder::new(self.reading.selection.seed);
-        self.reading.fetch(session.connection(), keys, &mut page).await?;
-        session.roll_back().await;
-        let page = page.finish(Version::default(), self.reading.cells.clone(), false);
-        Ok(page.fingerprints == found.fingerprints && page.keys.iter().eq(found.keys.iter()))
+        };
+        let waited = tokio::time::timeout(Duration::from_millis(VISIBLE_MS_MAX), waiting).await;
+        waited
+            .unwrap_or_else(|_| Err(invisible("a transaction that is in the log")))
+            .map_err(|fault| fault.at(format_args!("table {}", self.reading.cells.place)))
     }
 
     /// The records under `keys` that there are; `keys` ascend.
@@ -122,28 +90,6 @@ impl Fetcher {
         self.reading = reading;
         session.give_back();
         Ok(Some(tables))
-    }
-}
-
-/// Pauses between two looks, each twice as long as the one before it.
-pub(super) struct Pause {
-    next_ms: u64,
-    until: Instant,
-}
-
-impl Pause {
-    pub(super) fn new(until: Instant) -> Self {
-        Self { next_ms: 1, until }
-    }
-
-    /// Pauses; `false` when there is no time left.
-    pub(super) async fn took(&mut self) -> bool {
-        if Instant::now() >= self.until {
-            return false;
-        }
-        tokio::time::sleep(Duration::from_millis(self.next_ms)).await;
-        self.next_ms = (self.next_ms * 2).min(PAUSE_MS_MAX);
-        true
     }
 }
 

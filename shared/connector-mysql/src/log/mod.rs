@@ -86,8 +86,10 @@ pub(crate) async fn open(
         };
     }
     if gap.is_some() {
-        // The import that mends it must see all that is not read.
-        Beginning::default().wait(connection).await?;
+        if matches!(gap, Some(Gap::Missing(_))) {
+            // The import that mends it must see all that is not read.
+            Beginning::default().wait(connection).await?;
+        }
         let files = Files::look(connection).await?;
         spot = files.end;
         began = begin(server, expected, number, &files, spot).await?;

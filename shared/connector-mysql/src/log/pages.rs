@@ -6,13 +6,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use fides_core::Fault;
 use fides_core::port::{Log, LogPage};
-use fides_core::{Page, PageBuilder, Version};
+use fides_core::{PageBuilder, Version};
 use futures::FutureExt;
 use tokio::time::Instant;
 
 use super::batch::{Entry, Nested, Pending};
 use super::collect::Collector;
-use super::fetch::{Fetcher, Pause, State};
+use super::fetch::Fetcher;
 use super::stream::{Events, Head};
 use crate::connect::Session;
 
@@ -107,49 +107,26 @@ impl MySqlLog {
 
     /// A page of what was gathered. Everything that was found out so far stays when this is cancelled.
     async fn page(&mut self) -> Result<LogPage, Fault> {
-        let (count, found, seen) = self.look_up().await?;
+        let mut count = self.collector.batch.entries.len().min(self.records_max);
+        let seed = self.fetcher.reading.selection.seed;
+        let mut found = PageBuilder::new(seed).finish(Version::default(), self.fetcher.reading.cells.clone(), false);
+        let mut seen = 0;
+        if self.collector.batch.needs_look() {
+            let (mut state, at) = self.fetcher.state(self.collector.batch.latest()).await?;
+            seen = at;
+            count = self.resolve(&mut state).await?;
+            let wanted = self.collector.batch.wanted(count);
+            if !wanted.is_empty() {
+                found = self.fetcher.fetch(&mut state, &wanted).await?;
+            }
+            state.roll_back().await;
+        }
         self.is_cut = count < self.collector.batch.entries.len();
         // What is behind the cut is not on this page.
         let place = if self.is_cut { self.told.0 } else { self.collector.place };
         self.told = (place, Instant::now());
         self.is_owed = self.collector.is_inside();
         Ok(self.collector.batch.take(count, found, seen, place))
-    }
-
-    /// What the page's changes are now: how many it has, their records, and the place of the state that they are of.
-    async fn look_up(&mut self) -> Result<(usize, Page, u64), Fault> {
-        let until = Fetcher::patience();
-        let mut pause = Pause::new(until);
-        loop {
-            if !self.collector.batch.needs_look() {
-                return Ok((self.collector.batch.entries.len().min(self.records_max), self.nothing(), 0));
-            }
-            let mut state = self.fetcher.state(self.collector.batch.latest(), until).await?;
-            let count = self.resolve(&mut state.session).await?;
-            let wanted = self.collector.batch.wanted(count);
-            let found = if wanted.is_empty() {
-                self.nothing()
-            } else {
-                self.fetcher.fetch(&mut state.session, &wanted).await?
-            };
-            let State { session, place, is_exact } = state;
-            session.roll_back().await;
-            if is_exact {
-                return Ok((count, found, place));
-            }
-            if self.collector.batch.has_untold(count) {
-                self.fetcher.wait().await?;
-            } else if self.fetcher.is_all(&wanted, &found).await? {
-                return Ok((count, found, place));
-            } else if !pause.took().await {
-                return Err(self.fetcher.invisible());
-            }
-        }
-    }
-
-    fn nothing(&self) -> Page {
-        let reading = &self.fetcher.reading;
-        PageBuilder::new(reading.selection.seed).finish(Version::default(), reading.cells.clone(), false)
     }
 
     /// Finds the roots of changes in included tables. Returns how many changes make a page: where a change has very many

@@ -19,7 +19,7 @@ const NO_EVENT: u16 = 1220;
 pub(super) struct Files {
     /// Number, name and size of each, in order.
     files: Vec<(u32, String, u64)>,
-    /// The exact place of a snapshot that was taken before they were listed: whatever it does not see is behind it. The end
+    /// The place of a snapshot that was taken before they were listed: whatever it does not see is behind it. The end
     /// of the log may be further on than what is visible. Its mark is not known.
     pub(super) end: Spot,
 }
