@@ -41,7 +41,7 @@ pub(crate) struct Taken {
 /// Opens a snapshot, in one round trip.
 pub(crate) async fn take(connection: &mut MySqlConnection) -> Result<Taken, Fault> {
     let sql = format!(
-        "SHOW GLOBAL STATUS LIKE 'Rpl_semi_sync_%'; {BEGIN}; \
+        "SHOW GLOBAL VARIABLES LIKE 'rpl_semi_sync_%_wait_point'; SHOW GLOBAL STATUS LIKE 'Rpl_semi_sync_%'; {BEGIN}; \
          SHOW STATUS WHERE Variable_name LIKE 'binlog_snapshot_%' OR Variable_name LIKE 'Rpl_semi_sync_%'"
     );
     let rows = texts(connection, &sql).await.map_err(|error| fault("taking a snapshot", error))?;
@@ -60,7 +60,10 @@ impl Taken {
         let file = values("binlog_snapshot_file").next_back().unwrap_or_default().to_owned();
         let place = values("binlog_snapshot_position").next_back().and_then(|offset| place(&file, offset));
         let waits: Vec<&str> = values("_tx_waits").collect();
-        let is_quiet = values("_wait_sessions").all(|waiting| waiting == "0") && waits.iter().all(|&it| it == waits[0]);
+        // Behind the commit what waits is visible.
+        let is_visible = values("_wait_point").next().is_some_and(|point| point.eq_ignore_ascii_case("AFTER_COMMIT"));
+        let is_quiet = is_visible
+            || values("_wait_sessions").all(|waiting| waiting == "0") && waits.iter().all(|&it| it == waits[0]);
         Self { place, file, is_quiet }
     }
 }
@@ -93,6 +96,11 @@ mod tests {
         assert_eq!(quiet, Taken { place: place("b.7", "10"), file: "b.000007".to_owned(), is_quiet: true });
         for (before, after) in [(["1", "5"], ["0", "5"]), (["0", "5"], ["1", "5"]), (["0", "5"], ["0", "6"])] {
             assert!(!taken(before, after).is_quiet, "{before:?} {after:?}");
+        }
+        let row = |name: &str, value: &str| vec![Some(name.to_owned()), Some(value.to_owned())];
+        for (point, is_quiet) in [("AFTER_COMMIT", true), ("AFTER_SYNC", false)] {
+            let rows = [row("rpl_semi_sync_master_wait_point", point), row("Rpl_semi_sync_master_wait_sessions", "1")];
+            assert_eq!(Taken::of(&rows).is_quiet, is_quiet, "{point}");
         }
         assert_eq!(Taken::of(&[]), Taken { place: None, file: String::new(), is_quiet: true });
     }
