@@ -5,7 +5,6 @@
 mod common;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use azure_data_cosmos::clients::ContainerClient;
@@ -14,6 +13,8 @@ use common::Database;
 use fides_core::port::{Host, Log, LogPage, What};
 use fides_core::{FaultKind, Key, Kind, Namespace, PipelineId, Selection, Value};
 use serde_json::json;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 
 /// Ids of documents in the range of this place in the order of a container's ranges.
 async fn ids(container: &ContainerClient, range: usize, count: usize) -> Vec<String> {
@@ -84,14 +85,16 @@ async fn a_range_that_is_split_is_read_to_the_end_of_both_children() {
         put(&things, id).await;
     }
     database.split("things", 0);
+    let writers = Writers::start(&things, &ids, 4);
     let fault = loop {
         match next(&mut *log).await {
             Ok(page) => assert_eq!(page.place, from, "nothing is known of the child that was not asked"),
             Err(fault) => break fault,
         }
-        // Slower than it comes: one child has ended, the other has not.
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        // One child has ended, the other has not.
+        writers.are_ahead().await;
     };
+    drop(writers);
     assert!(fault.kind == FaultKind::Transient && fault.to_string().contains("split"), "{fault}");
     let mut log = host.log(&selection(), &reader, Some(from)).await.unwrap().log;
     let mut left = ids;
@@ -101,6 +104,35 @@ async fn a_range_that_is_split_is_read_to_the_end_of_both_children() {
     }
     // The ranges are those that were opened: the place goes on.
     while next(&mut *log).await.unwrap().place == from {}
+}
+
+/// Writers of the same documents, again and again, until this is dropped.
+struct Writers {
+    written: Arc<Semaphore>,
+    tasks: JoinSet<()>,
+}
+
+impl Writers {
+    fn start(container: &ContainerClient, ids: &[String], count: usize) -> Self {
+        let written = Arc::new(Semaphore::new(0));
+        let mut tasks = JoinSet::new();
+        for at in 0..count {
+            let (container, written, ids) = (container.clone(), written.clone(), ids.to_vec());
+            tasks.spawn(async move {
+                for id in ids.iter().cycle().skip(at * ids.len() / count) {
+                    put(&container, id).await;
+                    written.add_permits(1);
+                }
+            });
+        }
+        Self { written, tasks }
+    }
+
+    /// Waits until two documents more were written: who reads one each time never comes to the end.
+    async fn are_ahead(&self) {
+        assert!(!self.tasks.is_empty());
+        self.written.acquire_many(2).await.unwrap().forget();
+    }
 }
 
 #[tokio::test]
@@ -119,23 +151,11 @@ async fn a_busy_range_holds_up_neither_the_others_nor_the_place() {
         pages += 1;
     }
     assert!(pages < 10, "it was told as the one of number {pages}");
-    // More is written all the time than is read.
-    let written = Arc::new(AtomicU32::new(0));
-    let writers = (0..4).map(|at| {
-        let (things, written, busy) = (things.clone(), written.clone(), busy.clone());
-        tokio::spawn(async move {
-            for id in busy.iter().cycle().skip(at * 10) {
-                put(&things, id).await;
-                written.fetch_add(1, Ordering::Relaxed);
-            }
-        })
-    });
-    let writers: Vec<_> = writers.collect();
+    let writers = Writers::start(&things, &busy, 4);
     let ahead = tokio::time::timeout(Duration::from_mins(1), async {
         while next(&mut *log).await.unwrap().place == from {
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            writers.are_ahead().await;
         }
     });
-    ahead.await.unwrap_or_else(|_| panic!("the place stands still: {} were written", written.load(Ordering::Relaxed)));
-    writers.iter().for_each(tokio::task::JoinHandle::abort);
+    ahead.await.expect("the place goes on");
 }
