@@ -28,6 +28,9 @@ const PAUSE_MS: u64 = 50;
 /// Before the first transaction of a file come its description, the transactions of the files before it, and a checkpoint.
 const EVENTS_BEFORE_MAX: usize = 16;
 
+/// Of a place: the offset in its file.
+const OFFSET: u64 = 0xffff_ffff;
+
 /// What is known of files of the log.
 #[derive(Debug, Default)]
 pub(crate) struct Beginning(Mutex<Known>);
@@ -59,14 +62,7 @@ impl Beginning {
         let asked = asked.map_err(|_| invisible("what a file of the log begins with"))?;
         let (events, written) = asked.map_err(|error| fault("reading where the log's file begins", error))?;
         let Some(first) = first_transaction(&events) else { return Ok(false) };
-        // While files change, the name of the new one may come with an offset of the old one.
-        let is_in = match &written.first().map(Vec::as_slice) {
-            Some([Some(name), Some(end), ..]) if *name == taken.file => {
-                end.parse().is_ok_and(|end| place & OFFSET <= end)
-            }
-            _ => true,
-        };
-        let is_exact = is_in && place & OFFSET > first;
+        let is_exact = is_within(place & OFFSET, first, end_of(&taken.file, &written));
         if is_exact {
             self.set(Known { first: (place & !OFFSET) | first, ..known });
         }
@@ -106,9 +102,6 @@ impl Beginning {
     }
 }
 
-/// Of a place: the offset in its file.
-const OFFSET: u64 = 0xffff_ffff;
-
 /// Something is in the log, and nobody sees it.
 pub(crate) fn invisible(what: &str) -> Fault {
     Fault::transient(format!("{what} was not visible within {VISIBLE_MS_MAX} ms")).advise(
@@ -117,10 +110,24 @@ pub(crate) fn invisible(what: &str) -> Fault {
     )
 }
 
+/// Whether an offset is behind the first transaction of its file and before its end. While files change, the name of the new
+/// one may come with an offset of the old one. A file without an end is not written any more: what it was, nobody tells.
+fn is_within(offset: u64, first: u64, end: Option<u64>) -> bool {
+    offset > first && end.is_some_and(|end| offset <= end)
+}
+
+/// Where a file ends, if it is the one that is written: its name, its length, and more.
+fn end_of(file: &str, written: &[Vec<Option<String>>]) -> Option<u64> {
+    let [name, end, ..] = written.first()?.as_slice() else { return None };
+    if name.as_deref() == Some(file) { end.as_deref()?.parse().ok() } else { None }
+}
+
 /// Where the first transaction begins, of the first events of a file: name, offset, kind, and more.
 fn first_transaction(events: &[Vec<Option<String>>]) -> Option<u64> {
-    let is_first = |event: &&Vec<Option<String>>| matches!(event.get(2), Some(Some(kind)) if matches!(&**kind, "Gtid" | "Anonymous_Gtid"));
-    events.iter().find(is_first)?.get(1)?.as_deref()?.parse().ok()
+    let kind = |event: &Vec<Option<String>>| event.get(2).cloned().flatten();
+    let mut kinds = events.iter().map(|event| (event, kind(event)));
+    let (first, _) = kinds.find(|(_, kind)| matches!(kind.as_deref(), Some("Gtid" | "Anonymous_Gtid")))?;
+    first.get(1)?.as_deref()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -137,5 +144,16 @@ mod tests {
         events.push(event("500", "Gtid"));
         assert_eq!(first_transaction(&events), Some(342));
         assert_eq!(first_transaction(&[]), None);
+    }
+
+    #[test]
+    fn an_offset_of_another_file_is_not_within() {
+        let written = |name: &str, end: &str| vec![vec![Some(name.to_owned()), Some(end.to_owned()), None]];
+        let end = |file: &str| end_of(file, &written("b.000008", "900"));
+        assert_eq!((end("b.000008"), end("b.000007"), end_of("b.000008", &[])), (Some(900), None, None));
+        assert!(is_within(343, 342, Some(900)) && is_within(900, 342, Some(900)));
+        assert!(!is_within(342, 342, Some(900)), "what the file before ends with may not be visible");
+        assert!(!is_within(5_000, 342, Some(900)), "the new name, and where the old file ended");
+        assert!(!is_within(343, 342, None));
     }
 }

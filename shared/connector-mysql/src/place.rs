@@ -1,8 +1,8 @@
 //! A place in the binary log as one number: the number of its file, and the offset in it.
 //!
-//! MariaDB tells the exact place of a snapshot: `START TRANSACTION WITH CONSISTENT SNAPSHOT` holds commits back while it
-//! takes the snapshot of InnoDB and the log's position together, and `SHOW STATUS` then gives that position. MySQL has
-//! nothing of the kind. Where a file begins the place is not exact: see `beginning`.
+//! MariaDB tells the place of a snapshot: `START TRANSACTION WITH CONSISTENT SNAPSHOT` holds commits back while it takes the
+//! snapshot of InnoDB and the log's position together, and `SHOW STATUS` then gives that position. MySQL has nothing of the
+//! kind. Where a file begins, and where a replica is waited for, the place is not exact: see `beginning`.
 
 use fides_core::Fault;
 use sqlx::MySqlConnection;

@@ -45,7 +45,8 @@ impl Readers {
             turns: Semaphore::new(0),
             idle: Mutex::default(),
             live: Mutex::new(1),
-            grows: AtomicBool::new(taken.place.is_some()),
+            // While somebody waits for a replica, one place stands for two states.
+            grows: AtomicBool::new(taken.place.is_some() && taken.is_quiet),
             taken,
             spare,
         });

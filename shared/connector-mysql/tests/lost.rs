@@ -7,9 +7,11 @@ mod common;
 #[path = "log/support.rs"]
 mod support;
 
+use std::sync::Arc;
+
 use common::Database;
-use fides_core::FaultKind;
-use fides_core::port::{Gap, Log};
+use fides_core::port::{Gap, Host, Log};
+use fides_core::{FaultKind, Selection, Value};
 use sqlx::MySqlConnection;
 use support::{Change, Seen, described, open, reader, refused, told, told_in, try_page};
 use tokio::sync::Mutex;
@@ -254,74 +256,130 @@ async fn what_is_in_the_log_and_not_visible_yet_is_waited_for() {
     assert_eq!((described(&changes), visible), (vec!["emptied".to_owned()], 4));
 }
 
+/// A table of one row in a database of its own, whose server begins a new file of the log behind every large transaction.
+struct Rotating {
+    database: Database,
+    host: Arc<dyn Host>,
+    selection: Selection,
+    writer: MySqlConnection,
+}
+
+impl Rotating {
+    async fn create() -> Self {
+        let database = Database::create().await;
+        database
+            .execute(
+                "CREATE TABLE t (id int PRIMARY KEY, a int); INSERT INTO t VALUES (1, 1); CREATE TABLE other (text text); \
+                 SET GLOBAL max_binlog_size = 4096",
+            )
+            .await;
+        let host = database.following().await;
+        let selection = database.selection(&*host, "t", &["id"], 100).await;
+        let writer = database.connect().await;
+        Self { database, host, selection, writer }
+    }
+
+    /// The log from now on.
+    async fn log(&self) -> Box<dyn Log> {
+        open(&self.database, &*self.host, &self.selection, None).await.log
+    }
+
+    /// The row's number, of a snapshot that is taken now.
+    async fn scanned(&self) -> Value<'static> {
+        let snapshot = support::scan(&*self.host, &self.selection).await;
+        snapshot.fetch(&[common::int(1)]).await.unwrap().values(0).unwrap()[1].clone().into_owned()
+    }
+
+    /// Returns once there is another file than `before`.
+    async fn has_rotated(&self, before: &str) {
+        while last_file(&self.database).await.0 == before {}
+    }
+
+    /// Puts the limit of a file's length back.
+    async fn end(self) {
+        self.database.execute("SET GLOBAL max_binlog_size = 1073741824").await;
+    }
+}
+
+/// A transaction that is larger than a file of the log may be: the next file begins behind it.
+fn large(n: i32) -> String {
+    format!("BEGIN; UPDATE t SET a = {n}; INSERT INTO other VALUES ('{}'); COMMIT", "x".repeat(5_000))
+}
+
 /// A new file of the log is named before the last transaction of the old one is visible: the place of a snapshot between the
 /// two says that it has seen what it has not.
 #[tokio::test]
 async fn what_a_file_of_the_log_ends_with_is_waited_for() {
     let _turn = ONE_AT_A_TIME.lock().await;
-    let database = Database::create().await;
-    database
-        .execute(
-            "CREATE TABLE t (id int PRIMARY KEY, a int); INSERT INTO t VALUES (1, 1); CREATE TABLE other (text text); \
-             CREATE TABLE begun (n int)",
-        )
-        .await;
-    let host = database.following().await;
-    let selection = database.selection(&*host, "t", &["id"], 100).await;
-    let mut log = open(&database, &*host, &selection, None).await.log;
-    let mut writer = database.connect().await;
-    // The transaction is larger than a file of the log may be: the next one begins behind it.
-    database.execute("SET GLOBAL max_binlog_size = 4096").await;
-    let last =
-        |n: i32| format!("BEGIN; UPDATE t SET a = {n}; INSERT INTO other VALUES ('{}'); COMMIT", "x".repeat(5_000));
-    let (changes, visible) = told_late(&database, &mut *log, &mut writer, &last(2)).await;
+    let mut it = Rotating::create().await;
+    let mut log = it.log().await;
+    let (changes, visible) = told_late(&it.database, &mut *log, &mut it.writer, &large(2)).await;
     assert_eq!((described(&changes), visible), (vec!["[I64(1), I64(2)]".to_owned()], 2));
+    common::execute(&mut it.writer, "SET SESSION binlog_format = 'STATEMENT'").await;
+    let (changes, visible) = told_late(&it.database, &mut *log, &mut it.writer, &large(3)).await;
+    assert_eq!((described(&changes), visible), (vec!["emptied".to_owned()], 3));
+    it.end().await;
+}
 
-    let before = last_file(&database).await;
-    let scanned = async {
-        while last_file(&database).await.0 == before.0 {}
-        let snapshot = support::scan(&*host, &selection).await;
-        snapshot.fetch(&[common::int(1)]).await.unwrap().values(0).unwrap()[1].clone().into_owned()
-    };
-    let found = beside(&database, &mut writer, &last(3), Box::pin(scanned)).await;
-    assert_eq!(found, (fides_core::Value::I64(3), 3), "a snapshot whose place is behind the transaction has seen it");
+#[tokio::test]
+async fn a_snapshot_behind_the_end_of_a_file_has_seen_it() {
+    let _turn = ONE_AT_A_TIME.lock().await;
+    let it = Rotating::create().await;
+    let (before, _) = last_file(&it.database).await;
+    let scanned = Box::pin(async {
+        it.has_rotated(&before).await;
+        it.scanned().await
+    });
+    let found = beside(&it.database, &mut it.database.connect().await, &large(2), scanned).await;
+    assert_eq!(found, (Value::I64(2), 2));
+    it.end().await;
+}
 
-    let before = last_file(&database).await;
-    let opened = async {
-        while last_file(&database).await.0 == before.0 {}
-        host.log(&selection, &reader(&database), None).await.unwrap()
-    };
-    let (opened, visible) = beside(&database, &mut writer, &last(4), Box::pin(opened)).await;
-    assert_eq!(visible, 4, "a log that begins behind the transaction is opened when imports see it");
-    let mut log = opened.log;
+#[tokio::test]
+async fn a_log_that_begins_behind_the_end_of_a_file_is_opened_when_imports_see_it() {
+    let _turn = ONE_AT_A_TIME.lock().await;
+    let it = Rotating::create().await;
+    let (before, _) = last_file(&it.database).await;
+    let opened = Box::pin(async {
+        it.has_rotated(&before).await;
+        it.host.log(&it.selection, &reader(&it.database), None).await.unwrap()
+    });
+    let (_, visible) = beside(&it.database, &mut it.database.connect().await, &large(2), opened).await;
+    assert_eq!(visible, 2);
+    it.end().await;
+}
 
-    common::execute(&mut writer, "SET SESSION binlog_format = 'STATEMENT'").await;
-    let (changes, visible) = told_late(&database, &mut *log, &mut writer, &last(5)).await;
-    assert_eq!((described(&changes), visible), (vec!["emptied".to_owned()], 5));
-
-    // What the server writes by itself behind the first transaction of a file moves the place, whoever sees that one.
-    common::execute(&mut writer, "SET SESSION binlog_format = 'ROW'").await;
-    database.execute("SET GLOBAL max_binlog_size = 1073741824").await;
-    for n in 6..9 {
-        let (changes, visible) =
-            told_late(&database, &mut *log, &mut writer, &format!("FLUSH BINARY LOGS; UPDATE t SET a = {n}")).await;
+/// What the server writes by itself behind the first transaction of a file moves the place, whoever sees that one.
+#[tokio::test]
+async fn what_waits_behind_a_new_file_is_waited_for() {
+    let _turn = ONE_AT_A_TIME.lock().await;
+    let mut it = Rotating::create().await;
+    let mut log = it.log().await;
+    let update = |n: i32| format!("FLUSH BINARY LOGS; UPDATE t SET a = {n}");
+    for n in 2..5 {
+        let (changes, visible) = told_late(&it.database, &mut *log, &mut it.writer, &update(n)).await;
         assert_eq!((described(&changes), visible), (vec![format!("[I64(1), I64({n})]")], n));
     }
-    let scanned = async {
+    let scanned = Box::pin(async {
         let waits = "SELECT variable_value FROM information_schema.global_status \
             WHERE variable_name = 'Rpl_semi_sync_master_wait_sessions'";
-        let mut looking = database.connect().await;
+        let mut looking = it.database.connect().await;
         while sqlx::query_scalar::<_, String>(waits).fetch_one(&mut looking).await.unwrap() == "0" {}
-        let snapshot = support::scan(&*host, &selection).await;
-        snapshot.fetch(&[common::int(1)]).await.unwrap().values(0).unwrap()[1].clone().into_owned()
-    };
-    let found = beside(&database, &mut writer, "FLUSH BINARY LOGS; UPDATE t SET a = 9", Box::pin(scanned)).await;
-    assert_eq!(found, (fides_core::Value::I64(9), 9));
+        it.scanned().await
+    });
+    let found = beside(&it.database, &mut it.database.connect().await, &update(5), scanned).await;
+    assert_eq!(found, (Value::I64(5), 5));
+    it.end().await;
+}
 
-    // Where nothing is written any more the last transaction is visible, and the place stands still.
-    database.execute("FLUSH BINARY LOGS").await;
+/// Where nothing is written any more the last transaction is visible, and the place stands still.
+#[tokio::test]
+async fn a_file_behind_which_nothing_comes_is_believed_after_a_while() {
+    let _turn = ONE_AT_A_TIME.lock().await;
+    let it = Rotating::create().await;
+    it.database.execute("FLUSH BINARY LOGS").await;
     for _ in 0..2 {
-        let snapshot = support::scan(&*host, &selection).await;
-        assert_eq!(snapshot.fetch(&[common::int(1)]).await.unwrap().values(0).unwrap()[1], fides_core::Value::I64(9));
+        assert_eq!(it.scanned().await, Value::I64(1));
     }
+    it.end().await;
 }

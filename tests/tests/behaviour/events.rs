@@ -257,6 +257,23 @@ async fn an_import_that_began_before_a_gap_does_not_close_it() {
     assert!(!demanded(&process.pipeline).await.unwrap());
 }
 
+/// Whoever is asked tells why nothing is read: also a process that only waits to take the log over.
+#[tokio::test(start_paused = true)]
+async fn every_process_tells_of_the_pause_of_a_log() {
+    let stand = Stand::of(FakeHost::new(Order::Host), ROWS);
+    let processes = [stand.process("first").await, stand.process("second").await];
+    let _consumers = processes[0].consume();
+    let _followers = processes.each_ref().map(following);
+    processes[0].import(Mode::Delta).await;
+    caught_up(&stand, &processes[0]).await;
+    // The consumers of the first tell by themselves.
+    processes[0].ask("1", pause()).await;
+    let held = |process: &Process| process.worker.progress.held();
+    until(|| processes.iter().all(|process| held(process).is_some_and(|why| why.contains("fides resume")))).await;
+    processes[0].ask("2", resume()).await;
+    until(|| processes.iter().all(|process| held(process).is_none())).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn another_process_takes_the_log_over() {
     let stand = Stand::of(FakeHost::new(Order::Host), ROWS);

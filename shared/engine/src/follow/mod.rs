@@ -71,6 +71,8 @@ async fn own(
     let state = &*pipeline.backplane.state;
     let lease = format!("following/{}", pipeline.id);
     let Some(lease) = Held::take(state, lease, &worker.holder, pipeline.limits.lease_ms).await? else {
+        // Whoever only waits to take over tells as well why nothing is read.
+        worker.progress.hold(admin::paused(pipeline).await?.map(|paused| paused.told(pipeline)));
         return Ok(Followed::Elsewhere);
     };
     let mut lag = Lag::new(pipeline, &worker.progress);
