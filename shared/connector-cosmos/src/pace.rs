@@ -6,9 +6,11 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
-/// Requests that are sent again at the same time, at most: one at a time while they are refused, since the account has room
-/// for none, and one more for each that was not.
+/// Requests that are sent again at the same time, at most.
 const TURNS_MAX: usize = 32;
+/// So many more for each that passed, and one fewer for each that was refused again: an account that refuses less than two
+/// of three is used as much as it grants, and one that refuses more is asked by fewer, at last one at a time.
+const TURNS_PER_PASSED: usize = 2;
 /// How long an account may answer nothing but 429 before that is told.
 const SHUT_AFTER: Duration = Duration::from_secs(5);
 
@@ -130,17 +132,17 @@ pub(crate) struct Turn<'p> {
 impl Turn<'_> {
     /// The request was answered 429 once more.
     pub fn refused(&self) {
-        self.pace.state().turns_wanted = 1;
+        let mut state = self.pace.state();
+        state.turns_wanted = (state.turns_wanted - 1).max(1);
     }
 
     /// It was answered otherwise.
     pub fn passed(&self) {
         let mut state = self.pace.state();
-        state.turns_wanted = (state.turns_wanted + 1).min(TURNS_MAX);
-        if state.turns < state.turns_wanted {
-            state.turns += 1;
-            self.pace.turns.add_permits(1);
-        }
+        state.turns_wanted = (state.turns_wanted + TURNS_PER_PASSED).min(TURNS_MAX);
+        let more = state.turns_wanted.saturating_sub(state.turns);
+        state.turns += more;
+        self.pace.turns.add_permits(more);
     }
 }
 
@@ -197,23 +199,38 @@ mod tests {
         assert_eq!(start.elapsed().as_millis(), 1_000, "what comes too late is not waited for");
     }
 
+    /// The turns that there are when all requests of `rounds` rounds were answered: `refused` of `of`, in each round.
+    async fn turns_after(pace: &Pace, rounds: usize, refused: usize, of: usize) -> usize {
+        let end = Instant::now() + Duration::from_mins(1);
+        for at in 0..rounds * of {
+            let turn = pace.turn(end).await.unwrap();
+            if at % of < refused { turn.refused() } else { turn.passed() }
+        }
+        pace.turns.available_permits()
+    }
+
     #[tokio::test(start_paused = true)]
-    async fn there_are_more_turns_for_each_that_passes_and_one_where_one_is_refused() {
+    async fn there_are_as_many_turns_as_the_account_grants() {
+        let pace = Pace::new(None);
+        assert_eq!(turns_after(&pace, 2 * TURNS_MAX, 1, 2).await, TURNS_MAX, "half of them refused: no reason to be slow");
+        assert_eq!(turns_after(&pace, 2 * TURNS_MAX, 3, 4).await, 1 + TURNS_PER_PASSED, "more would only be refused more");
+        assert_eq!(turns_after(&pace, TURNS_MAX, 1, 1).await, 1, "it has room for none");
+        assert_eq!(turns_after(&pace, 1, 0, 1).await, 1 + TURNS_PER_PASSED);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_that_there_should_not_be_ends_with_its_request() {
         let pace = Pace::new(None);
         let end = Instant::now() + Duration::from_mins(1);
-        for _ in 0..2 * TURNS_MAX {
-            pace.turn(end).await.unwrap().passed();
-        }
+        assert_eq!(turns_after(&pace, TURNS_MAX, 0, 1).await, TURNS_MAX);
         let mut turns = Vec::new();
         for _ in 0..TURNS_MAX {
             turns.push(pace.turn(end).await.unwrap());
         }
         assert_eq!(pace.turns.available_permits(), 0);
-        turns[0].refused();
+        turns[..TURNS_MAX / 2].iter().for_each(Turn::refused);
         turns.clear();
-        assert_eq!(pace.turns.available_permits(), 1);
-        pace.turn(end).await.unwrap().passed();
-        assert_eq!(pace.turns.available_permits(), 2);
+        assert_eq!(pace.turns.available_permits(), TURNS_MAX / 2);
     }
 
     #[tokio::test(start_paused = true)]
