@@ -17,19 +17,20 @@ use crate::account::Account;
 /// What the clocks of one account's machines may differ by.
 pub(crate) const SKEW_SECONDS: u64 = 10;
 
-/// The server's time at one moment of ours; goes on by our monotonic clock.
+/// The server's time, as it was told, since that came; goes on by our monotonic clock. Never ahead of the server's.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock {
     seconds: u64,
     at: Instant,
+    /// How far it may be behind the server's.
+    pub behind_max: Duration,
 }
 
 impl Clock {
     /// Asks the server. Any answer tells the time, a refusal too: no key is sent.
     pub async fn ask(account: &Account) -> Result<Self, Fault> {
         let what = "asking Cosmos DB for the time";
-        // Before the request: the answer's time is not older than this moment.
-        let at = Instant::now();
+        let asked = Instant::now();
         let request = Request::new(account.url().clone(), Method::Get);
         let client = new_http_client(None);
         let answer = tokio::time::timeout(Duration::from_secs(10), client.execute_request(&request)).await;
@@ -42,7 +43,12 @@ impl Clock {
         let date = date.and_then(|date| azure_core::time::parse_rfc7231(date).ok());
         let seconds = date.and_then(|date| u64::try_from(date.unix_timestamp()).ok());
         let seconds = seconds.ok_or_else(|| Fault::unavailable(format!("{what}: the answer has no date")))?;
-        Ok(Self { seconds, at })
+        Ok(Self::told(seconds, asked))
+    }
+
+    /// By an answer that has just come; it tells whole seconds.
+    fn told(seconds: u64, asked: Instant) -> Self {
+        Self { seconds, at: Instant::now(), behind_max: asked.elapsed() + Duration::from_secs(1) }
     }
 
     /// The server's time now, in seconds since 1970.
@@ -82,6 +88,33 @@ pub(crate) fn second(position: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_later_clock_is_never_behind_an_earlier_one_after_it_waited() {
+        let (server, ms) = (Instant::now(), Duration::from_millis);
+        // An answer tells the second in which the server wrote it, and is under way before that and after it.
+        let ask = async |before, after| {
+            let asked = Instant::now();
+            tokio::time::sleep(ms(before)).await;
+            let seconds = server.elapsed().as_secs();
+            tokio::time::sleep(ms(after)).await;
+            Clock::told(seconds, asked)
+        };
+        for phase in 0..40 {
+            for (first, second) in
+                [((0, 0), (0, 0)), ((3_000, 0), (0, 3_000)), ((0, 3_000), (3_000, 0)), ((0, 1), (700, 700))]
+            {
+                tokio::time::sleep(ms(phase * 50)).await;
+                let earlier = ask(first.0, first.1).await;
+                tokio::time::sleep(ms(phase * 150)).await;
+                let later = ask(second.0, second.1).await;
+                let told = earlier.millis();
+                assert!(u128::from(told) <= server.elapsed().as_millis(), "never ahead");
+                tokio::time::sleep(later.behind_max).await;
+                assert!(later.millis() >= told, "{phase}: {first:?} {second:?}");
+            }
+        }
+    }
 
     #[test]
     fn what_is_read_later_has_the_greater_position_within_its_second() {

@@ -6,24 +6,20 @@
 //! the seconds of a range never descend.) The same state read again, after a restart, has a greater position too, and is
 //! written again.
 //!
-//! A place is a second: everything that was written up to it is read, once each range of the feed was found at its end after
-//! that second had passed. A range that is split meanwhile goes on as its children, one after the other, and the end of one
+//! A place is a second: everything that was written up to it is read, once each range of the feed told something later, or was
+//! found at its end after that second had passed. A range that is split meanwhile goes on as its children, one after the other, and the end of one
 //! says nothing of the others: a place is told only while the ranges are those that were opened.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use azure_core::time::OffsetDateTime;
-use azure_data_cosmos::FeedScope;
-use azure_data_cosmos::feed::{ChangeFeedPageIterator, FeedRange};
+use azure_data_cosmos::feed::FeedRange;
 use azure_data_cosmos::models::ChangeFeedItem;
-use azure_data_cosmos::options::{ChangeFeedOptions, ChangeFeedStartFrom, MaxItemCountHint, ReadFeedRangesOptions};
+use azure_data_cosmos::options::ReadFeedRangesOptions;
 use fides_core::port::{Gap, Log, LogPage, Logged, Opened, What};
 use fides_core::{Fault, Fingerprint, Key, RowCodec, Slices, Value, fingerprint};
-use futures::StreamExt;
-use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use crate::account::Account;
@@ -31,6 +27,8 @@ use crate::clock::{Clock, SKEW_SECONDS, position, position_of, second};
 use crate::document::Document;
 use crate::fault::fault;
 use crate::layout::GONE;
+use crate::patience::Patience;
+use crate::range::{Item, Range};
 use crate::reading::Reading;
 
 /// How often an idle feed is asked: each range costs a request unit.
@@ -38,27 +36,13 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How often a log tells how far it is: each time takes a look at the container's ranges.
 const TELL_EVERY: Duration = Duration::from_secs(5);
 
-type Item = ChangeFeedItem<Box<RawValue>>;
-
-/// A range of the container.
-struct Feed {
-    range: FeedRange,
-    pages: Pin<Box<ChangeFeedPageIterator<Item>>>,
-    /// The latest second of its changes.
-    second: u64,
-    /// Whether everything of it was read that was written before the round began.
-    is_read: bool,
-    /// It was at its end: when it is asked again.
-    free_at: Instant,
-}
-
 /// Opens the feed behind a place, or at its present end.
 pub(crate) async fn open(account: &Arc<Account>, reading: Reading, after: Option<u64>) -> Result<Opened, Fault> {
-    if after.is_some() {
-        // The server tells whole seconds: a reader before this one may have had a clock that is a second further.
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
     let clock = Clock::ask(account).await?;
+    if after.is_some() {
+        // What a reader before this one told of a second in which a record is changed again must not have the greater position.
+        tokio::time::sleep(clock.behind_max).await;
+    }
     let now = position(clock.now().saturating_sub(SKEW_SECONDS));
     let from = after.unwrap_or(now);
     let gap = match after {
@@ -71,7 +55,6 @@ pub(crate) async fn open(account: &Arc<Account>, reading: Reading, after: Option
     // What was written at the same time on a machine whose clock is behind.
     let since = second(from).saturating_sub(SKEW_SECONDS);
     let feeds = feeds(&reading, since).await?;
-    let began = clock.now();
     let log = ChangeFeed {
         account: account.clone(),
         reading,
@@ -79,33 +62,27 @@ pub(crate) async fn open(account: &Arc<Account>, reading: Reading, after: Option
         since,
         feeds,
         at: 0,
-        began,
         place: from,
         told: Instant::now(),
+        asking: Patience::default(),
+        telling: Patience::default(),
         read_ms: 0,
     };
     Ok(Opened { log: Box::new(log), from, gap })
 }
 
 /// One reader for each range of the container.
-async fn feeds(reading: &Reading, since: u64) -> Result<Vec<Feed>, Fault> {
+async fn feeds(reading: &Reading, since: u64) -> Result<Vec<Range>, Fault> {
     let what = format!("opening the change feed of container {}", reading.selection.namespace);
-    let client = &reading.container.client;
     let ranges = ranges(reading).await?;
     if ranges.is_empty() {
         return Err(Fault::transient(format!("{what}: it has no ranges")));
     }
     let seconds = i64::try_from(since).unwrap_or(i64::MAX);
     let start = OffsetDateTime::from_unix_timestamp(seconds).map_err(|error| Fault::permanent(&what).because(error))?;
-    let page = u32::try_from(reading.selection.page_records_max).ok().and_then(std::num::NonZeroU32::new);
     let mut feeds = Vec::with_capacity(ranges.len());
     for range in ranges {
-        let options = ChangeFeedOptions::default()
-            .with_max_item_count(page.map_or(MaxItemCountHint::ServerDecides, MaxItemCountHint::Limit));
-        let from = ChangeFeedStartFrom::PointInTime(start);
-        let feed = client.query_change_feed(FeedScope::range(range.clone()), from, Some(options)).await;
-        let pages = Box::pin(feed.map_err(|error| fault(&what, &error))?);
-        feeds.push(Feed { range, pages, second: 0, is_read: false, free_at: Instant::now() });
+        feeds.push(Range::open(reading, range, start).await?);
     }
     Ok(feeds)
 }
@@ -123,14 +100,15 @@ struct ChangeFeed {
     clock: Clock,
     /// Changes of earlier seconds were asked for by nobody.
     since: u64,
-    feeds: Vec<Feed>,
+    feeds: Vec<Range>,
     /// The range that was asked last.
     at: usize,
-    /// The server's time when the round began, in which each range is read as far as it went then.
-    began: u64,
     /// Everything up to here is on pages that were handed over.
     place: u64,
     told: Instant,
+    /// Of asking a range, and of looking at the ranges.
+    asking: Patience,
+    telling: Patience,
     /// When the last page was read, on the server's clock; ascends with every page.
     read_ms: u64,
 }
@@ -139,21 +117,15 @@ struct ChangeFeed {
 impl Log for ChangeFeed {
     async fn next(&mut self) -> Result<LogPage, Fault> {
         loop {
-            if self.feeds.iter().all(|feed| feed.is_read)
-                && let Some(page) = self.round().await?
+            if self.told.elapsed() >= TELL_EVERY
+                && let Some(page) = self.tell().await?
             {
                 return Ok(page);
             }
             let at = self.turn();
             tokio::time::sleep_until(self.feeds[at].free_at.max(self.reading.container.pace.free_at())).await;
             let items = self.ask(at).await?;
-            if items.is_empty() {
-                (self.feeds[at].is_read, self.feeds[at].free_at) = (true, Instant::now() + LOOK_EVERY);
-                continue;
-            }
             let page = self.page(at, &items)?;
-            // A range that is written all the time never is at its end.
-            self.feeds[at].is_read |= self.feeds[at].second >= self.began;
             if !page.changes.is_empty() {
                 return Ok(page);
             }
@@ -175,37 +147,43 @@ impl ChangeFeed {
         others.find(|&at| self.feeds[at].free_at <= now).or(first).unwrap_or_default()
     }
 
+    /// What a range tells next; nothing where it is at its end, or has to be asked again. To open all of them anew would read
+    /// everything behind the place again, and never get on where faults are frequent.
     async fn ask(&mut self, at: usize) -> Result<Vec<Item>, Fault> {
-        let what = format!("reading the change feed of container {}", self.reading.selection.namespace);
-        let page = match self.feeds[at].pages.next().await {
-            Some(Ok(page)) => page,
-            Some(Err(error)) => {
-                self.reading.container.count_error(&error);
-                return Err(fault(&what, &error));
+        let (began, range) = (self.clock.now(), &mut self.feeds[at]);
+        match range.ask(&self.reading).await {
+            Ok(items) => {
+                (self.at, self.asking) = (at, Patience::default());
+                if items.is_empty() {
+                    (range.read_to, range.free_at) = (range.read_to.max(began), Instant::now() + LOOK_EVERY);
+                }
+                Ok(items)
             }
-            None => return Err(Fault::transient(format!("{what}: it ended"))),
-        };
-        self.at = at;
-        self.reading.container.count(page.headers());
-        Ok(page.into_items())
+            Err(fault) => {
+                range.free_at = Instant::now() + self.asking.wait(fault)?;
+                Ok(Vec::new())
+            }
+        }
     }
 
-    /// All ranges are read as far as they went when the round began: so is everything of the time before.
-    async fn round(&mut self) -> Result<Option<LogPage>, Fault> {
-        let is_told = self.told.elapsed() >= TELL_EVERY;
-        if is_told {
-            // After the answers that it says something of.
-            let now = ranges(&self.reading).await?;
-            self.refuse_other_ranges(&now)?;
-            self.place = self.place.max(position(self.began.saturating_sub(SKEW_SECONDS)));
-            self.told = Instant::now();
+    /// How far all ranges are read, though none of them be at its end. `None` when they could not be looked at now.
+    async fn tell(&mut self) -> Result<Option<LogPage>, Fault> {
+        // After the answers that it says something of.
+        match ranges(&self.reading).await {
+            Ok(now) => self.refuse_other_ranges(&now)?,
+            Err(fault) => {
+                tokio::time::sleep(self.telling.wait(fault)?).await;
+                return Ok(None);
+            }
         }
+        self.telling = Patience::default();
+        let read_to = self.feeds.iter().map(|range| range.read_to).min().unwrap_or_default();
+        self.place = self.place.max(position(read_to.saturating_sub(SKEW_SECONDS)));
+        self.told = Instant::now();
         if self.clock.is_old() {
             self.clock = Clock::ask(&self.account).await?;
         }
-        self.began = self.clock.now();
-        self.feeds.iter_mut().for_each(|feed| feed.is_read = false);
-        if is_told { self.page(0, &[]).map(Some) } else { Ok(None) }
+        self.page(0, &[]).map(Some)
     }
 
     /// The driver goes on with the children of a range that was split, and tells the end of one as if it were that of the
@@ -233,7 +211,8 @@ impl ChangeFeed {
             if written < self.since {
                 continue;
             }
-            self.feeds[at].second = self.feeds[at].second.max(written);
+            let range = &mut self.feeds[at];
+            (range.second, range.read_to) = (range.second.max(written), range.read_to.max(written));
             let what = if document.get(GONE).is_some() {
                 // What cannot be told is left to a clean-up.
                 let Some(key) = self.reading.gone(&document) else { continue };

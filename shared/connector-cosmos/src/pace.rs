@@ -212,8 +212,16 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn there_are_as_many_turns_as_the_account_grants() {
         let pace = Pace::new(None);
-        assert_eq!(turns_after(&pace, 2 * TURNS_MAX, 1, 2).await, TURNS_MAX, "half of them refused: no reason to be slow");
-        assert_eq!(turns_after(&pace, 2 * TURNS_MAX, 3, 4).await, 1 + TURNS_PER_PASSED, "more would only be refused more");
+        assert_eq!(
+            turns_after(&pace, 2 * TURNS_MAX, 1, 2).await,
+            TURNS_MAX,
+            "half of them refused: no reason to be slow"
+        );
+        assert_eq!(
+            turns_after(&pace, 2 * TURNS_MAX, 3, 4).await,
+            1 + TURNS_PER_PASSED,
+            "more would only be refused more"
+        );
         assert_eq!(turns_after(&pace, TURNS_MAX, 1, 1).await, 1, "it has room for none");
         assert_eq!(turns_after(&pace, 1, 0, 1).await, 1 + TURNS_PER_PASSED);
     }

@@ -55,6 +55,13 @@ async fn told(log: &mut dyn Log, keys: &[&str]) -> Vec<LogPage> {
     pages
 }
 
+/// The greatest position of a record on some pages.
+fn latest(pages: &[LogPage], id: &str) -> u64 {
+    let changes = pages.iter().flat_map(|page| &page.changes);
+    let of_it = changes.filter(|change| matches!(&change.what, What::Row { key: told, .. } if *told == key(id)));
+    of_it.map(|change| change.position).max().unwrap()
+}
+
 #[tokio::test]
 async fn a_container_is_described_by_some_of_its_documents() {
     let database = Database::create().await;
@@ -173,7 +180,7 @@ async fn a_feed_goes_on_behind_its_place() {
         put(&database, "things", json!({ "id": id, "n": 2 })).await;
     }
     let pages = told(&mut *log, &["b", "c", "d"]).await;
-    let place = pages.last().unwrap().place;
+    let (place, before) = (pages.last().unwrap().place, latest(&pages, "b"));
     drop(log);
     put(&database, "things", json!({ "id": "e", "n": 3 })).await;
     put(&database, "things", json!({ "id": "b", "n": 4 })).await;
@@ -182,6 +189,7 @@ async fn a_feed_goes_on_behind_its_place() {
     let mut log = opened.log;
     let again = told(&mut *log, &["e", "b"]).await;
     assert!(again.iter().all(|page| page.place >= place), "places ascend");
+    assert!(latest(&again, "b") > before, "and so do positions");
     let beyond = host.log(&selection, &reader, Some(u64::MAX)).await.unwrap();
     assert!(matches!(beyond.gap, Some(Gap::Backward(_))));
     // What a Fides has deleted is told as gone, and not scanned.
@@ -193,6 +201,37 @@ async fn a_feed_goes_on_behind_its_place() {
     let left: Vec<Key> = scan_all(&*snapshot).await.unwrap().into_iter().map(|record| record.key).collect();
     assert_eq!(left, ["a", "b", "d", "e"].map(key));
     assert!(snapshot.scan(&KeyRange::ALL, Some(&key("d"))).await.unwrap().len() == 1);
+}
+
+/// To begin anew at the place for each of them would never get through what waits behind it.
+#[tokio::test]
+async fn a_feed_goes_on_where_a_request_failed() {
+    let database = Database::create().await;
+    database.container("things", "/id", &[]).await;
+    let host = host(&database).await;
+    put(&database, "things", json!({ "id": "first" })).await;
+    let selection = Selection { page_records_max: 1, ..selection(&*host, "things").await };
+    let mut log = host.log(&selection, &PipelineId::new("p"), None).await.unwrap().log;
+    let ids: Vec<String> = (0..12).map(|number| format!("{number:02}")).collect();
+    for id in &ids {
+        put(&database, "things", json!({ "id": id })).await;
+    }
+    // With a document to a page one of them hits while a range has more to tell.
+    database
+        .fault(json!({ "operations": ["feed"], "status": 429, "substatus": 3200, "retry_after_ms": 5, "every": 3 }));
+    database.fault(json!({ "operations": ["feed"], "drop": "before", "every": 4 }));
+    let pages = told(&mut *log, &ids.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    for id in &ids {
+        let key = key(id);
+        let of =
+            |change: &&fides_core::port::Logged| matches!(&change.what, What::Row { key: told, .. } if *told == key);
+        assert_eq!(pages.iter().flat_map(|page| &page.changes).filter(of).count(), 1, "{id} is told once");
+    }
+    assert!(database.stats()["throttled"].as_u64().unwrap() > 2, "{}", database.stats());
+    // So are places, by a feed that fails as often as that.
+    let place = pages.last().unwrap().place;
+    let ahead = async { while log.next().await.unwrap().place == place {} };
+    tokio::time::timeout(Duration::from_secs(30), ahead).await.expect("the place goes on");
 }
 
 /// A tombstone has the fields of its address only, and one that a move left is no deletion.

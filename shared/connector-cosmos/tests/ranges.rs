@@ -76,11 +76,16 @@ async fn a_range_that_is_split_is_read_to_the_end_of_both_children() {
     let ids = ids(&database.open("like").await, 1, 200).await;
     let (host, reader) = (host(&database).await, PipelineId::new("p"));
     let opened = host.log(&selection(), &reader, None).await.unwrap();
-    let (from, mut log) = (opened.from, opened.log);
+    let mut log = opened.log;
     // The feeds begin somewhere, before the split.
     let things = database.open("things").await;
     put(&things, &ids[0]).await;
-    while !is_told(&next(&mut *log).await.unwrap(), &ids[0]) {}
+    let from = loop {
+        let page = next(&mut *log).await.unwrap();
+        if is_told(&page, &ids[0]) {
+            break page.place;
+        }
+    };
     for id in &ids {
         put(&things, id).await;
     }

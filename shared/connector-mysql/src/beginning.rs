@@ -51,16 +51,13 @@ impl Beginning {
         if place == known.settled || (place & !OFFSET == known.first & !OFFSET && place > known.first) {
             return Ok(true);
         }
-        // The server holds a lock for it that it may have given to somebody who waits for a replica.
         let asking = async {
             let sql = format!("SHOW BINLOG EVENTS IN {} LIMIT {EVENTS_BEFORE_MAX}", quote::text(&taken.file));
             let events = texts(connection, &sql).await?;
             let written = texts(connection, "SHOW MASTER STATUS").await?;
             Ok((events, written))
         };
-        let asked = tokio::time::timeout(Duration::from_millis(VISIBLE_MS_MAX), asking).await;
-        let asked = asked.map_err(|_| invisible("what a file of the log begins with"))?;
-        let (events, written) = asked.map_err(|error| fault("reading where the log's file begins", error))?;
+        let (events, written) = in_time("where a file of the log begins", asking).await?;
         let Some(first) = first_transaction(&events) else { return Ok(false) };
         let is_exact = is_within(place & OFFSET, first, end_of(&taken.file, &written));
         if is_exact {
@@ -84,9 +81,14 @@ impl Beginning {
             if since.0 != taken.place || !taken.is_quiet {
                 since = (taken.place, Instant::now());
             } else if since.1.elapsed() >= Duration::from_millis(SETTLED_MS) {
-                let known = self.known();
-                self.set(Known { settled: taken.place.unwrap_or_default(), ..known });
-                return Ok(());
+                let place = taken.place.unwrap_or_default();
+                // An offset of the file before goes with the name of this one for as long as nothing is committed.
+                let asking = texts(connection, "SHOW MASTER STATUS");
+                let written = in_time("where the log ends", asking).await?;
+                if end_of(&taken.file, &written).is_some_and(|end| place & OFFSET <= end) {
+                    self.set(Known { settled: place, ..self.known() });
+                    return Ok(());
+                }
             }
             tokio::time::sleep(Duration::from_millis(PAUSE_MS)).await;
         }
@@ -100,6 +102,12 @@ impl Beginning {
     fn set(&self, known: Known) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = known;
     }
+}
+
+/// What the server answers under a lock that it may have given to somebody who waits for a replica.
+async fn in_time<T>(what: &str, asking: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, Fault> {
+    let asked = tokio::time::timeout(Duration::from_millis(VISIBLE_MS_MAX), asking).await;
+    asked.map_err(|_| invisible(what))?.map_err(|error| fault(&format!("reading {what}"), error))
 }
 
 /// Something is in the log, and nobody sees it.

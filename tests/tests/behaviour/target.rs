@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use fides_core::port::Fencing;
 use fides_engine::current_epoch;
 use fides_engine::import::Mode;
-use fides_testkit::fake::FakeHost;
+use fides_testkit::fake::{FakeHost, FakeTarget};
 
 use crate::stand::{Stand, namespace};
 
@@ -55,7 +56,13 @@ async fn a_record_that_listing_and_walk_miss_is_one_candidate() {
 
 #[tokio::test(start_paused = true)]
 async fn a_target_that_was_made_anew_is_filled_again() {
-    let stand = Stand::new(ROWS);
+    for fencing in [Fencing::LaneToken, Fencing::Conditional, Fencing::WaitOut] {
+        is_filled_again(fencing).await;
+    }
+}
+
+async fn is_filled_again(fencing: Fencing) {
+    let stand = Stand { target: FakeTarget::with_fencing(fencing), ..Stand::new(ROWS) };
     let (empty, process) = (stand.target.back_up(), stand.process("a").await);
     process.copy().await;
     stand.target.restore(&empty);

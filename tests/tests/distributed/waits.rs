@@ -271,7 +271,8 @@ async fn dead_letters_that_find_no_room() {
     until_dead(&stand).await;
     run(&mut host, "UPDATE items SET name = 'Gift' WHERE id IN (8, 9)").await;
     until("it says that there is no room", MINUTE, async || services[1].log().contains("dead letters are full")).await;
-    assert!(services[1].metric("fides_lanes_paused", &[]).await >= 1.0);
+    let paused = async || services[1].metric("fides_lanes_paused", &[]).await >= 1.0;
+    until("its lane is paused", MINUTE, paused).await;
     run(&mut target, "ALTER TABLE copy DROP CONSTRAINT mild").await;
     let (code, stdout, stderr) = stand.fides(&["dead", "replay", &stand.pipeline, "--all"]);
     assert_eq!(code, Some(0), "{stdout}{stderr}");
