@@ -6,8 +6,9 @@
 //! the seconds of a range never descend.) The same state read again, after a restart, has a greater position too, and is
 //! written again.
 //!
-//! A place is a second: everything that was written up to it is read, once each range of the feed told something later, or was
-//! found at its end after that second had passed. A range that is split meanwhile goes on as its children, one after the other, and the end of one
+//! A place is a second: everything that was written up to it is read, once each range of the feed was found at its end after
+//! that second had passed, or told something later that was written since the feed was opened (of two partitions that were
+//! merged before, one may come after the other). A range that is split meanwhile goes on as its children, one after the other, and the end of one
 //! says nothing of the others: a place is told only while the ranges are those that were opened.
 
 use std::sync::Arc;
@@ -59,12 +60,12 @@ pub(crate) async fn open(account: &Arc<Account>, reading: Reading, after: Option
         account: account.clone(),
         reading,
         clock,
+        opened: clock.now(),
         since,
         feeds,
         at: 0,
         place: from,
         told: Instant::now(),
-        asking: Patience::default(),
         telling: Patience::default(),
         read_ms: 0,
     };
@@ -87,7 +88,8 @@ async fn feeds(reading: &Reading, since: u64) -> Result<Vec<Range>, Fault> {
     Ok(feeds)
 }
 
-/// The container's ranges as they are now, and not as the driver remembers them.
+/// The container's ranges as they are now; where that cannot be read, as the driver remembers them, which goes on with the
+/// children of a range only once it does.
 async fn ranges(reading: &Reading) -> Result<Vec<FeedRange>, Fault> {
     let options = ReadFeedRangesOptions::default().with_force_refresh(true);
     let ranges = reading.container.client.read_feed_ranges(Some(options)).await;
@@ -98,6 +100,8 @@ struct ChangeFeed {
     account: Arc<Account>,
     reading: Reading,
     clock: Clock,
+    /// The server's second in which the feed was opened.
+    opened: u64,
     /// Changes of earlier seconds were asked for by nobody.
     since: u64,
     feeds: Vec<Range>,
@@ -106,8 +110,7 @@ struct ChangeFeed {
     /// Everything up to here is on pages that were handed over.
     place: u64,
     told: Instant,
-    /// Of asking a range, and of looking at the ranges.
-    asking: Patience,
+    /// Of looking at the ranges.
     telling: Patience,
     /// When the last page was read, on the server's clock; ascends with every page.
     read_ms: u64,
@@ -150,17 +153,18 @@ impl ChangeFeed {
     /// What a range tells next; nothing where it is at its end, or has to be asked again. To open all of them anew would read
     /// everything behind the place again, and never get on where faults are frequent.
     async fn ask(&mut self, at: usize) -> Result<Vec<Item>, Fault> {
-        let (began, range) = (self.clock.now(), &mut self.feeds[at]);
-        match range.ask(&self.reading).await {
+        let (now, range) = (self.clock.now(), &mut self.feeds[at]);
+        match range.ask(&self.reading, now).await {
             Ok(items) => {
-                (self.at, self.asking) = (at, Patience::default());
+                (self.at, range.patience) = (at, Patience::default());
                 if items.is_empty() {
-                    (range.read_to, range.free_at) = (range.read_to.max(began), Instant::now() + LOOK_EVERY);
+                    (range.read_to, range.free_at) = (range.read_to.max(range.asked), Instant::now() + LOOK_EVERY);
                 }
                 Ok(items)
             }
             Err(fault) => {
-                range.free_at = Instant::now() + self.asking.wait(fault)?;
+                tracing::debug!(%fault, "a range of the change feed is asked again");
+                range.free_at = Instant::now() + range.patience.wait(fault)?;
                 Ok(Vec::new())
             }
         }
@@ -181,7 +185,10 @@ impl ChangeFeed {
         self.place = self.place.max(position(read_to.saturating_sub(SKEW_SECONDS)));
         self.told = Instant::now();
         if self.clock.is_old() {
-            self.clock = Clock::ask(&self.account).await?;
+            match Clock::ask(&self.account).await {
+                Ok(clock) => self.clock = clock,
+                Err(fault) => tracing::debug!(%fault, "the server's clock is asked again when the next place is told"),
+            }
         }
         self.page(0, &[]).map(Some)
     }
@@ -212,7 +219,10 @@ impl ChangeFeed {
                 continue;
             }
             let range = &mut self.feeds[at];
-            (range.second, range.read_to) = (range.second.max(written), range.read_to.max(written));
+            range.second = range.second.max(written);
+            if written >= self.opened + SKEW_SECONDS {
+                range.read_to = range.read_to.max(written);
+            }
             let what = if document.get(GONE).is_some() {
                 // What cannot be told is left to a clean-up.
                 let Some(key) = self.reading.gone(&document) else { continue };

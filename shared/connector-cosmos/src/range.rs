@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use crate::fault::fault;
+use crate::patience::Patience;
 use crate::reading::Reading;
 
 pub(crate) type Item = ChangeFeedItem<Box<RawValue>>;
@@ -25,6 +26,10 @@ pub(crate) struct Range {
     pages: Option<Pages>,
     /// Where the next request begins.
     token: Option<ContinuationToken>,
+    /// The server's second in which the latest request began: an answer may be taken up long after it came.
+    pub asked: u64,
+    /// Of its own requests: that another range answers says nothing of this one.
+    pub patience: Patience,
     /// The latest second of its changes.
     pub second: u64,
     /// Everything that was written before this second was read.
@@ -36,11 +41,21 @@ pub(crate) struct Range {
 impl Range {
     pub async fn open(reading: &Reading, range: FeedRange, start: OffsetDateTime) -> Result<Self, Fault> {
         let pages = pages(reading, &range, start, None).await?;
-        Ok(Self { range, start, pages: Some(pages), token: None, second: 0, read_to: 0, free_at: Instant::now() })
+        Ok(Self {
+            range,
+            start,
+            pages: Some(pages),
+            token: None,
+            asked: 0,
+            patience: Patience::default(),
+            second: 0,
+            read_to: 0,
+            free_at: Instant::now(),
+        })
     }
 
-    /// What it tells next; nothing at its end. After a fault it goes on with what it told last.
-    pub async fn ask(&mut self, reading: &Reading) -> Result<Vec<Item>, Fault> {
+    /// What it tells next, in the server's second `now`; nothing at its end. After a fault it goes on with what it told last.
+    pub async fn ask(&mut self, reading: &Reading, now: u64) -> Result<Vec<Item>, Fault> {
         let open = match &mut self.pages {
             Some(open) => open,
             closed => closed.insert(pages(reading, &self.range, self.start, self.token.clone()).await?),
@@ -48,7 +63,7 @@ impl Range {
         // Before the request: a page that came and was not understood is not passed over. There is none while one is under
         // way, which began where the one does that is kept.
         if let Ok(token) = open.to_continuation_token() {
-            self.token = Some(token);
+            (self.token, self.asked) = (Some(token), now);
         }
         let failed = match open.next().await {
             Some(Ok(page)) => {

@@ -80,8 +80,9 @@ impl Beginning {
             }
             if since.0 != taken.place || !taken.is_quiet {
                 since = (taken.place, Instant::now());
-            } else if since.1.elapsed() >= Duration::from_millis(SETTLED_MS) {
-                let place = taken.place.unwrap_or_default();
+            } else if let Some(place) = taken.place
+                && since.1.elapsed() >= Duration::from_millis(SETTLED_MS)
+            {
                 // An offset of the file before goes with the name of this one for as long as nothing is committed.
                 let asking = texts(connection, "SHOW MASTER STATUS");
                 let written = in_time("where the log ends", asking).await?;

@@ -29,7 +29,7 @@ pub trait Target: Send + Sync {
 
     /// The token that was last accepted for `lane`; `None` when the lane was never claimed, the namespace is not there yet,
     /// or was made anew since. Kept with the documents, so that it tells of a pipeline whose own state was lost, and of a
-    /// target that was (L11).
+    /// target that was (L11): where it tells less than was claimed, everything is compared anew, whatever the fencing is.
     async fn claimed(&self, sink: &Sink, lane: &Lane) -> Result<Option<u64>, Fault>;
 
     /// Writes changes durably, in batches as large as the store likes; one outcome per change, aligned. Keys are
