@@ -28,6 +28,7 @@ mod pace;
 mod partition;
 mod patience;
 mod plan;
+mod progress;
 mod range;
 mod reading;
 mod record;

@@ -7,9 +7,9 @@
 //! written again.
 //!
 //! A place is a second: everything that was written up to it is read, once each range of the feed was found at its end after
-//! that second had passed, or told something later that was written since the feed was opened (of two partitions that were
-//! merged before, one may come after the other). A range that is split meanwhile goes on as its children, one after the other, and the end of one
-//! says nothing of the others: a place is told only while the ranges are those that were opened.
+//! that second had passed, or told something later that was written since the feed was opened. A range that is split
+//! meanwhile goes on as its children, one after the other, and the end of one says nothing of the others: a place is told
+//! only while the ranges are those that were opened.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -158,7 +158,8 @@ impl ChangeFeed {
             Ok(items) => {
                 (self.at, range.patience) = (at, Patience::default());
                 if items.is_empty() {
-                    (range.read_to, range.free_at) = (range.read_to.max(range.asked), Instant::now() + LOOK_EVERY);
+                    range.progress.ended();
+                    range.free_at = Instant::now() + LOOK_EVERY;
                 }
                 Ok(items)
             }
@@ -181,7 +182,7 @@ impl ChangeFeed {
             }
         }
         self.telling = Patience::default();
-        let read_to = self.feeds.iter().map(|range| range.read_to).min().unwrap_or_default();
+        let read_to = self.feeds.iter().map(|range| range.progress.read_to()).min().unwrap_or_default();
         self.place = self.place.max(position(read_to.saturating_sub(SKEW_SECONDS)));
         self.told = Instant::now();
         if self.clock.is_old() {
@@ -218,11 +219,7 @@ impl ChangeFeed {
             if written < self.since {
                 continue;
             }
-            let range = &mut self.feeds[at];
-            range.second = range.second.max(written);
-            if written >= self.opened + SKEW_SECONDS {
-                range.read_to = range.read_to.max(written);
-            }
+            let second = self.feeds[at].progress.told(written, self.opened);
             let what = if document.get(GONE).is_some() {
                 // What cannot be told is left to a clean-up.
                 let Some(key) = self.reading.gone(&document) else { continue };
@@ -234,7 +231,7 @@ impl ChangeFeed {
                 fingerprints.push(fingerprint(&record.row, self.reading.selection.seed));
                 What::Row { key: Key::from_bytes(record.key), at: ends.len() - 1 }
             };
-            changes.push(Logged { position: position_of(self.feeds[at].second, self.read_ms), sequence: 1, what });
+            changes.push(Logged { position: position_of(second, self.read_ms), sequence: 1, what });
         }
         Ok(LogPage {
             changes,

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use crate::fault::fault;
 use crate::patience::Patience;
+use crate::progress::Progress;
 use crate::reading::Reading;
 
 pub(crate) type Item = ChangeFeedItem<Box<RawValue>>;
@@ -26,14 +27,9 @@ pub(crate) struct Range {
     pages: Option<Pages>,
     /// Where the next request begins.
     token: Option<ContinuationToken>,
-    /// The server's second in which the latest request began: an answer may be taken up long after it came.
-    pub asked: u64,
     /// Of its own requests: that another range answers says nothing of this one.
     pub patience: Patience,
-    /// The latest second of its changes.
-    pub second: u64,
-    /// Everything that was written before this second was read.
-    pub read_to: u64,
+    pub progress: Progress,
     /// When it is asked again.
     pub free_at: Instant,
 }
@@ -46,10 +42,8 @@ impl Range {
             start,
             pages: Some(pages),
             token: None,
-            asked: 0,
             patience: Patience::default(),
-            second: 0,
-            read_to: 0,
+            progress: Progress::default(),
             free_at: Instant::now(),
         })
     }
@@ -63,7 +57,8 @@ impl Range {
         // Before the request: a page that came and was not understood is not passed over. There is none while one is under
         // way, which began where the one does that is kept.
         if let Ok(token) = open.to_continuation_token() {
-            (self.token, self.asked) = (Some(token), now);
+            self.token = Some(token);
+            self.progress.asks(now);
         }
         let failed = match open.next().await {
             Some(Ok(page)) => {

@@ -4,7 +4,8 @@ use async_trait::async_trait;
 use fides_core::port::{Fencing, Obstacle, Outcome, Sink, Snapshot, Target, Write};
 use fides_core::{Change, Fault, Lane, Namespace, Selection, Shape, Table};
 
-/// A target that keeps nothing, not even who claimed a lane (which is to be claimed once, therefore), and answers so many changes with what it is told to.
+/// A target that keeps nothing, and answers so many changes with what it is told to. It forgets who claimed a lane, too: a lane
+/// is to be claimed once.
 pub struct Hollow(pub fn(usize) -> Vec<Outcome>);
 
 #[async_trait]
