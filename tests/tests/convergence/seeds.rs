@@ -11,7 +11,7 @@ const SEEDS: [u64; 2] = [100, 2_500];
 /// Seeds of each run that loses something.
 const SEEDS_OF_LOSS: [u64; 2] = [40, 500];
 /// A planted bug must be found within so many seeds.
-const SEEDS_TO_FIND: u64 = 5_000;
+const SEEDS_TO_FIND: u64 = 2_500;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|text| text.parse().ok())
@@ -85,12 +85,17 @@ fn converges(order: Order, planted: Option<Planted>) -> Vec<Report> {
     let sum = |of: fn(&Report) -> u64| reports.iter().map(of).sum::<u64>();
     let (crashes, unchanged, summarised) =
         (sum(|report| report.crashes), sum(|report| report.unchanged), sum(|report| report.summarised));
+    let [writes, meanwhile] = [|report: &Report| report.writes, |report: &Report| report.writes_meanwhile]
+        .map(|of| reports.iter().map(of).sum::<usize>());
     println!(
-        "{order:?} {planted:?}: {} seeds, {crashes} crashes, {unchanged} unchanged, {summarised} by summary",
+        "{order:?} {planted:?}: {} seeds, {crashes} crashes, {writes} writes, {meanwhile} of them before the last change, \
+         {unchanged} unchanged, {summarised} by summary",
         reports.len()
     );
     if seeds.count() > 1 {
         assert!(crashes > reports.len() as u64 / 2, "only {crashes} crashes in {} runs", reports.len());
+        // What all travels once, after the last change, meets nothing.
+        assert!(meanwhile > reports.len(), "only {meanwhile} writes before the last change in {} runs", reports.len());
         // A loss voids summaries: how many were used again by its end is chance.
         assert!(
             unchanged > 0 && (planted.is_some() || summarised > 0),

@@ -9,6 +9,7 @@ mod events;
 mod limits;
 mod planted;
 mod stalling;
+mod weather;
 mod wiring;
 mod world;
 mod writer;

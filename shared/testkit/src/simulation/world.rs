@@ -15,6 +15,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::planted::{self, Planted};
+use super::weather::Weather;
 use super::wiring::{namespace, pipeline};
 use crate::fake::{Backup, Disk, FakeHost, FakeMapper, FakeTarget, Faults, Order, Rates};
 
@@ -22,8 +23,6 @@ use crate::fake::{Backup, Disk, FakeHost, FakeMapper, FakeTarget, Faults, Order,
 pub(super) const ANCHOR: i64 = 1_000;
 /// Transactions of the writer.
 const COMMITS: usize = 40;
-/// Longest wait between two of them, in milliseconds of the paused clock.
-const COMMIT_WAIT_MS: u64 = 400;
 /// The target stops answering in the middle of the story, and answers again at most this long after its end.
 const STALL_MS: u64 = 1_500;
 /// The lanes must be empty this long after the weather has calmed down.
@@ -58,6 +57,8 @@ pub struct Report {
     pub crashes: u64,
     /// Writes that reached the target.
     pub writes: usize,
+    /// Of those, before the writer's last change.
+    pub writes_meanwhile: usize,
     /// Records that imports did not send.
     pub unchanged: u64,
     /// Of those, passed by a summary.
@@ -73,6 +74,7 @@ pub(super) struct World {
     pub(super) target: FakeTarget,
     pub(super) disk: Disk,
     pub(super) plan: Plan,
+    weather: Weather,
     rng: Cell<u64>,
     stormy: Cell<bool>,
     /// Whether the target does not answer: changes wait in the lanes meanwhile.
@@ -92,6 +94,7 @@ pub(super) struct World {
     /// Of the importing process.
     progress: RefCell<Arc<Progress>>,
     crashes: Cell<u64>,
+    writes_meanwhile: Cell<usize>,
     unchanged: Cell<u64>,
     summarised: Cell<u64>,
     relabelled: Cell<u64>,
@@ -115,12 +118,14 @@ pub fn simulate(plan: Plan) -> Report {
 }
 
 async fn run(plan: Plan) -> Report {
+    let mut rng = fastrand::Rng::with_seed(plan.seed);
     let world = Rc::new(World {
         host: FakeHost::new(plan.order),
         target: FakeTarget::new(),
         disk: Disk::with(if plan.seed.is_multiple_of(2) { 6 } else { 60 }, 4, 8),
         plan,
-        rng: Cell::new(plan.seed),
+        weather: Weather::draw(|below| rng.u64(0..below)),
+        rng: Cell::new(rng.u64(..)),
         stormy: Cell::new(plan.order == Order::Fides),
         stalled: Arc::default(),
         backup: RefCell::default(),
@@ -131,6 +136,7 @@ async fn run(plan: Plan) -> Report {
         followed_to: Cell::new(0),
         progress: RefCell::default(),
         crashes: Cell::new(0),
+        writes_meanwhile: Cell::new(0),
         unchanged: Cell::new(0),
         summarised: Cell::new(0),
         relabelled: Cell::new(0),
@@ -155,6 +161,7 @@ async fn run(plan: Plan) -> Report {
     Report {
         crashes: world.crashes.get(),
         writes: world.target.history().len(),
+        writes_meanwhile: world.writes_meanwhile.get(),
         unchanged: world.unchanged.get(),
         summarised: world.summarised.get(),
         relabelled: world.relabelled.get(),
@@ -176,9 +183,9 @@ impl World {
         }
         self.stormy.set(true);
         for at in 0..COMMITS {
-            sleep(Duration::from_millis(self.draw(COMMIT_WAIT_MS))).await;
+            sleep(Duration::from_millis(self.draw(self.weather.commit_wait_ms_max))).await;
             self.commit();
-            if self.draw(3) == 0 || self.plan.planted == Some(Planted::LateWriteNotFenced) {
+            if self.draw(self.weather.displaces_every) == 0 || self.plan.planted == Some(Planted::LateWriteNotFenced) {
                 // As a broker does that lost a connection: the owner goes on and does not know (L6).
                 self.disk.displace(&Lane { pipeline: PipelineId::new("sim"), index: self.draw(2) as u16 });
             }
@@ -214,6 +221,7 @@ impl World {
             }
             sleep(LATE).await;
         }
+        self.writes_meanwhile.set(self.target.history().len());
         let state = self.disk.open().state;
         self.quiet_ms.set(state.now_ms().await.ok());
         sleep(Duration::from_millis(self.draw(STALL_MS))).await;
@@ -261,7 +269,7 @@ impl World {
     async fn edit(&self) -> Result<(), tokio::time::error::Elapsed> {
         let through = async {
             while !self.through.replace(false) {
-                sleep(Duration::from_millis(self.draw(COMMIT_WAIT_MS))).await;
+                sleep(Duration::from_millis(self.draw(self.weather.commit_wait_ms_max))).await;
                 self.commit();
             }
         };
@@ -335,23 +343,7 @@ impl World {
     }
 
     fn rates(&self) -> Rates {
-        if !self.stormy.get() {
-            return Rates::default();
-        }
-        // Where nothing fences, late writes are to meet newer ones.
-        let unfenced = self.plan.planted == Some(Planted::LateWriteNotFenced);
-        Rates {
-            transient: 0.01,
-            throttled: 0.005,
-            unavailable: 0.01,
-            fail_after: 0.02,
-            partial: 0.01,
-            slow: 0.05,
-            late: if unfenced { 0.15 } else { 0.03 },
-            crash: 0.002,
-            delay_ms_max: 600,
-            late_factor: if unfenced { 5 } else { 1 },
-        }
+        if self.stormy.get() { self.weather.rates(self.plan.planted) } else { Rates::default() }
     }
 }
 
@@ -387,7 +379,7 @@ async fn edited(world: &World) {
     while world.mapper.borrow().revision() == revision {
         sleep(LOOK).await;
     }
-    sleep(Duration::from_millis(world.draw(2 * COMMIT_WAIT_MS))).await;
+    sleep(Duration::from_millis(world.draw(2 * world.weather.commit_wait_ms_max))).await;
 }
 
 async fn work(world: &World, faults: &Faults, holder: &str, imports: bool, stop: &CancellationToken) {
