@@ -93,7 +93,8 @@ impl Beginning {
             }
             tokio::time::sleep(Duration::from_millis(PAUSE_MS)).await;
         }
-        Err(invisible("a transaction that is in the log"))
+        let is_still = since.0.is_some() && since.1.elapsed() >= Duration::from_millis(SETTLED_MS);
+        Err(if is_still { stale() } else { invisible("a transaction that is in the log") })
     }
 
     fn known(&self) -> Known {
@@ -117,6 +118,12 @@ pub(crate) fn invisible(what: &str) -> Fault {
         "does the server wait for replicas? SHOW STATUS LIKE 'Rpl_semi_sync%'; where it always does, follow a replica, or \
          SET GLOBAL rpl_semi_sync_master_wait_point = 'AFTER_COMMIT'",
     )
+}
+
+/// The name of the file that is written comes with an offset of the file before it, and nothing waits.
+fn stale() -> Fault {
+    Fault::transient(format!("for {VISIBLE_MS_MAX} ms the server told a place of its log that is behind the log's end"))
+        .advise("with its next commit the server tells a place of the present file; import again after it")
 }
 
 /// Whether an offset is behind the first transaction of its file and before its end. While files change, the name of the new

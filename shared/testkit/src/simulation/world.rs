@@ -1,5 +1,5 @@
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -334,8 +334,9 @@ impl World {
             .collect();
         let found = self.target.documents(&namespace());
         let differs = |key: &&Key| expected.get(*key) != found.get(*key);
-        let keys: Vec<String> = expected.keys().chain(found.keys()).filter(differs).map(ToString::to_string).collect();
-        (!keys.is_empty()).then(|| format!("the target differs from the host in keys {}", keys.join(", ")))
+        let keys: BTreeSet<&Key> = expected.keys().chain(found.keys()).filter(differs).collect();
+        let named: Vec<String> = keys.into_iter().map(ToString::to_string).collect();
+        (!named.is_empty()).then(|| format!("the target differs from the host in keys {}", named.join(", ")))
     }
 
     fn followed(&self) -> bool {
