@@ -22,7 +22,7 @@ pub(crate) struct Walked {
 
 /// Spools every key that the target has and the host has not as a candidate for deletion, unless the run's listing has
 /// spooled it already: deletions are judged by their number. Each is judged, and fetched again, like every other candidate.
-/// What both have is marked where it was not. Holds a page of each side, and as many keys.
+/// What both have is marked where no mark says that the target holds it. Holds a page of each side, and as many keys.
 ///
 /// Goes on at `place`, and where `keeps`, keeps how far it is (L3: what was found is spooled before the place moves).
 pub(crate) async fn spool_extras(pipeline: &Pipeline, place: &mut Place, keeps: bool) -> Result<(), Fault> {
@@ -97,20 +97,24 @@ async fn forget_foreign(pipeline: &Pipeline, extras: &mut Vec<Key>) -> Result<u6
     Ok((before - extras.len()) as u64)
 }
 
-/// Marks what the target holds and the host has, where no mark tells of it: were the host to delete such a record before
-/// any import has met it, nothing would remember that the target holds it. The mark proves nothing about what is held
-/// (L5): older than every change of this epoch, and without a fingerprint.
+/// Marks what the target holds and the host has, where no mark tells of it, or one says that the target holds nothing (one
+/// that was restored from a backup does): were the host to delete such a record before any import has met it, nothing would
+/// remember that the target holds it. The mark proves nothing about what is held (L5): older than every change of this
+/// epoch, or as old as the mark before (L4), and without a fingerprint.
 pub(crate) async fn adopt(pipeline: &Pipeline, keys: &[Key]) -> Result<(), Fault> {
     let hashes = &*pipeline.backplane.hashes;
     for portion in keys.chunks(pipeline.limits.page_records_max.max(1)) {
         let marks = hashes.get(&pipeline.id, portion).await?;
-        if marks.iter().all(Option::is_some) {
+        let is_told = |mark: &Option<Mark>| mark.is_some_and(|mark| mark.may_exist());
+        if marks.iter().all(is_told) {
             continue;
         }
-        let version = Version::scan(epoch::current(pipeline).await?, 0);
-        let mark = Mark { version, fingerprint: None, held: Held::Present };
-        let unmarked = portion.iter().zip(&marks).filter(|(_, mark)| mark.is_none());
-        let adopted: Vec<(Key, Mark)> = unmarked.map(|(key, _)| (key.clone(), mark)).collect();
+        let lowest = Version::scan(epoch::current(pipeline).await?, 0);
+        let version = |mark: Option<Mark>| mark.map_or(lowest, |mark| mark.version.max(lowest));
+        let untold = portion.iter().zip(marks).filter(|(_, mark)| !is_told(mark));
+        let adopted: Vec<(Key, Mark)> = untold
+            .map(|(key, mark)| (key.clone(), Mark { version: version(mark), fingerprint: None, held: Held::Present }))
+            .collect();
         hashes.advance(&pipeline.id, &adopted).await?;
     }
     Ok(())

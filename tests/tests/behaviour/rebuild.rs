@@ -100,20 +100,30 @@ async fn marks_that_nobody_doubts_are_rebuilt_when_asked() {
     assert_eq!(stand.differing(1), [0; 0]);
 }
 
-/// Holds the rebuild when it has read both sides and is about to mark, and lets `meanwhile` happen.
-async fn while_it_marks(process: &Process, advances_before: usize, meanwhile: impl Future<Output = ()>) {
-    let marks = Gate::new();
-    let earlier = process.faults.calls("hashes.advance");
-    let acts = std::iter::repeat_n(Act::Pass, advances_before).chain([Act::Hold(marks.clone())]);
-    process.faults.script("hashes.advance", acts);
+/// Holds the rebuild in front of a call of `operation`, after so many others of it, and lets `meanwhile` happen.
+async fn while_held(
+    process: &Process,
+    operation: &'static str,
+    calls_before: usize,
+    meanwhile: impl Future<Output = ()>,
+) -> RebuildReport {
+    let gate = Gate::new();
+    let earlier = process.faults.calls(operation);
+    let acts = std::iter::repeat_n(Act::Pass, calls_before).chain([Act::Hold(gate.clone())]);
+    process.faults.script(operation, acts);
     let meanwhile = async {
-        while process.faults.calls("hashes.advance") <= earlier + advances_before as u64 {
+        while process.faults.calls(operation) <= earlier + calls_before as u64 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         meanwhile.await;
-        marks.open();
+        gate.open();
     };
-    tokio::join!(rebuilt(process), meanwhile);
+    tokio::join!(rebuilt(process), meanwhile).0
+}
+
+/// Holds the rebuild when it has read both sides and is about to mark.
+async fn while_it_marks(process: &Process, advances_before: usize, meanwhile: impl Future<Output = ()>) {
+    while_held(process, "hashes.advance", advances_before, meanwhile).await;
 }
 
 async fn send(process: &Process, id: i64, version: Version, v: i64) {
@@ -173,6 +183,31 @@ async fn a_late_change_of_an_earlier_epoch_is_not_hidden() {
     process.import(Mode::Delta).await;
     process.settle().await;
     assert_eq!(stand.differing(1), [0; 0]);
+}
+
+/// The mark says that the record was deleted, the restored target holds it, and the host has it again for a moment that
+/// only the rebuild sees.
+#[tokio::test(start_paused = true)]
+async fn a_deleted_record_that_a_restored_target_holds_again_is_remembered() {
+    let stand = Stand::new(ROWS);
+    let process = stand.process("a").await;
+    process.copy().await;
+    let backup = stand.target.back_up();
+    stand.host.commit(&[(1, None)]);
+    process.copy().await;
+    stand.target.restore(&backup);
+    let _consumers = process.consume();
+    // When the walk has found it, and before the host is asked again.
+    let report = while_held(&process, "hashes.distrust", 0, async {
+        stand.host.commit(&[(1, Some(1))]);
+    })
+    .await;
+    assert_eq!((report.sweep.candidates, report.sweep.deleted), (1, 0));
+    stand.host.commit(&[(1, None)]);
+
+    process.import(Mode::Delta).await;
+    process.settle().await;
+    assert_eq!(stand.document(1), None);
 }
 
 /// A writer changes the host all the while.
